@@ -1,0 +1,261 @@
+"""Every setting of a run, validated, with unit and default. One field = one flag = one MLflow param."""
+
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from lottery_ticket.errors import InputError, unknown
+
+DEFAULT_PRESET = "quick"
+
+
+def _names(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+
+def _seeds(value: object) -> object:
+    if isinstance(value, str):
+        parts = [part.strip() for part in value.split(",")]
+        value = int(parts[0]) if len(parts) == 1 else [part for part in parts if part]
+    if isinstance(value, int) and not isinstance(value, bool):
+        if value > 1000:
+            raise ValueError("more than 1000 seeds")
+        return tuple(range(value))
+    return value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_names), Field(min_length=1)]
+Seeds = Annotated[
+    tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], BeforeValidator(_seeds), Field(min_length=1)
+]
+Rate = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Settings(BaseModel):
+    """What a run does: data, network, method, training, machine and verdict.
+
+    The defaults are those of the preset `quick`. Sources of the defaults: Frankle & Carbin 2019
+    (arXiv 1803.03635), section 2 and appendix, for LeNet-300-100 on MNIST.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    model: str = Field("fc1", description="network: fc1, lenet5 or your own as package.module:factory")
+    init: Literal["xavier-normal", "xavier-uniform", "kaiming-normal", "kaiming-uniform", "module"] = Field(
+        "xavier-normal",
+        description="initial weights of linear and convolutional layers; module keeps the module's own",
+    )
+    bias_init: Literal["zero", "normal"] = Field(
+        "zero", description="initial biases of those layers: 0 or N(0, 1); init=module keeps the module's own"
+    )
+    dataset: str = Field("mnist", description="data set: a name of `lt data` or the path of an .npz file")
+    validation_size: int = Field(
+        5000, ge=0, description="training images held out for the early-stopping point; 0 = none"
+    )
+
+    arms: Names = Field(("winning", "reinit"), description="arms, separated by commas")
+    seeds: Seeds = Field((0,), description="a count (3 = seeds 0, 1, 2) or a list (0,7,9)")
+
+    rounds: int = Field(15, ge=1, description="trainings: round 0 (dense) to rounds - 1")
+    epochs: int | None = Field(2, ge=1, description="epochs a round; or give iterations")
+    iterations: int | None = Field(None, ge=1, description="iterations (batches) a round, instead of epochs")
+    prune_rate: Rate = Field(0.2, description="fraction of the surviving weights pruned after each round")
+    prune_rate_conv: Rate | None = Field(None, description="the same for convolutions, if different")
+    prune_rate_output: Rate | None = Field(None, description="the same for the output layer, if different")
+    scope: Literal["layer", "global"] = Field(
+        "layer", description="each tensor loses its rate, or one threshold for the whole network"
+    )
+    criterion: Literal["magnitude"] = Field("magnitude", description="what is pruned first")
+    rewind_iteration: int = Field(
+        0, ge=0, description="survivors go back to their values at this iteration of round 0; 0 = θ₀"
+    )
+    frozen: Literal["pruned", "non-positive"] = Field(
+        "pruned",
+        description="weights without gradient: the pruned ones, or all below 1e-6 (a published code's fault)",
+    )
+
+    optimizer: Literal["adam", "sgd"] = Field("adam", description="optimiser, new in each round")
+    lr: float = Field(1.2e-3, gt=0, description="learning rate")
+    momentum: float = Field(0.0, ge=0, lt=1, description="momentum of sgd")
+    weight_decay: float = Field(0.0, ge=0, description="L2 penalty added to the gradient")
+    batch_size: int = Field(60, ge=1, description="images a batch")
+    schedule: Literal["constant", "cosine"] = Field("constant", description="learning rate within a round")
+    warmup_iterations: int = Field(0, ge=0, description="iterations of linear learning-rate warm-up")
+    evaluate_every: int | None = Field(
+        None, ge=1, description="iterations between evaluations; each epoch's end is always evaluated"
+    )
+
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    precision: Literal["float32", "tf32", "bfloat16"] = Field("float32", description="arithmetic of training")
+    stack: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        "auto", description="networks trained as one set of tensors: auto or a number"
+    )
+
+    verdict_tolerance: float = Field(
+        0.002, ge=0, lt=1, description="accuracy a matching ticket may lose against dense (0.002 = 0.2 points)"
+    )
+    verdict_level: float = Field(0.95, gt=0.5, lt=1, description="confidence level of the verdict")
+
+    def as_params(self) -> dict[str, str]:
+        """Every setting as text, one per field, as a flag would take it (`None` = not set)."""
+        return {name: as_text(value) for name, value in self}
+
+
+def as_text(value: object) -> str:
+    """A setting's value the way a flag takes it: sequences joined by commas."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value)) + ("," if len(value) == 1 and isinstance(value[0], int) else "")
+    return str(value)
+
+
+def flag(name: str) -> str:
+    """The command-line flag of a field: `prune_rate` is `--prune-rate`."""
+    return "--" + name.replace("_", "-")
+
+
+def preset_names() -> list[str]:
+    """The packaged presets, `quick` first."""
+    found = [path.name[:-5] for path in _presets().iterdir() if path.name.endswith(".toml")]
+    return sorted(found, key=lambda name: (name != DEFAULT_PRESET, name))
+
+
+def preset_text(name: str, option: str = "--preset") -> str:
+    """The TOML text of a preset, comments included. InputError if there is none of that name."""
+    if name not in preset_names():
+        raise unknown(option, name, preset_names())
+    return _presets().joinpath(f"{name}.toml").read_text(encoding="utf-8")
+
+
+def load_preset(name: str = DEFAULT_PRESET, **overrides: Any) -> Settings:
+    """The settings of a preset with fields replaced: `load_preset("shu-fc1", rounds=5, lr=0.1)`.
+
+    Raises InputError for an unknown preset or field, or a value that is not allowed.
+    """
+    return merge(_layer(preset_text(name), f"preset {name}"), (overrides, None))
+
+
+def load_settings(
+    preset: str | None, config: Path | None, overrides: Mapping[str, Any]
+) -> tuple[Settings, str]:
+    """Preset, then config file, then overrides (flags); returns the settings and the preset's name.
+
+    A config file may name the preset it starts from with `preset = "…"`; `--preset` goes before it.
+    """
+    layers = []
+    if config is not None:
+        try:
+            text = config.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError("--config", str(config), f"cannot be read: {error}") from None
+        values, origin = _layer(text, str(config))
+        named = values.pop("preset", None)
+        if named is not None and named not in preset_names():
+            raise unknown(f"{config}: preset", named, preset_names())
+        preset = preset or named
+        layers.append((values, origin))
+    preset = preset or DEFAULT_PRESET
+    base = _layer(preset_text(preset), f"preset {preset}")
+    return merge(base, *layers, (dict(overrides), None)), preset
+
+
+Layer = tuple[dict[str, Any], str | None]
+
+
+def merge(*layers: Layer) -> Settings:
+    """Settings from layers of (values, file they stand in or None for flags), later ones first.
+
+    A layer that sets `epochs` unsets `iterations` of the layers below it, and the other way round.
+    """
+    values: dict[str, Any] = {}
+    origin: dict[str, str] = {}
+    for layer, file in layers:
+        for name in layer:
+            if name not in Settings.model_fields:
+                where = flag(name) if file is None else f"{file}: key"
+                raise unknown(where, name, Settings.model_fields)
+            origin[name] = flag(name) if file is None else f"{file}: {name}"
+        for one, other in (("epochs", "iterations"), ("iterations", "epochs")):
+            if layer.get(one) is not None and other not in layer:
+                values[other] = None
+        values |= layer
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        field = str(error.errors()[0]["loc"][0])
+        where = origin.get(field, flag(field))
+        raise InputError(
+            where, values.get(field), f"is not allowed; allowed: {allowed(Settings.model_fields[field])}"
+        ) from None
+    _check_together(settings, lambda name: origin.get(name, flag(name)))
+    return settings
+
+
+def _check_together(settings: Settings, where: Any) -> None:
+    """What one field alone cannot say."""
+    if (settings.epochs is None) == (settings.iterations is None):
+        both = settings.epochs is not None
+        raise InputError(
+            where("iterations"),
+            settings.iterations,
+            f"cannot stand {'beside' if both else 'without'} {where('epochs')} {settings.epochs}; "
+            "allowed: exactly one of the two",
+        )
+    for name in ("arms", "seeds"):
+        values = getattr(settings, name)
+        if len(set(values)) != len(values):
+            raise InputError(where(name), as_text(values), "names one twice; allowed: each once")
+    if settings.scope == "global":
+        for name in ("prune_rate_conv", "prune_rate_output"):
+            if getattr(settings, name) is not None:
+                raise InputError(
+                    where(name), getattr(settings, name), "has no meaning with scope global; allowed: none"
+                )
+    if settings.momentum and settings.optimizer != "sgd":
+        raise InputError(where("momentum"), settings.momentum, "is for sgd; allowed with adam: 0")
+
+
+def allowed(field: FieldInfo) -> str:
+    """What a field takes, in words, read off its type and bounds."""
+    return _allowed(field.annotation, list(field.metadata))
+
+
+_SYMBOL = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
+
+
+def _allowed(kind: Any, bounds: list[Any]) -> str:
+    if kind == Names.__origin__:  # type: ignore[attr-defined]
+        return "names separated by commas"
+    if kind == Seeds.__origin__:  # type: ignore[attr-defined]
+        return "a count (3) or whole numbers separated by commas (0,7,9)"
+    if get_origin(kind) is Literal:
+        return ", ".join(map(str, get_args(kind)))
+    if get_origin(kind) is Annotated:
+        inner, *more = get_args(kind)
+        return _allowed(inner, more)
+    if get_args(kind):
+        return " or ".join(_allowed(part, bounds) for part in get_args(kind) if part is not type(None))
+    limits = [
+        f"{symbol} {getattr(limit, key):g}"
+        for bound in bounds
+        for limit in getattr(bound, "metadata", [bound])
+        for key, symbol in _SYMBOL.items()
+        if getattr(limit, key, None) is not None
+    ]
+    noun = {int: "a whole number", float: "a number", str: "text"}[kind]
+    return " ".join([noun, " and ".join(limits)]).strip()
+
+
+def _presets() -> Any:
+    return resources.files("lottery_ticket") / "presets"
+
+
+def _layer(text: str, file: str) -> tuple[dict[str, Any], str]:
+    try:
+        return tomllib.loads(text), file
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(file, "", f"is not valid TOML: {error}") from None

@@ -1,0 +1,180 @@
+"""Networks: fc1, lenet5 and a user's own, how their weights are drawn, and which of them are prunable."""
+
+import importlib
+import inspect
+import os
+import sys
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from lottery_ticket.config import Settings
+from lottery_ticket.errors import InputError, one_line, unknown
+from lottery_ticket.randomness import derive
+
+Weights = dict[str, Tensor]
+"""Parameters and buffers of one network by name."""
+
+Kind = Literal["fc", "conv", "output"]
+
+
+def fc1(input_shape: tuple[int, ...], classes: int) -> nn.Module:
+    """LeNet-300-100: fully connected 300, 100, classes (266,200 weights on MNIST).
+
+    Source: Frankle & Carbin 2019, Figure 2 "Lenet"; called fc1 by Shu, Qi & Liang.
+    """
+    inputs = 1
+    for size in input_shape:
+        inputs *= size
+    return nn.Sequential(
+        OrderedDict(
+            flatten=nn.Flatten(),
+            fc1=nn.Linear(inputs, 300),
+            relu1=nn.ReLU(),
+            fc2=nn.Linear(300, 100),
+            relu2=nn.ReLU(),
+            output=nn.Linear(100, classes),
+        )
+    )
+
+
+def lenet5(input_shape: tuple[int, ...], classes: int) -> nn.Module:
+    """Convolutions 64, 64 (3×3, padding 1), 2×2 max-pool, fully connected 256, 256, classes.
+
+    On MNIST 37,440 convolutional and 3,279,360 fully connected weights. Source: Shu, Qi & Liang, Figure 1;
+    the layers are Frankle & Carbin's Conv-2.
+    """
+    channels, height, width = input_shape
+    return nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(channels, 64, 3, padding=1),
+            relu1=nn.ReLU(),
+            conv2=nn.Conv2d(64, 64, 3, padding=1),
+            relu2=nn.ReLU(),
+            pool=nn.MaxPool2d(2),
+            flatten=nn.Flatten(),
+            fc1=nn.Linear(64 * (height // 2) * (width // 2), 256),
+            relu3=nn.ReLU(),
+            fc2=nn.Linear(256, 256),
+            relu4=nn.ReLU(),
+            output=nn.Linear(256, classes),
+        )
+    )
+
+
+MODELS: dict[str, Callable[..., nn.Module]] = {"fc1": fc1, "lenet5": lenet5}
+
+
+@dataclass(frozen=True)
+class Network:
+    """An architecture: how to build it, how to draw its weights, which tensors are prunable.
+
+    Attributes:
+        module: one instance, whose own values are never used.
+        build: makes another instance (its own values drawn from torch's global generator).
+        kinds: prunable tensor → "fc", "conv" or "output" (the last prunable layer), in the module's order.
+    """
+
+    module: nn.Module
+    build: Callable[[], nn.Module]
+    kinds: Mapping[str, Kind]
+    init: str
+    bias_init: str
+
+    @property
+    def trainable(self) -> list[str]:
+        """The names of the parameters; what else a network's weights hold are buffers."""
+        return [name for name, _ in self.module.named_parameters()]
+
+    def draw(self, seed: int, purpose: str, *at: int) -> Weights:
+        """New initial weights, the same for the same (seed, purpose, at): Glorot & Bengio 2010, He et al. 2015."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive(seed, purpose, *at))
+            module = self.build()
+            for layer in module.modules():
+                if isinstance(layer, nn.Linear | _ConvNd) and self.init != "module":
+                    _INIT[self.init](layer.weight)
+                    if layer.bias is not None:
+                        (nn.init.zeros_ if self.bias_init == "zero" else nn.init.normal_)(layer.bias)
+        return {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+    def dense_mask(self) -> dict[str, Tensor]:
+        """The mask of round 0: everything survives. Prunable tensor → bool tensor of its shape."""
+        state = self.module.state_dict()
+        return {name: torch.ones(state[name].shape, dtype=torch.bool) for name in self.kinds}
+
+    def rates(self, settings: Settings) -> dict[str, float]:
+        """The fraction of its survivors that each prunable tensor loses a round."""
+        own = {"fc": None, "conv": settings.prune_rate_conv, "output": settings.prune_rate_output}
+        return {name: own[kind] or settings.prune_rate for name, kind in self.kinds.items()}
+
+
+_INIT: dict[str, Callable[[Tensor], Tensor]] = {
+    "xavier-normal": nn.init.xavier_normal_,
+    "xavier-uniform": nn.init.xavier_uniform_,
+    "kaiming-normal": lambda weight: nn.init.kaiming_normal_(weight, nonlinearity="relu"),
+    "kaiming-uniform": lambda weight: nn.init.kaiming_uniform_(weight, nonlinearity="relu"),
+}
+
+
+def make_network(settings: Settings, input_shape: tuple[int, ...], classes: int) -> Network:
+    """The network that the settings name, checked against the data's shape.
+
+    A factory `package.module:factory` is called with those of the arguments `input_shape` and `classes` that it
+    names. Raises InputError when it is missing, raises, returns no module, has no prunable weights (those of
+    linear and convolutional layers) or does not take the data.
+    """
+    name = settings.model
+
+    def refuse(why: str) -> InputError:
+        return InputError("--model", name, why)
+
+    factory = MODELS.get(name) or _import_factory(name)
+    try:
+        named = inspect.signature(factory).parameters
+        offered = {"input_shape": tuple(input_shape), "classes": classes}
+        arguments = {key: value for key, value in offered.items() if key in named}
+        with torch.random.fork_rng(devices=[]):
+            module = factory(**arguments)
+    except Exception as error:
+        raise refuse(f"could not be built for data of shape {tuple(input_shape)}: {one_line(error)}") from error
+    if not isinstance(module, nn.Module):
+        raise refuse(f"returned a {type(module).__name__}; allowed: a torch.nn.Module")
+    layers = [
+        (f"{path}.weight" if path else "weight", layer)
+        for path, layer in module.named_modules()
+        if isinstance(layer, nn.Linear | _ConvNd)
+    ]
+    if not layers:
+        raise refuse("has no prunable weights; allowed: a module with linear or convolutional layers")
+    kinds: dict[str, Kind] = {path: "fc" if isinstance(layer, nn.Linear) else "conv" for path, layer in layers}
+    kinds[layers[-1][0]] = "output"
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            out = module(torch.zeros(2, *input_shape))
+        shape = tuple(out.shape)
+    except Exception as error:
+        raise refuse(f"does not take data of shape {tuple(input_shape)}: {one_line(error)}") from error
+    if shape != (2, classes):
+        raise refuse(f"gives {shape} for 2 images; allowed: one score for each of {classes} classes")
+    return Network(module, lambda: factory(**arguments), kinds, settings.init, settings.bias_init)
+
+
+def _import_factory(name: str) -> Callable[..., nn.Module]:
+    module_name, colon, attribute = name.partition(":")
+    if not (colon and module_name and attribute):
+        raise unknown("--model", name, [*MODELS, "package.module:factory"])
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        factory = getattr(importlib.import_module(module_name), attribute)
+    except Exception as error:
+        raise InputError("--model", name, f"cannot be imported: {one_line(error)}") from error
+    if not callable(factory):
+        raise InputError("--model", name, "cannot be called; allowed: a function or class that makes a module")
+    return factory

@@ -1,0 +1,107 @@
+"""What is kept of a finished round in numbers: one JSON document, `round.json`."""
+
+import base64
+import math
+from typing import Annotated
+
+import numpy as np
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+
+def _finite(value: object) -> object:
+    """NaN and infinity become None: JSON has no word for them."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+Finite = Annotated[float | None, BeforeValidator(_finite)]
+
+
+class Point(BaseModel):
+    """One evaluation during a round; losses are mean cross-entropies (None = not finite, or no validation set).
+
+    Attributes:
+        iteration: optimiser steps done in this round.
+        epoch: epochs done (1 …) where this is the end of one, else None.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    iteration: int
+    epoch: int | None
+    validation_loss: Finite
+    validation_accuracy: Finite
+    test_loss: Finite
+    test_accuracy: float
+
+
+class Record(BaseModel):
+    """The numbers of one finished round of one trajectory.
+
+    Accuracies are fractions of the test set, 0–1; losses mean cross-entropies. `_best` is at the epoch of highest
+    test accuracy (chosen on the test set); `_early_stop` at the evaluation of minimum validation loss
+    (Frankle & Carbin 2019, section 2), None without a validation set.
+
+    Attributes:
+        density: survivors / prunable weights.
+        densities, survivors: the same per prunable tensor, and counted.
+        finished_at: milliseconds since 1970.
+        correct: for each test image one bit, 1 where it is classed right; numpy.packbits in base64.
+        diverged: a loss or weight stopped being finite in this round.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    arm: str
+    seed: int
+    round: int
+    density: float
+    densities: dict[str, float]
+    survivors: dict[str, int]
+    iterations: int
+    train_loss: Finite
+    validation_loss: Finite
+    test_loss: Finite
+    test_accuracy: float
+    test_loss_best: Finite
+    test_accuracy_best: float
+    best_epoch: int
+    early_stop_iteration: int | None
+    test_loss_early_stop: Finite
+    test_accuracy_early_stop: Finite
+    seconds: float
+    finished_at: int
+    diverged: bool
+    test_size: int
+    correct: str
+    curve: list[Point]
+
+    @property
+    def sparsity(self) -> float:
+        """1 − density."""
+        return 1 - self.density
+
+    @property
+    def weights_remaining_pct(self) -> float:
+        """100 × density."""
+        return 100 * self.density
+
+    @property
+    def correct_bits(self) -> np.ndarray:
+        """Which test images are classed right, N bool."""
+        return np.unpackbits(np.frombuffer(base64.b64decode(self.correct), np.uint8), count=self.test_size).view(bool)
+
+
+def pack_bits(bits: np.ndarray) -> str:
+    """N bools as base64, one bit each."""
+    return base64.b64encode(np.packbits(bits).tobytes()).decode()
+
+
+def best_point(curve: list[Point]) -> Point:
+    """The epoch of highest test accuracy, the first of them."""
+    return max((point for point in curve if point.epoch is not None), key=lambda point: point.test_accuracy)
+
+
+def early_stop_point(curve: list[Point]) -> Point | None:
+    """The evaluation of minimum validation loss, the first of them; None where there is no finite one."""
+    measured = [point for point in curve if point.validation_loss is not None]
+    return min(measured, key=lambda point: point.validation_loss, default=None)  # type: ignore[arg-type, return-value]

@@ -1,0 +1,121 @@
+"""The method: train, prune, rewind, train again (Frankle & Carbin 2019), for every arm and seed at once."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from lottery_ticket.arms import ARMS, Moment
+from lottery_ticket.config import Settings
+from lottery_ticket.data import Data
+from lottery_ticket.models import Network, Weights
+from lottery_ticket.pruning import Mask, density, prune, survivors
+from lottery_ticket.record import Record, best_point, early_stop_point, pack_bits
+from lottery_ticket.training import Member, Trained, Watch, train
+
+
+@dataclass(frozen=True)
+class Round:
+    """A finished round of one trajectory: what was trained, what came of it.
+
+    Attributes:
+        record: its numbers.
+        mask: prunable tensor → bool tensor, the survivors during this round.
+        start: the values the training started from (θ₀ for a winning ticket); pruned ones do not count.
+        weights: the trained parameters and buffers, pruned weights exactly zero.
+        rewound: θₖ, in round 0 of a run with late rewinding.
+    """
+
+    record: Record
+    mask: Mask
+    start: Weights
+    weights: Weights
+    rewound: Weights | None = None
+
+
+def find_tickets(
+    settings: Settings,
+    network: Network,
+    data: Data,
+    finished: Sequence[Round] = (),
+    rewound: dict[int, Weights] | None = None,
+    watch: Watch | None = None,
+) -> Iterator[list[Round]]:
+    """Iterative magnitude pruning with rewinding: yields each round's trajectories as they are finished.
+
+    A trajectory whose own mask cannot be found, because it diverged, ends; the others go on.
+
+    Args:
+        settings: arms, seeds, rounds, rates and training.
+        network, data: what to train on what.
+        finished: the last complete round of every trajectory, to go on after it.
+        rewound: seed → θₖ, to go on with late rewinding.
+        watch: told of progress within a round.
+    """
+    rates = network.rates(settings)
+    theta = {seed: network.draw(seed, "init") for seed in settings.seeds} | (rewound or {})
+    masks = {(arm, seed): network.dense_mask() for arm in settings.arms for seed in settings.seeds}
+    first = 0
+    if finished:
+        first = finished[0].record.round + 1
+        masks = _next_masks(finished, rates, settings)
+
+    for r in range(first, settings.rounds):
+        members = []
+        for arm in settings.arms:
+            for seed in settings.seeds:
+                own, winning = masks.get((arm, seed)), masks.get(("winning", seed))
+                if (own if ARMS[arm].own_mask else winning) is not None:
+                    moment = Moment(network, seed, r, own or {}, winning or {}, theta[seed])
+                    members.append(Member(arm, seed, *ARMS[arm].start(moment)))
+        if not members:
+            return
+        late = settings.rewind_iteration if r == 0 else 0
+        rounds = [
+            _round(r, member, trained)
+            for member, trained in zip(
+                members, train(network, members, data, settings, r, late or None, watch), strict=True
+            )
+        ]
+        yield rounds
+        theta |= {done.record.seed: done.rewound for done in rounds if done.rewound is not None}
+        masks = _next_masks(rounds, rates, settings)
+
+
+def _next_masks(rounds: Sequence[Round], rates: dict[str, float], settings: Settings) -> dict[tuple[str, int], Mask]:
+    """(arm, seed) → mask of the next round, for the arms that find their own and have not diverged."""
+    return {
+        (done.record.arm, done.record.seed): prune(done.weights, done.mask, rates, settings.scope, settings.criterion)
+        for done in rounds
+        if ARMS[done.record.arm].own_mask and not done.record.diverged
+    }
+
+
+def _round(index: int, member: Member, trained: Trained) -> Round:
+    last, best, stop = trained.curve[-1], best_point(trained.curve), early_stop_point(trained.curve)
+    record = Record(
+        arm=member.arm,
+        seed=member.seed,
+        round=index,
+        density=density(member.mask),
+        densities={name: float(kept.float().mean()) for name, kept in member.mask.items()},
+        survivors=survivors(member.mask),
+        iterations=last.iteration,
+        train_loss=trained.train_loss,
+        validation_loss=last.validation_loss,
+        test_loss=last.test_loss,
+        test_accuracy=last.test_accuracy,
+        test_loss_best=best.test_loss,
+        test_accuracy_best=best.test_accuracy,
+        best_epoch=best.epoch,
+        early_stop_iteration=stop.iteration if stop else None,
+        test_loss_early_stop=stop.test_loss if stop else None,
+        test_accuracy_early_stop=stop.test_accuracy if stop else None,
+        seconds=trained.seconds,
+        finished_at=round(time.time() * 1000),
+        diverged=trained.diverged,
+        test_size=len(trained.correct),
+        correct=pack_bits(trained.correct),
+        curve=trained.curve,
+    )
+    rewound = trained.snapshot if member.arm == "winning" else None
+    return Round(record, member.mask, member.weights, trained.weights, rewound)
