@@ -95,7 +95,7 @@ def train(
         snapshot_at: an iteration after which to keep the weights (late rewinding).
         watch: told of progress every few iterations and at each evaluation.
     """
-    size = stack_size(network, data, settings, len(members))
+    size = settings.stack if settings.stack != "auto" else stack_size(network, data, settings, len(members))
     trained: list[Trained] = []
     for first in range(0, len(members), size):
         group = members[first : first + size]

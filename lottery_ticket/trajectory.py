@@ -54,19 +54,17 @@ def find_tickets(
     rates = network.rates(settings)
     theta = {seed: network.draw(seed, "init") for seed in settings.seeds} | (rewound or {})
     masks = {(arm, seed): network.dense_mask() for arm in settings.arms for seed in settings.seeds}
-    first = 0
+    last = [done.record for done in finished]
     if finished:
-        first = finished[0].record.round + 1
         masks = _next_masks(finished, rates, settings)
 
-    for r in range(first, settings.rounds):
+    for r in range(last[0].round + 1 if last else 0, settings.rounds):
         members = []
-        for arm in settings.arms:
-            for seed in settings.seeds:
-                own, winning = masks.get((arm, seed)), masks.get(("winning", seed))
-                if (own if ARMS[arm].own_mask else winning) is not None:
-                    moment = Moment(network, seed, r, own or {}, winning or {}, theta[seed])
-                    members.append(Member(arm, seed, *ARMS[arm].start(moment)))
+        for arm, seed in alive(settings, last):
+            moment = Moment(
+                network, seed, r, masks.get((arm, seed), {}), masks.get(("winning", seed), {}), theta[seed]
+            )
+            members.append(Member(arm, seed, *ARMS[arm].start(moment)))
         if not members:
             return
         late = settings.rewind_iteration if r == 0 else 0
@@ -79,6 +77,18 @@ def find_tickets(
         yield rounds
         theta |= {done.record.seed: done.rewound for done in rounds if done.rewound is not None}
         masks = _next_masks(rounds, rates, settings)
+        last = [done.record for done in rounds]
+
+
+def alive(settings: Settings, last: Sequence[Record]) -> list[tuple[str, int]]:
+    """The (arm, seed) that go on after a round: all at the start, then those whose mask could be found."""
+    found = {(r.arm, r.seed) for r in last if ARMS[r.arm].own_mask and not r.diverged}
+    return [
+        (arm, seed)
+        for arm in settings.arms
+        for seed in settings.seeds
+        if not last or ((arm if ARMS[arm].own_mask else "winning"), seed) in found
+    ]
 
 
 def _next_masks(rounds: Sequence[Round], rates: dict[str, float], settings: Settings) -> dict[tuple[str, int], Mask]:

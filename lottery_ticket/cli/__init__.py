@@ -1,0 +1,60 @@
+"""The command `lt`: thin Typer commands over the package; every error of the user is one line and exit 2."""
+
+import os
+import sys
+
+import typer
+
+from lottery_ticket.cli import data, figures, presets, run, ui
+from lottery_ticket.errors import InputError, LotteryTicketError, one_line
+
+app = typer.Typer(
+    name="lt",
+    help="Find winning tickets, prove that they win, and hand them on.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+)
+app.command("run")(run.run)
+app.add_typer(presets.app, name="presets")
+app.command("figures")(figures.figures)
+app.command("ui")(ui.ui)
+app.add_typer(data.app, name="data")
+
+
+def main() -> None:
+    """Run `lt` and exit: 0 done, 1 failed while working, 2 wrong input, 130 interrupted."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    sys.exit(_run())
+
+
+def _run() -> int:
+    try:
+        return app(standalone_mode=False) or 0
+    except InputError as error:
+        return _fail(str(error), 2)
+    except LotteryTicketError as error:
+        return _fail(str(error), 1)
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except typer.Exit as ended:
+        return ended.exit_code
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 – for the interpreter's own flush at exit
+        return 1
+    except Exception as error:
+        if hasattr(error, "format_message"):  # Typer's own: an unknown option, a missing argument
+            if not error.format_message():  # a group without a command: its help has been asked for
+                error.show()
+                return 0
+            return _fail(f"{error.format_message()} See lt --help.", 2)
+        if os.environ.get("LT_TRACEBACK"):
+            raise
+        return _fail(f"failed: {one_line(error)} (LT_TRACEBACK=1 shows where)", 1)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"lt: {' '.join(message.split())}", file=sys.stderr)
+    return code

@@ -1,0 +1,178 @@
+"""What a person sees of a run: progress while it trains, a table and the verdict at its end."""
+
+import shlex
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from lottery_ticket.experiment import Listener, Plan, Result
+from lottery_ticket.record import Record
+from lottery_ticket.training import Progress as TrainingProgress
+from lottery_ticket.verdict import Difference, RoundVerdict
+
+
+class Display(Listener):
+    """Progress on standard error: a live bar on a terminal, a plain line a round elsewhere."""
+
+    def __init__(self) -> None:
+        self.run_id = ""
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[accuracy]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task: TaskID | None = None
+        self._rounds = 0
+        self._first = 0
+        self._per_round = 0
+        self._begun = 0.0
+
+    def __enter__(self) -> "Display":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def started(self, plan: Plan, run_id: str, done: int) -> None:
+        """Say what is trained on what, and start the bar."""
+        settings = plan.settings
+        self.run_id = run_id
+        self._rounds, self._first = settings.rounds, done
+        self._begun = time.monotonic()
+        members = len(settings.arms) * len(settings.seeds)
+        self._per_round = members * plan.iterations
+        together = f"{plan.resolved.stack} at a time" if members > 1 else "one network"
+        self._console.print(
+            f"{settings.model} on {settings.dataset}: {', '.join(settings.arms)} × {len(settings.seeds)} seed(s), "
+            f"{settings.rounds} rounds of {plan.iterations} iterations on {plan.resolved.device}, {together}; "
+            f"MLflow run {run_id}"
+        )
+        if done:
+            self._console.print(f"going on after {done} complete round(s)")
+        if not plan.stacked:
+            self._console.print("this network cannot be stacked: its arms and seeds are trained one after another")
+        self._task = self._bar.add_task(
+            self._title(done), total=settings.rounds * self._per_round, completed=done * self._per_round, accuracy=""
+        )
+        self._bar.start()
+
+    def progress(self, progress: TrainingProgress) -> None:
+        """Move the bar."""
+        if self._task is None or self._bar.disable:
+            return
+        shown = {}
+        if progress.accuracy is not None:
+            names = list(dict.fromkeys(member.arm for member in progress.members))
+            accuracy = ", ".join(f"{100 * value:.2f}" for value in progress.accuracy)
+            shown = {"accuracy": f"{'/'.join(names)} {accuracy} %"}
+        done = progress.round * self._per_round + progress.done
+        self._bar.update(self._task, completed=done, description=self._title(progress.round), **shown)
+
+    def rounds_finished(self, records: Sequence[Record]) -> None:
+        """A line for the finished round."""
+        r = records[0].round
+        arms = dict.fromkeys(record.arm for record in records)
+        means = []
+        for arm in arms:
+            mine = [record for record in records if record.arm == arm]
+            mean = 100 * sum(record.test_accuracy for record in mine) / len(mine)
+            diverged = sum(record.diverged for record in mine)
+            means.append(f"{arm} {mean:.2f} %" + (f" ({diverged} of {len(mine)} diverged)" if diverged else ""))
+        spent = time.monotonic() - self._begun
+        left = spent / (r + 1 - self._first) * (self._rounds - r - 1)
+        line = f"round {r:>2}/{self._rounds - 1}  {records[0].weights_remaining_pct:6.2f} % left  {'  '.join(means)}"
+        self._console.print(line + ("" if self._console.is_terminal else f"  ({_clock(left)} to go)"))
+
+    def _title(self, r: int) -> str:
+        return f"round {min(r, self._rounds - 1)}/{self._rounds - 1}"
+
+
+def resume_command(run_id: str, tracking_uri: str | None) -> str:
+    """The sentence that says how to go on."""
+    words = ["lt", "run", "--resume", run_id, *(["--tracking-uri", tracking_uri] if tracking_uri else [])]
+    return f"Go on with: {shlex.join(words)}"
+
+
+def print_result(result: Result, ui_command: str | None = None) -> None:
+    """The table of rounds, the verdict in words, the figures and the command that opens the UI."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=120)
+    console.print(_table(result))
+    verdict = result.verdict
+    if verdict is not None:
+        won, matched = verdict.smallest_winning_pct, verdict.smallest_matching_pct
+        console.print(
+            f"Smallest winning ticket: {won:.3g} % of the weights." if won < 100 else "No winning ticket found."
+        )
+        if matched < 100:
+            console.print(f"Smallest matching ticket: {matched:.3g} % of the weights.")
+        console.print(f"Evidence: {verdict.evidence}.", soft_wrap=True)
+        if verdict.control is None:
+            console.print("No control arm: whether a ticket wins stays undecided (add reinit to --arms).")
+        if verdict.diverged:
+            console.print(f"Diverged: {', '.join(verdict.diverged)}.", soft_wrap=True)
+    console.print("Figures:")
+    for path in result.figures:
+        console.print(f"  {path}", soft_wrap=True)
+    console.print(f"{result.seconds:.0f} s, of which MLflow {result.tracking_seconds:.1f} s. Run {result.run_id}.")
+    if ui_command:
+        console.print(f"See it in MLflow: {ui_command}", soft_wrap=True)
+
+
+def _table(result: Result) -> Table:
+    arms = list(dict.fromkeys(record.arm for record in result.rounds))
+    table = Table(title=result.stored.name, caption="test accuracy in %, means over seeds; ± intervals are paired")
+    for name in ("round", "% left", "dense", *arms):
+        table.add_column(name, justify="right")
+    judged = {r.round: r for r in result.verdict.rounds} if result.verdict else {}
+    if judged:
+        table.add_column("− dense", justify="right")
+        table.add_column(f"− {result.verdict.control or 'control'}", justify="right")  # type: ignore[union-attr]
+        table.add_column("verdict")
+    dense = _mean([r for r in result.rounds if r.round == 0 and r.arm == arms[0]])
+    for index in sorted({record.round for record in result.rounds}):
+        here = [record for record in result.rounds if record.round == index]
+        left = sum(r.weights_remaining_pct for r in here) / len(here)
+        row = [str(index), f"{left:.2f}", dense]
+        for arm in arms:
+            mine = [record for record in here if record.arm == arm]
+            row.append("diverged" if any(r.diverged for r in mine) else _mean(mine))
+        if judged:
+            row += _judged(judged.get(index))
+        table.add_row(*row, style="bold" if index in judged and judged[index].wins == "yes" else None)
+    return table
+
+
+def _judged(verdict: RoundVerdict | None) -> list[str]:
+    if verdict is None:
+        return ["", "", ""]
+    word = {"yes": "wins", "no": "does not win", "undecided": "undecided"}[verdict.wins]
+    if verdict.wins != "yes" and verdict.matching == "yes":
+        word = f"matches, {word}"
+    return [_points(verdict.against_dense), _points(verdict.against_control), word]
+
+
+def _points(difference: Difference | None) -> str:
+    """A difference in percentage points with half its interval."""
+    if difference is None:
+        return "–"
+    return f"{100 * difference.mean:+.2f} ± {50 * (difference.high - difference.low):.2f}"
+
+
+def _mean(records: Sequence[Record]) -> str:
+    return f"{100 * sum(r.test_accuracy for r in records) / len(records):.2f}" if records else "–"
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02}:{int(seconds) % 60:02}"

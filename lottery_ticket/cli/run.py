@@ -1,0 +1,67 @@
+"""`lt run`: find winning tickets and keep every round in MLflow."""
+
+import json
+import shlex
+from typing import Annotated, Any
+
+import typer
+
+from lottery_ticket.cli.options import Config, Json, Preset, TrackingUri, with_settings
+from lottery_ticket.config import flag, load_settings
+from lottery_ticket.errors import InputError
+
+
+@with_settings
+def run(
+    preset: Preset = None,
+    config: Config = None,
+    experiment: Annotated[str, typer.Option("--experiment", help="MLflow experiment.")] = "lottery-ticket",
+    tracking_uri: TrackingUri = None,
+    resume: Annotated[
+        str | None,
+        typer.Option("--resume", help="Go on with this run after its last complete round.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+    **settings: Any,
+) -> None:
+    """Find winning tickets: train, prune, rewind, train again, next to the control arms.
+
+    Every round's accuracy, density, mask and weights go to MLflow; a table, figures and a verdict end the run.
+    """
+    if resume is not None:
+        given = {"--preset": preset, "--config": config} | {flag(name): value for name, value in settings.items()}
+        for option, value in given.items():
+            if value is not None:
+                raise InputError(option, str(value), "cannot change with --resume; allowed: the run's own settings")
+        chosen, base = None, ""
+    else:
+        chosen, base = load_settings(preset, config, settings)
+
+    from lottery_ticket import experiment as lab
+    from lottery_ticket.cli.display import Display, print_result, resume_command
+
+    display = Display()
+    try:
+        with display:
+            if chosen is None:
+                result = lab.resume(resume, tracking_uri=tracking_uri, listener=display)
+            else:
+                result = lab.run(
+                    chosen, preset=base, tracking_uri=tracking_uri, experiment=experiment, listener=display
+                )
+    except KeyboardInterrupt:
+        if display.run_id:
+            typer.echo(f"\nInterrupted; finished rounds are kept. {resume_command(display.run_id, tracking_uri)}", err=True)
+        raise
+    except InputError:
+        raise
+    except Exception:
+        if display.run_id:
+            typer.echo(f"Finished rounds are kept. {resume_command(display.run_id, tracking_uri)}", err=True)
+        raise
+    if as_json:
+        typer.echo(json.dumps(result.to_json()))
+    else:
+        ui = ["lt", "ui", *(["--experiment", experiment] if experiment != "lottery-ticket" else [])]
+        ui += ["--tracking-uri", tracking_uri] if tracking_uri else []
+        print_result(result, shlex.join(ui))

@@ -1,0 +1,303 @@
+"""One `lt run` from settings to result: data, network, the method, tracking, verdict and figures put together."""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+
+from lottery_ticket import tracking
+from lottery_ticket.arms import ARMS, check_arms
+from lottery_ticket.config import Settings, as_text, load_preset, preset_names
+from lottery_ticket.data import Data, Images, load_images, prepare
+from lottery_ticket.errors import InputError
+from lottery_ticket.figures import draw_all
+from lottery_ticket.models import Network, Weights, make_network
+from lottery_ticket.pruning import Mask
+from lottery_ticket.record import Record
+from lottery_ticket.stack import stackable
+from lottery_ticket.ticket import Ticket
+from lottery_ticket.tracking import REWOUND, Stored, Tracker
+from lottery_ticket.training import Progress, arithmetic, choose_device, iterations_per_round, stack_size
+from lottery_ticket.trajectory import Round, alive, find_tickets
+from lottery_ticket.verdict import Verdict, judge
+
+
+class Listener:
+    """What a run tells whoever listens; every method may be left out."""
+
+    def started(self, plan: "Plan", run_id: str, done: int) -> None:
+        """Training is about to begin after `done` finished rounds; the run can be resumed by its id."""
+
+    def progress(self, progress: Progress) -> None:
+        """Every few iterations and at each evaluation."""
+
+    def rounds_finished(self, records: Sequence[Record]) -> None:
+        """A round of every trajectory is finished and kept."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that has been checked and is ready to train.
+
+    Attributes:
+        settings: as given.
+        resolved: the same with the device and the stack size that `auto` stands for.
+        stacked: whether the engine can train several networks of this architecture at once.
+    """
+
+    settings: Settings
+    resolved: Settings
+    images: Images
+    data: Data
+    network: Network
+    stacked: bool
+    iterations: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run found.
+
+    Attributes:
+        stored: the run as MLflow has it: ids, settings and the records of all rounds.
+        verdict: None without the arm `winning`.
+        figures: paths of the figures drawn.
+        seconds, tracking_seconds: wall time of this process's part of the run, and of MLflow in it.
+    """
+
+    stored: Stored
+    verdict: Verdict | None
+    figures: list[Path]
+    seconds: float
+    tracking_seconds: float
+    client: MlflowClient = field(repr=False)
+
+    @property
+    def run_id(self) -> str:
+        """The id of the parent run in MLflow."""
+        return self.stored.run_id
+
+    @property
+    def rounds(self) -> list[Record]:
+        """The numbers of every finished round of every arm and seed, in order of round."""
+        return self.stored.records
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as plain data; rounds without curves and per-image correctness, which MLflow has."""
+        return {
+            "run_id": self.run_id,
+            "name": self.stored.name,
+            "experiment_id": self.stored.experiment_id,
+            "tracking_uri": self.client.tracking_uri,
+            "settings": self.stored.settings.model_dump(),
+            "rounds": [record.model_dump(exclude={"curve", "correct"}) for record in self.rounds],
+            "verdict": json.loads(self.verdict.to_json()) if self.verdict else None,
+            "figures": [str(path) for path in self.figures],
+            "seconds": self.seconds,
+            "tracking_seconds": self.tracking_seconds,
+        }
+
+    def ticket(self, round: int, seed: int | None = None) -> Ticket:
+        """The winning arm's ticket at a round, read from MLflow; the seed defaults to the run's first.
+
+        KeyError where that round was not finished.
+        """
+        seed = self.stored.settings.seeds[0] if seed is None else seed
+        record = {(r.arm, r.seed, r.round): r for r in self.rounds}["winning", seed, round]
+        child = self.stored.children["winning", seed]
+        mask = tracking.read_mask(self.client, child, round)
+        late = self.stored.settings.rewind_iteration and round
+        weights = tracking.read_weights(self.client, child, REWOUND if late else "init.safetensors")
+        weights |= {name: weights[name] * kept for name, kept in mask.items()}
+        return Ticket(mask, weights, self.stored.settings, child, seed, round, record.test_accuracy)
+
+    def smallest_winning_ticket(self) -> Ticket | None:
+        """The winning ticket with the fewest weights, of the run's first seed; None if the run found none."""
+        won = [r.round for r in self.verdict.rounds if r.wins == "yes"] if self.verdict else []
+        return self.ticket(max(won)) if won else None
+
+
+def run(
+    settings: Settings,
+    *,
+    preset: str = "",
+    tracking_uri: str | None = None,
+    experiment: str = tracking.DEFAULT_EXPERIMENT,
+    listener: Listener | None = None,
+) -> Result:
+    """Run the lottery-ticket experiment that the settings describe and keep every round in MLflow.
+
+    Args:
+        settings: what to do; see `load_preset`.
+        preset: the preset they come from, kept as a tag.
+        tracking_uri: of the MLflow store; default MLFLOW_TRACKING_URI, else SQLite at mlruns/mlflow.db.
+        experiment: the MLflow experiment's name.
+        listener: told of progress.
+
+    Raises:
+        InputError: settings that cannot be run here, or an unreachable store; before training starts.
+    """
+    begun = time.perf_counter()
+    plan = make_plan(settings)
+    client = tracking.connect(tracking_uri)
+    name = run_name(settings, preset)
+    tracker = Tracker.create(client, experiment, settings, preset, name, plan.images)
+    return _go(plan, tracker, [], begun, listener or Listener())
+
+
+def resume(run_id: str, *, tracking_uri: str | None = None, listener: Listener | None = None) -> Result:
+    """Go on with a run after its last complete round; ends as if it had never been interrupted.
+
+    Bit for bit on the same machine with the same versions. InputError if there is no such run.
+    """
+    begun = time.perf_counter()
+    client = tracking.connect(tracking_uri, create=False)
+    stored = tracking.read_run(client, run_id, "--resume")
+    plan = make_plan(stored.settings)
+    if stored.dataset_digest not in (None, plan.images.digest):
+        raise InputError(
+            "--resume",
+            run_id,
+            f"was trained on another {stored.settings.dataset} (digest {stored.dataset_digest}, now "
+            f"{plan.images.digest}); allowed: the same data",
+        )
+    tracker = Tracker.reopen(client, stored, plan.images)
+    return _go(plan, tracker, stored.records, begun, listener or Listener())
+
+
+def read_result(run_id: str, tracking_uri: str | None = None, figures: Path | None = None) -> Result:
+    """A run's result from MLflow alone, its figures drawn into the folder `figures`."""
+    begun = time.perf_counter()
+    client = tracking.connect(tracking_uri, create=False)
+    stored = tracking.read_run(client, run_id)
+    verdict, drawn = _conclude(client, stored, figures or figure_folder(run_id))
+    return Result(stored, verdict, drawn, time.perf_counter() - begun, 0.0, client)
+
+
+def figure_folder(run_id: str) -> Path:
+    """Where a run's figures are drawn unless told otherwise."""
+    return Path("mlruns", "figures", run_id)
+
+
+def make_plan(settings: Settings) -> Plan:
+    """Check everything that can be wrong, load the data and build the network. InputError if something is."""
+    check_arms(settings)
+    device = choose_device(settings.device)
+    images = load_images(settings.dataset)
+    data = prepare(images, settings.validation_size, device)
+    network = make_network(settings, data.input_shape, data.classes)
+    iterations = iterations_per_round(settings, len(data.train))
+    if settings.rewind_iteration > iterations:
+        raise InputError(
+            "--rewind-iteration",
+            settings.rewind_iteration,
+            f"is not allowed; allowed: at most the {iterations} iterations of a round",
+        )
+    with arithmetic(settings, device):
+        members = len(settings.arms) * len(settings.seeds)
+        stacked, size = stackable(network, data.input_shape), stack_size(network, data, settings, members)
+    resolved = settings.model_copy(update={"device": str(device), "stack": size})
+    return Plan(settings, resolved, images, data, network, stacked, iterations)
+
+
+def run_name(settings: Settings, preset: str) -> str:
+    """A run's name: its preset and what differs from it, e.g. `shu-fc1 lr=0.1`."""
+    if preset not in preset_names():
+        return preset or f"{settings.model} {settings.dataset}"
+    base = load_preset(preset)
+    changed = [f"{name}={as_text(value)}" for name, value in settings if value != getattr(base, name)]
+    return " ".join([preset, *changed])
+
+
+def complete_rounds(settings: Settings, records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
+    """The records of the last round that every living trajectory has finished, and those of rounds after it."""
+    last: list[Record] = []
+    for r in range(settings.rounds):
+        here = {(record.arm, record.seed): record for record in records if record.round == r}
+        wanted = alive(settings, last)
+        if not wanted or not set(wanted) <= set(here):
+            break
+        last = [here[key] for key in wanted]
+    done = last[0].round if last else -1
+    return last, [record for record in records if record.round > done]
+
+
+def _go(plan: Plan, tracker: Tracker, kept: Sequence[Record], begun: float, listener: Listener) -> Result:
+    """Train the rounds that are not there yet, keep each as it is finished, conclude."""
+    client, settings = tracker.client, plan.settings
+    last, partial = complete_rounds(settings, kept)
+    tracker.repeat_metrics(last)
+    tracker.repeat_metrics(partial)
+    there = {(record.arm, record.seed, record.round): record for record in partial}
+    records = [record for record in kept if record not in partial]
+    listener.started(plan, tracker.run_id, last[0].round + 1 if last else 0)
+    with _ending_well(tracker), arithmetic(settings, plan.data.train.x.device):
+        finished, rewound = _read_last(client, tracker, settings, last)
+        for rounds in find_tickets(
+            plan.resolved, plan.network, plan.data, finished, rewound, watch=listener.progress
+        ):
+            new = [r for r in rounds if (r.record.arm, r.record.seed, r.record.round) not in there]
+            old = [record for record in partial if record.round == rounds[0].record.round]
+            tracker.log_rounds(new, old)
+            records += [*old, *(r.record for r in new)]
+            listener.rounds_finished([*old, *(r.record for r in new)])
+        stored = tracker.stored(records)
+        verdict, figures = _conclude(client, stored, figure_folder(tracker.run_id))
+        tracker.finish(verdict, figures, _final_metrics(records, verdict), max(r.finished_at for r in records))
+    return Result(stored, verdict, figures, time.perf_counter() - begun, tracker.seconds, client)
+
+
+def _read_last(
+    client: MlflowClient, tracker: Tracker, settings: Settings, last: Sequence[Record]
+) -> tuple[list[Round], dict[int, Weights]]:
+    """What the method needs to go on after the last complete round: its rounds, and seed → θₖ."""
+    finished = [
+        tracking.read_round(client, tracker.children[record.arm, record.seed], record)
+        for record in last
+        if ARMS[record.arm].own_mask
+    ]
+    rewound = {
+        done.record.seed: tracking.read_weights(client, tracker.children["winning", done.record.seed], REWOUND)
+        for done in finished
+        if settings.rewind_iteration and done.record.arm == "winning"
+    }
+    return finished, rewound
+
+
+def _conclude(client: MlflowClient, stored: Stored, folder: Path) -> tuple[Verdict | None, list[Path]]:
+    """The verdict on a run's records, and its figures."""
+    settings = stored.settings
+    verdict = judge(stored.records, settings.verdict_tolerance, settings.verdict_level)
+    seed = settings.seeds[0]
+
+    def mask(r: int) -> Mask:
+        return tracking.read_mask(client, stored.children["winning", seed], r)
+
+    return verdict, draw_all(stored.records, stored.name, folder, mask)
+
+
+def _final_metrics(records: Sequence[Record], verdict: Verdict | None) -> dict[str, float]:
+    dense = [r.test_accuracy for r in records if r.round == 0 and r.arm == "winning"]
+    if verdict is None:
+        return {}
+    return {
+        "dense_accuracy": sum(dense) / len(dense),
+        "smallest_winning_pct": verdict.smallest_winning_pct,
+        "smallest_matching_pct": verdict.smallest_matching_pct,
+    }
+
+
+@contextmanager
+def _ending_well(tracker: Tracker) -> Iterator[None]:
+    """The runs do not stay RUNNING when something stops them."""
+    try:
+        yield
+    except BaseException as error:
+        with suppress(Exception):  # the store itself may be what failed
+            tracker.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise

@@ -1,0 +1,198 @@
+"""Figures fit for a paper, drawn from the records of a run (and the masks, for the picture of the input)."""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+from lottery_ticket.pruning import Mask
+from lottery_ticket.record import Record
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+_STYLE = {
+    "figure.dpi": 150,
+    "savefig.bbox": "tight",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+}
+_COLOURS = {"winning": "#0072B2", "reinit": "#D55E00", "random-mask": "#009E73", "reinit-own": "#CC79A7"}
+_CURVES_AT = (100.0, 41.0, 21.0, 10.0, 5.0)  # percent of weights left, as the densities Frankle & Carbin show
+_PICTURES_AT = (41.0, 21.0, 10.0, 5.0)
+
+
+def draw_all(records: Sequence[Record], name: str, folder: Path, mask: Callable[[int], Mask]) -> list[Path]:
+    """Draw what the records allow into the folder; the paths, in order of interest.
+
+    Args:
+        records: rounds of all arms and seeds.
+        name: the run's name, for the titles.
+        folder: made if need be.
+        mask: round → the winning arm's mask, of one seed.
+    """
+    drawn: dict[str, Figure | None] = {}
+    with plt.rc_context(_STYLE):
+        drawn["accuracy"] = draw_accuracy(records, name)
+        drawn["early_stop"] = draw_early_stop(records, name)
+        drawn["learning_curves"] = draw_learning_curves(records, name)
+        drawn["survivors"] = draw_survivors(records, name)
+        drawn["input_mask"] = draw_input_mask(records, name, mask)
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = []
+        for title, figure in drawn.items():
+            if figure is not None:
+                paths.append(folder / f"{title}.png")
+                figure.savefig(paths[-1])
+                plt.close(figure)
+    return paths
+
+
+def draw_accuracy(records: Sequence[Record], name: str) -> Figure:
+    """Test accuracy at the end of each round against percent of weights left, and the dense level."""
+    figure, axes = plt.subplots(figsize=(6, 4))
+    lowest = _over_weights(axes, records, lambda record: 100 * record.test_accuracy)
+    dense = [100 * r.test_accuracy for r in records if r.round == 0 and r.arm == "winning"]
+    if dense:
+        axes.axhline(np.mean(dense), color="0.4", linestyle="--", linewidth=1, label=f"dense {np.mean(dense):.2f} %")
+    axes.set(ylabel="test accuracy (%)", title=name, ylim=(max(0, lowest - 0.5), None))
+    axes.legend(loc="lower left")
+    return figure
+
+
+def draw_early_stop(records: Sequence[Record], name: str) -> Figure | None:
+    """Iteration of minimum validation loss against percent of weights left; None without a validation set."""
+    measured = [record for record in records if record.early_stop_iteration is not None]
+    if not measured:
+        return None
+    figure, axes = plt.subplots(figsize=(6, 4))
+    _over_weights(axes, measured, lambda record: float(record.early_stop_iteration or 0))
+    axes.set(ylabel="early-stopping iteration", title=name, ylim=(0, None))
+    axes.legend(loc="best")
+    return figure
+
+
+def draw_learning_curves(records: Sequence[Record], name: str) -> Figure:
+    """Test accuracy within a round at a few densities: winning arm solid, control dashed; means over seeds."""
+    figure, axes = plt.subplots(figsize=(6, 4))
+    arms = [arm for arm in ("winning", "reinit", "reinit-own", "random-mask") if any(r.arm == arm for r in records)]
+    shown = _nearest_rounds([r for r in records if r.arm == arms[0]], _CURVES_AT)
+    colours = plt.get_cmap("viridis")(np.linspace(0, 0.85, len(shown)))
+    values = []
+    for arm, line in zip(arms[:2], ("-", "--"), strict=False):
+        for (r, pct), colour in zip(shown.items(), colours, strict=True):
+            curves = [record.curve for record in records if record.arm == arm and record.round == r]
+            if curves:
+                steps = [point.iteration for point in curves[0]]
+                mean = np.mean([[100 * point.test_accuracy for point in curve] for curve in curves], axis=0)
+                marker = "o" if len(steps) < 12 else None
+                axes.plot(
+                    steps, mean, line, color=colour, marker=marker, markersize=3, label=f"{arm} {pct:.3g} % left"
+                )
+                values += list(mean)
+    low = max(0.0, np.percentile(values, 5) - 1)
+    axes.set(xlabel="iteration within the round", ylabel="test accuracy (%)", title=name, ylim=(low, None))
+    axes.legend(fontsize=7, ncols=2)
+    return figure
+
+
+def draw_survivors(records: Sequence[Record], name: str) -> Figure:
+    """Percent of weights left in each tensor against percent left in the network; winning arm, mean over seeds."""
+    trunk = [r for r in records if r.arm == "winning"] or [r for r in records if r.arm == records[0].arm]
+    figure, axes = plt.subplots(figsize=(6, 4))
+    rounds = sorted({record.round for record in trunk})
+    overall = [np.mean([100 * r.density for r in trunk if r.round == index]) for index in rounds]
+    for tensor in trunk[0].densities:
+        left = [np.mean([100 * r.densities[tensor] for r in trunk if r.round == index]) for index in rounds]
+        survivors = min(r.survivors[tensor] for r in trunk)
+        axes.plot(overall, left, marker="o", markersize=3, label=f"{tensor} (at the end {survivors:,})")
+    _log_percent(axes, "x", overall)
+    _log_percent(axes, "y", [100 * value for record in trunk for value in record.densities.values()])
+    axes.set(ylabel="weights left in the tensor (%)", title=name)
+    axes.legend()
+    return figure
+
+
+def draw_input_mask(records: Sequence[Record], name: str, mask: Callable[[int], Mask]) -> Figure | None:
+    """Surviving first-layer weights of each input pixel; None unless a fully connected layer sees square images."""
+    trunk = [record for record in records if record.arm == "winning"]
+    shown = _nearest_rounds(trunk, _PICTURES_AT) if trunk else {}
+    shown = {r: pct for r, pct in shown.items() if r > 0}
+    if not shown:
+        return None
+    pictures = []
+    for r in shown:
+        first = next(iter(mask(r).values()))
+        channels, side = _image_shape(first.shape[1]) if first.ndim == 2 else (0, 0)
+        if not side:
+            return None
+        pictures.append(first.sum(0).view(channels, side, side).sum(0).numpy())
+    figure, axes = plt.subplots(1, len(shown), figsize=(2.6 * len(shown), 2.9), squeeze=False)
+    for panel, picture, pct in zip(axes[0], pictures, shown.values(), strict=True):
+        drawn = panel.imshow(picture, cmap="magma", vmin=0)
+        panel.set(title=f"{pct:.3g} % left", xticks=[], yticks=[])
+        panel.grid(visible=False)
+        figure.colorbar(drawn, ax=panel, fraction=0.046, pad=0.03)
+    figure.suptitle(f"{name}: surviving first-layer weights per pixel")
+    figure.tight_layout()
+    return figure
+
+
+def _over_weights(axes: Axes, records: Sequence[Record], value: Callable[[Record], float]) -> float:
+    """Mean over seeds and min–max band of each arm against percent of weights left; the lowest mean."""
+    lowest = math.inf
+    for arm in dict.fromkeys(record.arm for record in records):
+        mine = [record for record in records if record.arm == arm]
+        rounds = sorted({record.round for record in mine})
+        pct = [np.mean([r.weights_remaining_pct for r in mine if r.round == index]) for index in rounds]
+        values = [[value(r) for r in mine if r.round == index] for index in rounds]
+        mean = [np.mean(each) for each in values]
+        seeds = max(map(len, values))
+        colour = _COLOURS.get(arm)
+        label = arm if seeds == 1 else f"{arm} (mean, min–max of {seeds} seeds)"
+        (line,) = axes.plot(pct, mean, marker="o", markersize=3.5, color=colour, label=label)
+        if seeds > 1:
+            low, high = [min(each) for each in values], [max(each) for each in values]
+            axes.fill_between(pct, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+        lowest = min(lowest, *(min(each) for each in values))
+    _log_percent(axes, "x", [r.weights_remaining_pct for r in records])
+    return lowest
+
+
+def _log_percent(axes: Axes, which: str, values: Sequence[float]) -> None:
+    """A log axis in percent with readable ticks; x runs from dense to sparse."""
+    low = min(values)
+    ticks = [tick for tick in (100, 50, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01) if tick >= low * 0.9]
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+    axis.set_ticks(ticks)
+    axis.set_major_formatter(FuncFormatter(lambda tick, _: f"{tick:g}"))
+    axis.set_minor_formatter(NullFormatter())
+    if which == "x":
+        axes.set(xlabel="weights left (%)", xlim=(110, low * 0.9))
+
+
+def _nearest_rounds(records: Sequence[Record], percents: Sequence[float]) -> dict[int, float]:
+    """The rounds whose percent of weights left is nearest (in ratio) to each of `percents`, and that percent."""
+    left = {record.round: record.weights_remaining_pct for record in records}
+    chosen = {min(left, key=lambda r: abs(math.log(left[r] / pct))) for pct in percents}
+    return {r: left[r] for r in sorted(chosen)}
+
+
+def _image_shape(inputs: int) -> tuple[int, int]:
+    """(channels, side) of square images with that many inputs, (0, 0) where there is none."""
+    for channels in (1, 3):
+        side = math.isqrt(inputs // channels)
+        if side > 1 and channels * side * side == inputs:
+            return channels, side
+    return 0, 0

@@ -1,0 +1,433 @@
+"""MLflow: every finished round as metrics and artifacts of its trajectory's run, and read back again."""
+
+import json
+import math
+import os
+import platform
+import socket
+import subprocess
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+import torch
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+
+import lottery_ticket
+from lottery_ticket.arms import ARMS
+from lottery_ticket.config import Settings
+from lottery_ticket.data import Images
+from lottery_ticket.errors import InputError, LotteryTicketError, one_line
+from lottery_ticket.files import load_mask, load_weights, save_mask, save_weights
+from lottery_ticket.models import Weights
+from lottery_ticket.pruning import Mask
+from lottery_ticket.record import Record
+from lottery_ticket.trajectory import Round
+from lottery_ticket.verdict import Verdict
+from lottery_ticket.view import BY_WEIGHTS, view_tags, weights_step
+
+DEFAULT_EXPERIMENT = "lottery-ticket"
+DEFAULT_STORE = "sqlite:///mlruns/mlflow.db"
+REWOUND = "rounds/00/rewound.safetensors"
+_REACHABLE_WITHIN = 3  # seconds to connect, and as many to answer
+_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+
+
+def tracking_uri(given: str | None = None) -> str:
+    """The store's URI: as given, else MLFLOW_TRACKING_URI, else SQLite at mlruns/mlflow.db."""
+    return given or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
+
+
+def connect(given: str | None = None, create: bool = True) -> MlflowClient:
+    """A client of the store; InputError within about 10 seconds if it cannot be reached.
+
+    Args:
+        given: a tracking URI; see `tracking_uri`.
+        create: make a SQLite store that is not there yet.
+    """
+    uri = tracking_uri(given)
+    option = "--tracking-uri" if given else "MLFLOW_TRACKING_URI" if uri != DEFAULT_STORE else "--tracking-uri"
+    allowed = "allowed: a tracking server's or database's address that answers"
+    _check_reachable(uri, option, allowed)
+    if file := sqlite_file(uri):
+        if not create and not file.exists():
+            raise InputError(option, uri, "does not exist; allowed: a store that `lt run` has written to")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with open(file, "ab"):
+                pass
+        except OSError as error:
+            raise InputError(option, uri, f"cannot be written ({one_line(error)}); allowed: a writable path") from None
+    try:
+        client = MlflowClient(uri)
+        client.search_experiments(max_results=1)
+    except Exception as error:
+        raise InputError(option, uri, f"cannot be used ({one_line(error)}); {allowed}") from None
+    return client
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file of a SQLite store, None for any other."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def artifact_root(uri: str) -> Path | None:
+    """Where a SQLite store keeps its artifacts: `artifacts` beside the file; None where a server decides."""
+    file = sqlite_file(uri)
+    return file.parent.resolve() / "artifacts" if file else None
+
+
+def ensure_experiment(client: MlflowClient, name: str) -> str:
+    """The id of the experiment, made if need be, with the chart view that `lt ui` opens."""
+    found = client.get_experiment_by_name(name)
+    if found is not None and found.lifecycle_stage != "active":
+        raise InputError("--experiment", name, "is deleted in this store; allowed: another, or restore it")
+    if found is None:
+        root = artifact_root(client.tracking_uri)
+        try:
+            client.create_experiment(name, artifact_location=f"{root.as_uri()}/{quote(name)}" if root else None)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # made by another process in between
+                raise InputError("--experiment", name, f"is not allowed: {one_line(error)}") from None
+        found = client.get_experiment_by_name(name)
+    for key, value in view_tags(tuple(ARMS)).items():
+        if found.tags.get(key) != value:
+            client.set_experiment_tag(found.experiment_id, key, value)
+    return found.experiment_id
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A run of `lt run` read back from the store."""
+
+    run_id: str
+    name: str
+    experiment_id: str
+    settings: Settings
+    preset: str
+    children: dict[tuple[str, int], str]
+    records: list[Record]
+    dataset_digest: str | None
+
+
+class Tracker:
+    """Writes one `lt run`: a parent run, a nested child per trajectory, each round as it is finished."""
+
+    def __init__(self, client: MlflowClient, experiment_id: str, settings: Settings, preset: str, name: str, images: Images):
+        self.client = client
+        self.experiment_id = experiment_id
+        self.settings = settings
+        self.name = name
+        self.tags = _common_tags(preset)
+        self.images = _dataset(images)
+        self.run_id = ""
+        self.children: dict[tuple[str, int], str] = {}
+        self.seconds = 0.0
+        """Time spent in tracking so far."""
+
+    @classmethod
+    def create(
+        cls, client: MlflowClient, experiment: str, settings: Settings, preset: str, name: str, images: Images
+    ) -> "Tracker":
+        """A new parent run with its children, their params, tags and data set."""
+        begun = time.perf_counter()
+        tracker = cls(client, ensure_experiment(client, experiment), settings, preset, name, images)
+        tracker.run_id = tracker._start(name, {"lt.kind": "run"})
+        client.log_text(tracker.run_id, settings.model_dump_json(indent=2), "settings.json")
+        tracker._start_children()
+        tracker.seconds = time.perf_counter() - begun
+        return tracker
+
+    @classmethod
+    def reopen(cls, client: MlflowClient, stored: Stored, images: Images) -> "Tracker":
+        """Go on with a run; children that it was ended before making are made."""
+        tracker = cls(client, stored.experiment_id, stored.settings, stored.preset, stored.name, images)
+        tracker.run_id, tracker.children = stored.run_id, dict(stored.children)
+        tracker._start_children()
+        tracker.end("RUNNING")
+        return tracker
+
+    def log_rounds(self, rounds: Sequence[Round], kept: Sequence[Record] = ()) -> None:
+        """Keep one round of every trajectory: artifacts, `round.json`, then metrics; `kept` are there already."""
+        begun = time.perf_counter()
+        for done in rounds:
+            self._log_artifacts(self.children[done.record.arm, done.record.seed], done)
+            self._log_metrics(done.record)
+        self._log_means([*kept, *(done.record for done in rounds)])
+        self.seconds += time.perf_counter() - begun
+
+    def repeat_metrics(self, records: Sequence[Record]) -> None:
+        """Log the metrics of kept records once more, in case the process ended before it could.
+
+        Changes nothing where they are there: the time stamps are the records'.
+        """
+        for record in records:
+            self._log_metrics(record)
+        if len(records) == len(self.children):
+            self._log_means(records)
+
+    def _log_metrics(self, record: Record) -> None:
+        run_id, at, r = self.children[record.arm, record.seed], record.finished_at, record.round
+        values = {
+            "test_accuracy": record.test_accuracy,
+            "test_accuracy_best": record.test_accuracy_best,
+            "test_accuracy_early_stop": record.test_accuracy_early_stop,
+            "early_stop_iteration": record.early_stop_iteration,
+            "test_loss": record.test_loss,
+            "test_loss_best": record.test_loss_best,
+            "test_loss_early_stop": record.test_loss_early_stop,
+            "train_loss": record.train_loss,
+            "validation_loss": record.validation_loss,
+            "density": record.density,
+            "sparsity": record.sparsity,
+            "weights_remaining_pct": record.weights_remaining_pct,
+            "seconds": record.seconds,
+        }
+        values |= {f"density/{tensor}": value for tensor, value in record.densities.items()}
+        metrics = [Metric(key, value, at, r) for key, value in values.items() if value is not None]
+        epochs = [point for point in record.curve if point.epoch is not None]
+        metrics += [
+            Metric("epoch_test_accuracy", point.test_accuracy, at, r * len(epochs) + point.epoch)
+            for point in epochs
+        ]
+        metrics.append(Metric(BY_WEIGHTS, record.test_accuracy, at, weights_step(record.weights_remaining_pct)))
+        tags = [RunTag("lt.diverged_round", str(r))] if record.diverged else []
+        for first in range(0, len(metrics), 1000):  # the most that one batch takes
+            self.client.log_batch(run_id, metrics=metrics[first : first + 1000], tags=tags if not first else [])
+
+    def _log_means(self, records: Sequence[Record]) -> None:
+        accuracies = defaultdict(list)
+        for record in records:
+            accuracies[record.arm].append(record.test_accuracy)
+        trunk = [record for record in records if record.arm == "winning"] or records
+        left = math.fsum(record.weights_remaining_pct for record in trunk) / len(trunk)
+        at, r = max(record.finished_at for record in records), records[0].round
+        metrics = [Metric("weights_remaining_pct", left, at, r)]
+        for arm, each in accuracies.items():
+            mean = math.fsum(each) / len(each)
+            metrics.append(Metric(f"test_accuracy/{arm}", mean, at, r))
+            metrics.append(Metric(f"{BY_WEIGHTS}/{arm}", mean, at, weights_step(left)))
+        self.client.log_batch(self.run_id, metrics=metrics)
+
+    def finish(
+        self, verdict: Verdict | None, figures: Sequence[Path], metrics: Mapping[str, float], at: int
+    ) -> None:
+        """Verdict, figures and final metrics (time stamp `at`, in ms) onto the parent; all runs finished."""
+        begun = time.perf_counter()
+        for figure in figures:
+            self.client.log_artifact(self.run_id, str(figure), "figures")
+        if verdict is not None:
+            self.client.log_text(self.run_id, verdict.to_json(), "verdict.json")
+        self.client.log_batch(self.run_id, metrics=[Metric(key, value, at, 0) for key, value in metrics.items()])
+        self.end("FINISHED")
+        self.seconds += time.perf_counter() - begun
+
+    def stored(self, records: list[Record]) -> Stored:
+        """The run as `read_run` would read it back."""
+        return Stored(
+            run_id=self.run_id,
+            name=self.name,
+            experiment_id=self.experiment_id,
+            settings=self.settings,
+            preset=self.tags["lt.preset"],
+            children=self.children,
+            records=records,
+            dataset_digest=self.images.dataset.digest,
+        )
+
+    def end(self, status: str) -> None:
+        """Set the status (RUNNING, FINISHED, FAILED, KILLED) of the parent and its children."""
+        for run_id in [*self.children.values(), self.run_id]:
+            if status == "RUNNING":
+                self.client.update_run(run_id, status=status)
+            else:
+                self.client.set_terminated(run_id, status=status)
+
+    def _start_children(self) -> None:
+        for arm in self.settings.arms:
+            for seed in self.settings.seeds:
+                if (arm, seed) not in self.children:
+                    tags = {"lt.kind": "trajectory", "lt.arm": arm, "lt.seed": str(seed)}
+                    tags["mlflow.parentRunId"] = self.run_id
+                    self.children[arm, seed] = self._start(f"{arm}-seed{seed}", tags)
+
+    def _start(self, name: str, tags: Mapping[str, str]) -> str:
+        run = self.client.create_run(self.experiment_id, run_name=name, tags={**self.tags, **tags})
+        params = [Param(key, value) for key, value in self.settings.as_params().items()]
+        self.client.log_batch(run.info.run_id, params=params)
+        self.client.log_inputs(run.info.run_id, datasets=[self.images])
+        return run.info.run_id
+
+    def _log_artifacts(self, run_id: str, done: Round) -> None:
+        folder = f"rounds/{done.record.round:02}"
+        with tempfile.TemporaryDirectory() as work:
+            files = Path(work, "files")
+            files.mkdir()
+            if done.record.round == 0:
+                save_weights(done.start, Path(work, "init.safetensors"))
+                self.client.log_artifact(run_id, str(Path(work, "init.safetensors")))
+            save_mask(done.mask, files / "mask.safetensors")
+            save_weights(done.weights, files / "weights.safetensors", None if done.record.diverged else done.mask)
+            if done.rewound is not None:
+                save_weights(done.rewound, files / Path(REWOUND).name)
+            self.client.log_artifacts(run_id, str(files), folder)
+            last = Path(work, "round.json")
+            last.write_text(done.record.model_dump_json())
+            self.client.log_artifact(run_id, str(last), folder)
+
+
+def read_run(client: MlflowClient, run_id: str, option: str = "RUN") -> Stored:
+    """A run of `lt run` with the records of its complete rounds; InputError if it is none."""
+    allowed = "allowed: the id of a run that `lt run` made"
+    try:
+        parent = client.get_run(run_id)
+    except MlflowException as error:
+        raise InputError(option, run_id, f"is no run in {client.tracking_uri} ({one_line(error)}); {allowed}") from None
+    if parent.data.tags.get("lt.kind") != "run":
+        raise InputError(option, run_id, f"was not made by `lt run`; {allowed}")
+    with tempfile.TemporaryDirectory() as work:
+        settings = Settings.model_validate_json(_download(client, run_id, "settings.json", work).read_bytes())
+    children = {}
+    query = f"tags.`mlflow.parentRunId` = '{run_id}'"
+    for child in _search(client, [parent.info.experiment_id], query):
+        if child.data.tags.get("lt.kind") == "trajectory":
+            children[child.data.tags["lt.arm"], int(child.data.tags["lt.seed"])] = child.info.run_id
+    inputs = parent.inputs.dataset_inputs if parent.inputs else []
+    return Stored(
+        run_id=run_id,
+        name=parent.info.run_name,
+        experiment_id=parent.info.experiment_id,
+        settings=settings,
+        preset=parent.data.tags.get("lt.preset", ""),
+        children=children,
+        records=[record for child in children.values() for record in _read_records(client, child)],
+        dataset_digest=inputs[0].dataset.digest if inputs else None,
+    )
+
+
+def read_mask(client: MlflowClient, child: str, r: int) -> Mask:
+    """The mask of round r of the trajectory with this run id."""
+    with tempfile.TemporaryDirectory() as work:
+        return load_mask(_download(client, child, f"rounds/{r:02}/mask.safetensors", work))
+
+
+def read_weights(client: MlflowClient, child: str, path: str) -> Weights:
+    """The weights in an artifact of a trajectory, e.g. `init.safetensors`."""
+    with tempfile.TemporaryDirectory() as work:
+        return load_weights(_download(client, child, path, work))
+
+
+def read_round(client: MlflowClient, child: str, record: Record) -> Round:
+    """A finished round with its mask and trained weights (which serve as start too: it is over)."""
+    mask = read_mask(client, child, record.round)
+    weights = read_weights(client, child, f"rounds/{record.round:02}/weights.safetensors")
+    return Round(record, mask, weights, weights)
+
+
+def _read_records(client: MlflowClient, child: str) -> list[Record]:
+    """The complete rounds of a trajectory: those whose `round.json` is there and whole."""
+    records = []
+    folders = sorted(item.path for item in client.list_artifacts(child, "rounds"))
+    with tempfile.TemporaryDirectory() as work:
+        for folder in folders:
+            if any(item.path == f"{folder}/round.json" for item in client.list_artifacts(child, folder)):
+                path = _download(client, child, f"{folder}/round.json", work)
+                try:
+                    records.append(Record.model_validate_json(path.read_bytes()))
+                except ValueError:  # cut off while it was written: this round does not exist
+                    continue
+    return records
+
+
+def _download(client: MlflowClient, run_id: str, path: str, folder: str) -> Path:
+    try:
+        return Path(client.download_artifacts(run_id, path, folder))
+    except Exception as error:
+        raise LotteryTicketError(f"run {run_id}: artifact {path} cannot be read ({one_line(error)})") from error
+
+
+def _search(client: MlflowClient, experiments: list[str], query: str) -> list[Run]:
+    runs, token = [], None
+    while True:
+        page = client.search_runs(experiments, query, max_results=1000, page_token=token)
+        runs += page
+        token = page.token
+        if not token:
+            return runs
+
+
+def _dataset(images: Images) -> DatasetInput:
+    shapes = {
+        key: {"shape": list(value.shape), "dtype": str(value.dtype)}
+        for key, value in vars(images).items()
+        if hasattr(value, "dtype")
+    }
+    profile = {"num_train": len(images.y_train), "num_test": len(images.y_test), "classes": images.classes}
+    return DatasetInput(
+        Dataset(
+            name=images.name[:500],
+            digest=images.digest,
+            source_type="local",
+            source=json.dumps({"uri": images.source}),
+            schema=json.dumps({"mlflow_tensorspec": shapes}),
+            profile=json.dumps(profile),
+        )
+    )
+
+
+def _common_tags(preset: str) -> dict[str, str]:
+    tags = {
+        "lt.preset": preset,
+        "lt.version": lottery_ticket.__version__,
+        "lt.torch": torch.__version__,
+        "lt.hardware": _hardware(),
+    }
+    if commit := _git_commit():
+        tags["mlflow.source.git.commit"] = commit
+    return tags
+
+
+def _hardware() -> str:
+    cpu = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return ", ".join([f"{cpu} ({os.cpu_count()} cores, {torch.get_num_threads()} threads)", *gpus])
+
+
+def _git_commit() -> str | None:
+    """The commit of the working folder, None outside a repository."""
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _check_reachable(uri: str, option: str, allowed: str) -> None:
+    try:
+        parts = urlsplit(uri)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise InputError(option, uri, f"is no address ({error}); {allowed}") from None
+    port = port or _PORTS.get(parts.scheme.split("+")[0])
+    if host is None or port is None:
+        return
+    try:
+        with socket.create_connection((host, port), timeout=_REACHABLE_WITHIN):
+            pass
+        if parts.scheme in ("http", "https"):
+            import requests
+
+            requests.get(f"{uri.rstrip('/')}/health", timeout=_REACHABLE_WITHIN)
+    except OSError as error:  # of which requests' exceptions are a kind
+        raise InputError(option, uri, f"cannot be reached ({one_line(error, 120)}); {allowed}") from None
