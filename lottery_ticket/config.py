@@ -30,9 +30,7 @@ def _seeds(value: object) -> object:
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_names), Field(min_length=1)]
-Seeds = Annotated[
-    tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], BeforeValidator(_seeds), Field(min_length=1)
-]
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], BeforeValidator(_seeds), Field(min_length=1)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -97,7 +95,10 @@ class Settings(BaseModel):
     )
 
     verdict_tolerance: float = Field(
-        0.002, ge=0, lt=1, description="accuracy a matching ticket may lose against dense (0.002 = 0.2 points)"
+        0.002,
+        ge=0,
+        lt=1,
+        description="accuracy a matching ticket may lose against dense (0.002 = 0.2 points)",
     )
     verdict_level: float = Field(0.95, gt=0.5, lt=1, description="confidence level of the verdict")
 
@@ -139,9 +140,7 @@ def load_preset(name: str = DEFAULT_PRESET, **overrides: Any) -> Settings:
     return merge(_layer(preset_text(name), f"preset {name}"), (overrides, None))
 
 
-def load_settings(
-    preset: str | None, config: Path | None, overrides: Mapping[str, Any]
-) -> tuple[Settings, str]:
+def load_settings(preset: str | None, config: Path | None, overrides: Mapping[str, Any]) -> tuple[Settings, str]:
     """Preset, then config file, then overrides (flags); returns the settings and the preset's name.
 
     A config file may name the preset it starts from with `preset = "…"`; `--preset` goes before it.

@@ -78,7 +78,7 @@ class Images:
         for key in KEYS:
             array = getattr(self, key)
             digest.update(f"{key} {array.dtype} {array.shape}".encode())
-            digest.update(np.ascontiguousarray(array))
+            digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()[:36]
 
 
@@ -191,11 +191,9 @@ def fetch(name: str) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as work:
-            splits = ({"split": "train"}, {"split": "test"})
-            if name != "svhn":
-                splits = ({"train": True}, {"train": False})  # type: ignore[assignment]
             arrays = {}
-            for part, which in zip(("train", "test"), splits, strict=True):
+            for part in ("train", "test"):
+                which = {"split": part} if name == "svhn" else {"train": part == "train"}
                 made = make(work, download=True, **which)
                 x = np.asarray(made.data)
                 arrays[f"x_{part}"] = x.transpose(0, 2, 3, 1) if name == "svhn" else x
@@ -223,15 +221,15 @@ def _mnist() -> Images:
             raise InputError("--dataset", "mnist", f"cannot be read: {error}; reinstall the package") from None
         if hashlib.sha256(raw).hexdigest() != sha256:
             raise InputError(
-                "--dataset", "mnist", f"is damaged: {path} has another SHA-256 than {sha256}; reinstall the package"
+                "--dataset",
+                "mnist",
+                f"is damaged: {path} has another SHA-256 than {sha256}; reinstall the package",
             )
         raw = gzip.decompress(raw)
         shape = [int.from_bytes(raw[4 + 4 * axis : 8 + 4 * axis], "big") for axis in range(raw[3])]
         arrays.append(np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(shape))
     x_train, y_train, x_test, y_test = arrays
-    return Images(
-        "mnist", "packaged", x_train, y_train.astype(np.int64), x_test, y_test.astype(np.int64)
-    )
+    return Images("mnist", "packaged", x_train, y_train.astype(np.int64), x_test, y_test.astype(np.int64))
 
 
 def _npz(path: Path, name: str, option: str) -> Images:
@@ -245,14 +243,21 @@ def _npz(path: Path, name: str, option: str) -> Images:
             if missing:
                 raise refuse(f"lacks {', '.join(missing)}; allowed: an .npz with {', '.join(KEYS)}")
             arrays = {key: file[key] for key in KEYS}
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        AttributeError,
+        TypeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise refuse(f"cannot be read as .npz ({one_line(error)}); allowed: an .npz with {', '.join(KEYS)}") from None
     for part in ("train", "test"):
         x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
         if x.dtype not in (np.uint8, np.float32) or x.ndim not in (2, 3, 4):
             raise refuse(
-                f"has x_{part} of dtype {x.dtype} and shape {x.shape}; allowed: uint8 or float32, "
-                "N×H×W, N×H×W×C or N×D"
+                f"has x_{part} of dtype {x.dtype} and shape {x.shape}; allowed: uint8 or float32, N×H×W, N×H×W×C or N×D"
             )
         if not np.issubdtype(y.dtype, np.integer) or y.ndim != 1:
             raise refuse(f"has y_{part} of dtype {y.dtype} and shape {y.shape}; allowed: N integer labels")
@@ -270,9 +275,7 @@ def _npz(path: Path, name: str, option: str) -> Images:
     for part in ("train", "test"):
         y = arrays[f"y_{part}"]
         if y.min() < 0 or y.max() >= classes or classes > len(arrays["y_train"]):
-            raise refuse(
-                f"has labels {y.min()} to {y.max()} in {part}; allowed: 0 to {classes - 1}, as in training"
-            )
+            raise refuse(f"has labels {y.min()} to {y.max()} in {part}; allowed: 0 to {classes - 1}, as in training")
     return Images(name, str(path), **arrays)
 
 

@@ -144,9 +144,12 @@ def run(
     """
     begun = time.perf_counter()
     plan = make_plan(settings)
+    connecting = time.perf_counter()
     client = tracking.connect(tracking_uri)
+    connecting = time.perf_counter() - connecting
     name = run_name(settings, preset)
     tracker = Tracker.create(client, experiment, settings, preset, name, plan.images)
+    tracker.seconds += connecting
     return _go(plan, tracker, [], begun, listener or Listener())
 
 
@@ -238,9 +241,7 @@ def _go(plan: Plan, tracker: Tracker, kept: Sequence[Record], begun: float, list
     listener.started(plan, tracker.run_id, last[0].round + 1 if last else 0)
     with _ending_well(tracker), arithmetic(settings, plan.data.train.x.device):
         finished, rewound = _read_last(client, tracker, settings, last)
-        for rounds in find_tickets(
-            plan.resolved, plan.network, plan.data, finished, rewound, watch=listener.progress
-        ):
+        for rounds in find_tickets(plan.resolved, plan.network, plan.data, finished, rewound, watch=listener.progress):
             new = [r for r in rounds if (r.record.arm, r.record.seed, r.record.round) not in there]
             old = [record for record in partial if record.round == rounds[0].record.round]
             tracker.log_rounds(new, old)

@@ -97,7 +97,13 @@ def draw_learning_curves(records: Sequence[Record], name: str) -> Figure:
                 mean = np.mean([[100 * point.test_accuracy for point in curve] for curve in curves], axis=0)
                 marker = "o" if len(steps) < 12 else None
                 axes.plot(
-                    steps, mean, line, color=colour, marker=marker, markersize=3, label=f"{arm} {pct:.3g} % left"
+                    steps,
+                    mean,
+                    line,
+                    color=colour,
+                    marker=marker,
+                    markersize=3,
+                    label=f"{arm} {pct:.3g} % left",
                 )
                 values += list(mean)
     low = max(0.0, np.percentile(values, 5) - 1)
@@ -111,11 +117,13 @@ def draw_survivors(records: Sequence[Record], name: str) -> Figure:
     trunk = [r for r in records if r.arm == "winning"] or [r for r in records if r.arm == records[0].arm]
     figure, axes = plt.subplots(figsize=(6, 4))
     rounds = sorted({record.round for record in trunk})
-    overall = [np.mean([100 * r.density for r in trunk if r.round == index]) for index in rounds]
-    for tensor in trunk[0].densities:
+    count = len(trunk[0].densities)
+    overall = [float(np.mean([100 * r.density for r in trunk if r.round == index])) for index in rounds]
+    for width, tensor in enumerate(reversed(trunk[0].densities)):  # thinner on top: equal rates lie on one line
         left = [np.mean([100 * r.densities[tensor] for r in trunk if r.round == index]) for index in rounds]
         survivors = min(r.survivors[tensor] for r in trunk)
-        axes.plot(overall, left, marker="o", markersize=3, label=f"{tensor} (at the end {survivors:,})")
+        label = f"{tensor} (at the end {survivors:,})"
+        axes.plot(overall, left, linewidth=1.5 + 2.5 * (count - width) / count, label=label)
     _log_percent(axes, "x", overall)
     _log_percent(axes, "y", [100 * value for record in trunk for value in record.densities.values()])
     axes.set(ylabel="weights left in the tensor (%)", title=name)
@@ -154,7 +162,7 @@ def _over_weights(axes: Axes, records: Sequence[Record], value: Callable[[Record
     for arm in dict.fromkeys(record.arm for record in records):
         mine = [record for record in records if record.arm == arm]
         rounds = sorted({record.round for record in mine})
-        pct = [np.mean([r.weights_remaining_pct for r in mine if r.round == index]) for index in rounds]
+        pct = [float(np.mean([r.weights_remaining_pct for r in mine if r.round == index])) for index in rounds]
         values = [[value(r) for r in mine if r.round == index] for index in rounds]
         mean = [np.mean(each) for each in values]
         seeds = max(map(len, values))

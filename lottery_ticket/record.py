@@ -64,7 +64,7 @@ class Record(BaseModel):
     test_accuracy: float
     test_loss_best: Finite
     test_accuracy_best: float
-    best_epoch: int
+    best_epoch: int | None
     early_stop_iteration: int | None
     test_loss_early_stop: Finite
     test_accuracy_early_stop: Finite

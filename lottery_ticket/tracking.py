@@ -20,7 +20,6 @@ from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 import lottery_ticket
-from lottery_ticket.arms import ARMS
 from lottery_ticket.config import Settings
 from lottery_ticket.data import Images
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
@@ -96,7 +95,7 @@ def ensure_experiment(client: MlflowClient, name: str) -> str:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # made by another process in between
                 raise InputError("--experiment", name, f"is not allowed: {one_line(error)}") from None
         found = client.get_experiment_by_name(name)
-    for key, value in view_tags(tuple(ARMS)).items():
+    for key, value in view_tags().items():
         if found.tags.get(key) != value:
             client.set_experiment_tag(found.experiment_id, key, value)
     return found.experiment_id
@@ -119,7 +118,15 @@ class Stored:
 class Tracker:
     """Writes one `lt run`: a parent run, a nested child per trajectory, each round as it is finished."""
 
-    def __init__(self, client: MlflowClient, experiment_id: str, settings: Settings, preset: str, name: str, images: Images):
+    def __init__(
+        self,
+        client: MlflowClient,
+        experiment_id: str,
+        settings: Settings,
+        preset: str,
+        name: str,
+        images: Images,
+    ):
         self.client = client
         self.experiment_id = experiment_id
         self.settings = settings
@@ -193,8 +200,8 @@ class Tracker:
         metrics = [Metric(key, value, at, r) for key, value in values.items() if value is not None]
         epochs = [point for point in record.curve if point.epoch is not None]
         metrics += [
-            Metric("epoch_test_accuracy", point.test_accuracy, at, r * len(epochs) + point.epoch)
-            for point in epochs
+            Metric("epoch_test_accuracy", point.test_accuracy, at, r * len(epochs) + epoch)
+            for epoch, point in enumerate(epochs, start=1)
         ]
         metrics.append(Metric(BY_WEIGHTS, record.test_accuracy, at, weights_step(record.weights_remaining_pct)))
         tags = [RunTag("lt.diverged_round", str(r))] if record.diverged else []
@@ -215,9 +222,7 @@ class Tracker:
             metrics.append(Metric(f"{BY_WEIGHTS}/{arm}", mean, at, weights_step(left)))
         self.client.log_batch(self.run_id, metrics=metrics)
 
-    def finish(
-        self, verdict: Verdict | None, figures: Sequence[Path], metrics: Mapping[str, float], at: int
-    ) -> None:
+    def finish(self, verdict: Verdict | None, figures: Sequence[Path], metrics: Mapping[str, float], at: int) -> None:
         """Verdict, figures and final metrics (time stamp `at`, in ms) onto the parent; all runs finished."""
         begun = time.perf_counter()
         for figure in figures:

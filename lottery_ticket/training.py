@@ -163,9 +163,7 @@ def _train_stack(
     begun = time.perf_counter()
     device = data.train.x.device
     weights = stack([member.weights for member in members], device)
-    masks = {
-        name: kept.to(weights[name].dtype) for name, kept in stack([m.mask for m in members], device).items()
-    }
+    masks = {name: kept.to(weights[name].dtype) for name, kept in stack([m.mask for m in members], device).items()}
     for name, kept in masks.items():
         weights[name].mul_(kept)
     trainable = [weights[name].requires_grad_() for name in network.trainable]
@@ -211,9 +209,7 @@ def _train_stack(
             train_loss=losses[k],
             correct=correct[k].cpu().numpy(),
             snapshot=snapshot[k] if snapshot else None,
-            diverged=not (
-                math.isfinite(losses[k]) and all(bool(value.isfinite().all()) for value in trained.values())
-            ),
+            diverged=not (math.isfinite(losses[k]) and all(bool(value.isfinite().all()) for value in trained.values())),
             seconds=seconds,
         )
         for k, trained in enumerate(unstack(weights))
@@ -246,7 +242,12 @@ def _step(
 
 
 def _append_points(
-    network: Network, weights: Weights, data: Data, curves: list[list[Point]], iteration: int, epoch: int | None
+    network: Network,
+    weights: Weights,
+    data: Data,
+    curves: list[list[Point]],
+    iteration: int,
+    epoch: int | None,
 ) -> Tensor:
     """Evaluate every member on validation and test images, extend the curves; test correctness K×N."""
     test_loss, correct = _evaluate(network, weights, data.test)
@@ -274,25 +275,26 @@ def _evaluate(network: Network, weights: Weights, images: Split) -> tuple[list, 
     """Mean loss of each member, and which images it gets right, K×N."""
     network.module.eval()
     members = len(next(iter(weights.values())))
-    losses, correct = 0.0, []
+    correct: list[Tensor] = []
+    losses = torch.zeros(members, dtype=torch.float64, device=images.y.device)
     size = max(1, _EVALUATED_AT_ONCE // members)
     for first in range(0, len(images), size):
         y = images.y[first : first + size]
         scores = forward(network.module, weights, images.x[first : first + size], shared=True).float()
-        losses += F.cross_entropy(
-            scores.flatten(0, 1), y.repeat(members), reduction="none"
-        ).view(members, -1).sum(1, dtype=torch.float64)
+        losses += (
+            F.cross_entropy(scores.flatten(0, 1), y.repeat(members), reduction="none")
+            .view(members, -1)
+            .sum(1, dtype=torch.float64)
+        )
         correct.append(scores.argmax(2) == y)
-    return (losses / len(images)).tolist(), torch.cat(correct, 1)  # type: ignore[attr-defined]
+    return (losses / len(images)).tolist(), torch.cat(correct, 1)
 
 
 def _optimizer(settings: Settings, trainable: list[Tensor], device: torch.device) -> torch.optim.Optimizer:
     fused = device.type in ("cpu", "cuda")
     if settings.optimizer == "adam":
         return torch.optim.Adam(trainable, settings.lr, weight_decay=settings.weight_decay, fused=fused)
-    return torch.optim.SGD(
-        trainable, settings.lr, settings.momentum, weight_decay=settings.weight_decay, fused=fused
-    )
+    return torch.optim.SGD(trainable, settings.lr, settings.momentum, weight_decay=settings.weight_decay, fused=fused)
 
 
 def _set_lr(optimizer: torch.optim.Optimizer, settings: Settings, iteration: int, total: int) -> None:

@@ -61,9 +61,7 @@ def find_tickets(
     for r in range(last[0].round + 1 if last else 0, settings.rounds):
         members = []
         for arm, seed in alive(settings, last):
-            moment = Moment(
-                network, seed, r, masks.get((arm, seed), {}), masks.get(("winning", seed), {}), theta[seed]
-            )
+            moment = Moment(network, seed, r, masks.get((arm, seed), {}), masks.get(("winning", seed), {}), theta[seed])
             members.append(Member(arm, seed, *ARMS[arm].start(moment)))
         if not members:
             return

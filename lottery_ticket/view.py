@@ -21,8 +21,8 @@ def weights_step(weights_remaining_pct: float) -> int:
     return round(100 * weights_remaining_pct)
 
 
-def view_tags(arms: Sequence[str]) -> dict[str, str]:
-    """The experiment's tags: model-training mode, and the view with the accuracy curves of these arms.
+def view_tags(arms: Sequence[str] = ("winning", "reinit")) -> dict[str, str]:
+    """The experiment's tags: model-training mode, and the view with the accuracy curves of two arms.
 
     No run is named, so runs to come appear too. The chart of `accuracy_by_weights` shows once a run is expanded.
     """
@@ -40,7 +40,7 @@ def view_tags(arms: Sequence[str]) -> dict[str, str]:
     ]
     section = {
         "uuid": "section-0",
-        "name": "Accuracy over weights left",
+        "name": "x: 10k = 100 % of weights left",
         "display": True,
         "isReordered": True,
         "deleted": False,

@@ -4,6 +4,7 @@ import os
 import sys
 
 import typer
+from typer.exceptions import TyperException
 
 from lottery_ticket.cli import data, figures, presets, run, ui
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
@@ -11,7 +12,6 @@ from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 app = typer.Typer(
     name="lt",
     help="Find winning tickets, prove that they win, and hand them on.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
 )
@@ -32,7 +32,7 @@ def main() -> None:
 
 def _run() -> int:
     try:
-        return app(standalone_mode=False) or 0
+        return app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0
     except InputError as error:
         return _fail(str(error), 2)
     except LotteryTicketError as error:
@@ -44,12 +44,9 @@ def _run() -> int:
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 – for the interpreter's own flush at exit
         return 1
+    except TyperException as error:  # an unknown option, a missing argument
+        return _fail(f"{error.format_message()} See lt --help.", 2)
     except Exception as error:
-        if hasattr(error, "format_message"):  # Typer's own: an unknown option, a missing argument
-            if not error.format_message():  # a group without a command: its help has been asked for
-                error.show()
-                return 0
-            return _fail(f"{error.format_message()} See lt --help.", 2)
         if os.environ.get("LT_TRACEBACK"):
             raise
         return _fail(f"failed: {one_line(error)} (LT_TRACEBACK=1 shows where)", 1)

@@ -4,7 +4,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="List the data sets; `lt data fetch NAME` brings one into the cache.", invoke_without_command=True)
+app = typer.Typer(
+    help="List the data sets; `lt data fetch NAME` brings one into the cache.", invoke_without_command=True
+)
 
 
 @app.callback()

@@ -62,7 +62,10 @@ class Display(Listener):
         if not plan.stacked:
             self._console.print("this network cannot be stacked: its arms and seeds are trained one after another")
         self._task = self._bar.add_task(
-            self._title(done), total=settings.rounds * self._per_round, completed=done * self._per_round, accuracy=""
+            self._title(done),
+            total=settings.rounds * self._per_round,
+            completed=done * self._per_round,
+            accuracy="",
         )
         self._bar.start()
 
@@ -70,13 +73,12 @@ class Display(Listener):
         """Move the bar."""
         if self._task is None or self._bar.disable:
             return
-        shown = {}
+        done = progress.round * self._per_round + progress.done
+        self._bar.update(self._task, completed=done, description=self._title(progress.round))
         if progress.accuracy is not None:
             names = list(dict.fromkeys(member.arm for member in progress.members))
             accuracy = ", ".join(f"{100 * value:.2f}" for value in progress.accuracy)
-            shown = {"accuracy": f"{'/'.join(names)} {accuracy} %"}
-        done = progress.round * self._per_round + progress.done
-        self._bar.update(self._task, completed=done, description=self._title(progress.round), **shown)
+            self._bar.update(self._task, accuracy=f"{'/'.join(names)} {accuracy} %")
 
     def rounds_finished(self, records: Sequence[Record]) -> None:
         """A line for the finished round."""

@@ -11,7 +11,8 @@ from lottery_ticket.cli.options import TrackingUri
 def figures(
     run: Annotated[str, typer.Argument(help="The id of a run that `lt run` made.")],
     dest: Annotated[
-        Path | None, typer.Argument(help="Folder to draw into. [default: mlruns/figures/RUN]", show_default=False)
+        Path | None,
+        typer.Argument(help="Folder to draw into. [default: mlruns/figures/RUN]", show_default=False),
     ] = None,
     tracking_uri: TrackingUri = None,
 ) -> None:

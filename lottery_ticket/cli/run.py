@@ -33,7 +33,6 @@ def run(
         for option, value in given.items():
             if value is not None:
                 raise InputError(option, str(value), "cannot change with --resume; allowed: the run's own settings")
-        chosen, base = None, ""
     else:
         chosen, base = load_settings(preset, config, settings)
 
@@ -43,7 +42,7 @@ def run(
     display = Display()
     try:
         with display:
-            if chosen is None:
+            if resume is not None:
                 result = lab.resume(resume, tracking_uri=tracking_uri, listener=display)
             else:
                 result = lab.run(
@@ -51,7 +50,10 @@ def run(
                 )
     except KeyboardInterrupt:
         if display.run_id:
-            typer.echo(f"\nInterrupted; finished rounds are kept. {resume_command(display.run_id, tracking_uri)}", err=True)
+            typer.echo(
+                f"\nInterrupted; finished rounds are kept. {resume_command(display.run_id, tracking_uri)}",
+                err=True,
+            )
         raise
     except InputError:
         raise

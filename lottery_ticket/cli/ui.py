@@ -21,7 +21,8 @@ _PATIENCE = 120  # seconds for the server to answer
 def ui(
     experiment: Annotated[str, typer.Option("--experiment", help="MLflow experiment.")] = "lottery-ticket",
     port: Annotated[
-        int | None, typer.Option("--port", help="Port to listen on. [default: first free from 5000]", show_default=False)
+        int | None,
+        typer.Option("--port", help="Port to listen on. [default: first free from 5000]", show_default=False),
     ] = None,
     tracking_uri: TrackingUri = None,
 ) -> None:
@@ -43,7 +44,18 @@ def ui(
         return
     port = port or next(candidate for candidate in range(5000, 65536) if _free(candidate))
     address = f"http://{_HOST}:{port}"
-    command = [sys.executable, "-m", "mlflow", "server", "--host", _HOST, "--port", str(port), "--workers", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        _HOST,
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
     command += ["--backend-store-uri", client.tracking_uri]
     if root := tracking.artifact_root(client.tracking_uri):
         command += ["--artifacts-destination", root.as_uri()]

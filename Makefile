@@ -1,0 +1,42 @@
+# Needs Python ≥ 3.11, git and make; everything else goes into .venv from the package registry.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: run ui test test-slow lint format bench clean
+
+run: .venv/installed          ## the main job: find winning tickets on MNIST
+	$(BIN)/lt run
+
+ui: .venv/installed           ## MLflow's UI on what has been run
+	$(BIN)/lt ui
+
+test: .venv/installed-dev     ## all tests but the slow ones
+	$(BIN)/pytest -n 2 --dist worksteal
+
+test-slow: .venv/installed-dev  ## the long studies
+	$(BIN)/pytest -n 2 -m slow
+
+lint: .venv/installed-dev     ## style, formatting, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/installed        ## measured claims, printed
+	$(BIN)/python bench/quick.py
+
+clean:
+	rm -rf .venv build dist *.egg-info
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 …")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@

@@ -1,0 +1,92 @@
+"""Fixtures: real MNIST in small, and the real command line in a folder of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lottery_ticket.config import Settings, load_preset
+from lottery_ticket.data import Data, load_images, prepare
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def small_npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first 1,200 training and 400 test images of MNIST as an .npz."""
+    mnist = load_images("mnist")
+    path = tmp_path_factory.mktemp("data") / "small.npz"
+    np.savez(
+        path,
+        x_train=mnist.x_train[:1200],
+        y_train=mnist.y_train[:1200],
+        x_test=mnist.x_test[:400],
+        y_test=mnist.y_test[:400],
+    )
+    return path
+
+
+@pytest.fixture(scope="session")
+def small(small_npz: Path) -> Data:
+    """The small data set on the CPU, 200 of its training images held out."""
+    return prepare(load_images(str(small_npz)), 200, torch.device("cpu"))
+
+
+@pytest.fixture
+def settings(small_npz: Path) -> Settings:
+    """`quick` on the small data set: 4 rounds of 30 iterations."""
+    return load_preset(dataset=str(small_npz), validation_size=200, rounds=4, iterations=30, evaluate_every=10)
+
+
+@dataclass
+class Done:
+    """A finished `lt` process."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict:
+        return json.loads(self.out)
+
+
+Lt = Callable[..., Done]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment of a subprocess: one thread, no store or cache of the developer's own."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "LT_"))}
+    return kept | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "COLUMNS": "200"} | more
+
+
+@pytest.fixture
+def lt(tmp_path: Path) -> Lt:
+    """Run the real command in an empty folder: `lt("run", "--rounds", 2)`."""
+
+    def run(*arguments: object, timeout: float = 300, **variables: str) -> Done:
+        done = subprocess.run(
+            [sys.executable, "-m", "lottery_ticket", *map(str, arguments)],
+            cwd=tmp_path,
+            env=environment(**variables),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            stdin=subprocess.DEVNULL,
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def quick_flags(small_npz: Path) -> list[str]:
+    """Flags that make `lt run` take a second: the small data set, 3 rounds of 20 iterations."""
+    return f"--dataset {small_npz} --validation-size 200 --rounds 3 --iterations 20 --evaluate-every 10".split()
