@@ -80,6 +80,7 @@ def lt(tmp_path: Path) -> Lt:
             text=True,
             timeout=timeout,
             stdin=subprocess.DEVNULL,
+            check=False,
         )
         return Done(done.returncode, done.stdout, done.stderr)
 

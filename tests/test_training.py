@@ -1,0 +1,260 @@
+"""The engine against a plain PyTorch loop, and the independence of a stack's members."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from lottery_ticket.config import load_preset
+from lottery_ticket.models import Network, make_network
+from lottery_ticket.randomness import generator
+from lottery_ticket.stack import stack, stackable, unstack
+from lottery_ticket.training import FROZEN_BELOW, Member, train
+from lottery_ticket.trajectory import find_tickets
+
+
+def network_of(settings, data):
+    return make_network(settings, data.input_shape, data.classes)
+
+
+def member(network, seed=0, density=0.5, arm="winning"):
+    mask = {
+        name: torch.rand(kept.shape, generator=generator(seed, "test mask")) < density
+        for name, kept in network.dense_mask().items()
+    }
+    return Member(arm, seed, mask, network.draw(seed, "init"))
+
+
+def plain_loop(network, one, data, settings, round_):
+    """One network trained the way a textbook does, with the mask applied after each step."""
+    module = network.build()
+    module.load_state_dict(one.weights)
+    parameters = dict(module.named_parameters())
+    with torch.no_grad():
+        for name, kept in one.mask.items():
+            parameters[name].mul_(kept)
+    if settings.optimizer == "adam":
+        optimizer = torch.optim.Adam(module.parameters(), settings.lr, weight_decay=settings.weight_decay)
+    else:
+        optimizer = torch.optim.SGD(
+            module.parameters(), settings.lr, settings.momentum, weight_decay=settings.weight_decay
+        )
+    done = epoch = 0
+    while done < settings.iterations:
+        order = torch.randperm(len(data.train), generator=generator(one.seed, "order", round_, epoch))
+        for batch in order.split(settings.batch_size):
+            optimizer.zero_grad()
+            F.cross_entropy(module(data.train.x[batch]), data.train.y[batch]).backward()
+            with torch.no_grad():
+                if settings.frozen == "non-positive":
+                    for name in one.mask:
+                        parameters[name].grad[parameters[name] < FROZEN_BELOW] = 0
+                optimizer.step()
+                for name, kept in one.mask.items():
+                    parameters[name].mul_(kept)
+            done += 1
+            if done == settings.iterations:
+                break
+        epoch += 1
+    return {name: value.detach() for name, value in module.state_dict().items()}
+
+
+def apart(a, b, start):
+    """The distance of two trained tensors as a part of the way that training went.
+
+    Element by element Adam turns rounding errors of near-zero gradients into steps of the learning rate.
+    """
+    return ((a - b).norm() / (b - start).norm()).item()
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"optimizer": "adam"},
+        {"optimizer": "adam", "weight_decay": 1e-2},
+        {"optimizer": "sgd", "lr": 0.05, "momentum": 0.9},
+        {"optimizer": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 1e-3},
+        {"optimizer": "adam", "weight_decay": 1e-4, "frozen": "non-positive", "bias_init": "normal"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("members", [1, 3])
+def test_training_equals_a_plain_loop(settings, small, how, members):
+    settings = settings.model_copy(update=how | {"stack": members})
+    network = network_of(settings, small)
+    group = [member(network, seed) for seed in range(members)]
+    for one, trained in zip(group, train(network, group, small, settings, 2), strict=True):
+        expected = plain_loop(network, one, small, settings, 2)
+        for name, value in expected.items():
+            assert apart(trained.weights[name], value, one.weights[name]) < 2e-3
+        for name, kept in one.mask.items():
+            assert (trained.weights[name][~kept] == 0).all()
+            assert (trained.weights[name][kept] != one.weights[name][kept]).any()
+
+
+@pytest.mark.parametrize("optimizer", [{"optimizer": "sgd", "momentum": 0.9}, {"optimizer": "adam"}])
+def test_pruned_weights_are_zero_after_every_step(settings, small, optimizer):
+    for iterations in range(1, 8):
+        now = settings.model_copy(update=optimizer | {"weight_decay": 1e-2, "iterations": iterations, "lr": 0.01})
+        network = network_of(now, small)
+        one = member(network, density=0.2)
+        (trained,) = train(network, [one], small, now, 0)
+        for name, kept in one.mask.items():
+            assert (trained.weights[name][~kept] == 0).all()
+
+
+def test_non_positive_freezing_drives_negative_weights_towards_zero(settings, small):
+    """As measured for the published code: weight decay moves frozen weights by up to lr a step, none without it."""
+    shrunk = {}
+    for decay in (0.0, 1e-4):
+        now = settings.model_copy(update={"frozen": "non-positive", "weight_decay": decay})
+        network = network_of(now, small)
+        start = network.draw(0, "init")
+        (trained,) = train(network, [Member("winning", 0, network.dense_mask(), start)], small, now, 0)
+        negative = start["fc1.weight"] < -0.02
+        shrunk[decay] = (trained.weights["fc1.weight"][negative] / start["fc1.weight"][negative]).mean().item()
+    assert shrunk[0.0] == 1
+    assert shrunk[1e-4] < 0.6
+
+
+@pytest.mark.parametrize("model", ["fc1", "lenet5"])
+def test_a_member_does_not_depend_on_its_stack(settings, small, model):
+    settings = settings.model_copy(update={"model": model, "iterations": 6, "batch_size": 20})
+    network = network_of(settings, small)
+    group = [member(network, seed) for seed in range(3)]
+    together = train(network, group, small, settings.model_copy(update={"stack": 3}), 0)
+    for one, shared in zip(group, together, strict=True):
+        (alone,) = train(network, [one], small, settings.model_copy(update={"stack": 1}), 0)
+        for name, value in alone.weights.items():
+            assert apart(shared.weights[name], value, one.weights[name]) < 2e-3
+        assert shared.curve[-1].test_loss == pytest.approx(alone.curve[-1].test_loss, rel=1e-3)
+
+
+def test_a_diverged_member_harms_no_other(settings, small):
+    settings = settings.model_copy(update={"stack": 3})
+    network = network_of(settings, small)
+    group = [member(network, seed) for seed in range(3)]
+    ill = dataclasses.replace(
+        group[1], weights=group[1].weights | {"fc2.weight": torch.full_like(group[1].weights["fc2.weight"], torch.nan)}
+    )
+    healthy = train(network, group, small, settings, 0)
+    mixed = train(network, [group[0], ill, group[2]], small, settings, 0)
+    assert [trained.diverged for trained in mixed] == [False, True, False]
+    for k in (0, 2):
+        assert all(torch.equal(mixed[k].weights[name], value) for name, value in healthy[k].weights.items())
+        assert mixed[k].curve == healthy[k].curve
+
+
+def test_the_order_of_the_data_comes_from_seed_round_and_epoch(settings, small):
+    network = network_of(settings, small)
+    one = member(network)
+    first, again = (train(network, [one], small, settings, 0)[0] for _ in range(2))
+    assert torch.equal(first.weights["fc1.weight"], again.weights["fc1.weight"])
+    other_round = train(network, [one], small, settings, 1)[0]
+    other_seed = train(network, [dataclasses.replace(one, seed=5)], small, settings, 0)[0]
+    assert not torch.equal(first.weights["fc1.weight"], other_round.weights["fc1.weight"])
+    assert not torch.equal(first.weights["fc1.weight"], other_seed.weights["fc1.weight"])
+
+
+def test_evaluations_accuracy_and_early_stop(settings, small):
+    settings = settings.model_copy(update={"iterations": 40, "evaluate_every": 7})
+    network = network_of(settings, small)
+    (trained,) = train(network, [member(network, density=1.1)], small, settings, 0)
+    # 1,000 training images in batches of 60 make 17 iterations an epoch
+    assert [point.iteration for point in trained.curve] == [7, 14, 17, 21, 28, 34, 35, 40]
+    assert [point.epoch for point in trained.curve] == [None, None, 1, None, None, 2, None, 3]
+    module = network.build()
+    module.load_state_dict(trained.weights)
+    right = module(small.test.x).argmax(1) == small.test.y
+    assert np.array_equal(trained.correct, right.numpy())
+    assert trained.curve[-1].test_accuracy == right.double().mean().item()
+    with torch.no_grad():
+        loss = F.cross_entropy(module(small.validation.x), small.validation.y).item()
+    assert trained.curve[-1].validation_loss == pytest.approx(loss, rel=1e-5)
+
+
+def test_schedule_and_warm_up_change_the_steps(settings, small):
+    network = network_of(settings, small)
+    one = member(network)
+    now = settings.model_copy(update={"iterations": 1, "optimizer": "sgd", "lr": 1.0, "warmup_iterations": 10})
+    moved = train(network, [one], small, now, 0)[0].weights["output.bias"] - one.weights["output.bias"]
+    full = train(network, [one], small, now.model_copy(update={"warmup_iterations": 0}), 0)[0]
+    torch.testing.assert_close(moved, (full.weights["output.bias"] - one.weights["output.bias"]) / 10)
+    now = settings.model_copy(update={"iterations": 10, "lr": 0.01})
+    constant = train(network, [one], small, now, 0)[0].weights["fc2.weight"]
+    cosine = train(network, [one], small, now.model_copy(update={"schedule": "cosine"}), 0)[0].weights["fc2.weight"]
+    start = one.weights["fc2.weight"] * one.mask["fc2.weight"]
+    assert (cosine - start).abs().sum() < 0.9 * (constant - start).abs().sum()
+
+
+def test_bfloat16_trains(settings, small):
+    from lottery_ticket.training import arithmetic
+
+    settings = settings.model_copy(update={"precision": "bfloat16", "stack": 2, "iterations": 60})
+    network = network_of(settings, small)
+    group = [member(network, seed, density=1.1) for seed in (0, 1)]
+    with arithmetic(settings, torch.device("cpu")):
+        trained = train(network, group, small, settings, 0)
+    assert all(one.curve[-1].test_accuracy > 0.7 for one in trained)
+    assert all(one.weights["fc1.weight"].dtype == torch.float32 for one in trained)
+
+
+def test_stack_and_unstack_are_inverse():
+    network = make_network(load_preset(model="lenet5"), (1, 28, 28), 10)
+    members = [network.draw(k, "init") for k in range(3)]
+    for one, again in zip(members, unstack(stack(members, torch.device("cpu"))), strict=True):
+        assert one.keys() == again.keys()
+        assert all(torch.equal(one[name], again[name]) for name in one)
+
+
+class Branching(nn.Module):
+    """A network whose path depends on its data: it cannot be trained as one set of tensors."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(784, 10)
+
+    def forward(self, x):
+        out = self.layer(x.flatten(1))
+        return out if out.sum() > 0 else out * 1
+
+
+class Normed(nn.Sequential):
+    """With buffers that training updates."""
+
+    def __init__(self):
+        super().__init__(
+            nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 26 * 26, 10)
+        )
+
+
+def own_network(settings, factory):
+    module = factory()
+    kinds = {name: "fc" for name, value in module.named_parameters() if value.ndim > 1}
+    return Network(module, factory, kinds, settings.init, settings.bias_init)
+
+
+def test_a_network_that_cannot_be_stacked_trains_alone(settings, small):
+    network = own_network(settings, Branching)
+    assert not stackable(network, small.input_shape)
+    rounds = list(find_tickets(settings.model_copy(update={"rounds": 2}), network, small))
+    assert [len(done) for done in rounds] == [2, 2]
+    assert rounds[1][0].record.test_accuracy > 0.5
+
+
+def test_batch_norm_buffers_are_the_members_own(settings, small):
+    network = own_network(settings, Normed)
+    assert stackable(network, small.input_shape)
+    settings = settings.model_copy(update={"iterations": 5})
+    group = [member(network, seed, density=1.1) for seed in range(2)]
+    together = train(network, group, small, settings.model_copy(update={"stack": 2}), 0)
+    for one, shared in zip(group, together, strict=True):
+        (alone,) = train(network, [one], small, settings.model_copy(update={"stack": 1}), 0)
+        assert shared.weights["1.num_batches_tracked"] == 5
+        assert not torch.equal(shared.weights["1.running_mean"], one.weights["1.running_mean"])
+        torch.testing.assert_close(
+            shared.weights["1.running_mean"], alone.weights["1.running_mean"], rtol=1e-3, atol=1e-4
+        )
