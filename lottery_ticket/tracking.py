@@ -303,6 +303,8 @@ def read_run(client: MlflowClient, run_id: str, option: str = "RUN") -> Stored:
     for child in _search(client, [parent.info.experiment_id], query):
         if child.data.tags.get("lt.kind") == "trajectory":
             children[child.data.tags["lt.arm"], int(child.data.tags["lt.seed"])] = child.info.run_id
+    ordered = [(arm, seed) for arm in settings.arms for seed in settings.seeds if (arm, seed) in children]
+    records = [record for key in ordered for record in _read_records(client, children[key])]
     inputs = parent.inputs.dataset_inputs if parent.inputs else []
     return Stored(
         run_id=run_id,
@@ -311,7 +313,7 @@ def read_run(client: MlflowClient, run_id: str, option: str = "RUN") -> Stored:
         settings=settings,
         preset=parent.data.tags.get("lt.preset", ""),
         children=children,
-        records=[record for child in children.values() for record in _read_records(client, child)],
+        records=sorted(records, key=lambda record: record.round),
         dataset_digest=inputs[0].dataset.digest if inputs else None,
     )
 

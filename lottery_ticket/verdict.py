@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from lottery_ticket.record import Record
 
@@ -182,7 +182,7 @@ def _t_interval(ours: Sequence[Record], theirs: Sequence[Record], level: float) 
     mean = float(gaps.mean())
     if len(gaps) < 2:  # some seeds diverged: nothing is known of the spread
         return Difference(mean, -1.0, 1.0)
-    half = float(stats.t.ppf((1 + level) / 2, len(gaps) - 1) * gaps.std(ddof=1) / np.sqrt(len(gaps)))
+    half = float(special.stdtrit(len(gaps) - 1, (1 + level) / 2) * gaps.std(ddof=1) / np.sqrt(len(gaps)))
     return Difference(mean, mean - half, mean + half)
 
 
@@ -191,8 +191,8 @@ def _mcnemar(ours: Sequence[Record], theirs: Sequence[Record], level: float) -> 
     b = np.concatenate([record.correct_bits for record in theirs])
     gained, lost, n = int((a & ~b).sum()), int((b & ~a).sum()), len(a)
     mean = (gained - lost) / n
-    half = float(stats.norm.ppf((1 + level) / 2)) * np.sqrt(max(gained + lost - (gained - lost) ** 2 / n, 0)) / n
-    p_value = float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    half = float(special.ndtri((1 + level) / 2)) * np.sqrt(max(gained + lost - (gained - lost) ** 2 / n, 0)) / n
+    p_value = min(1.0, 2 * float(special.bdtr(min(gained, lost), gained + lost, 0.5)))
     return Difference(mean, mean - half, mean + half, p_value)
 
 

@@ -12,7 +12,7 @@ def figures(
     run: Annotated[str, typer.Argument(help="The id of a run that `lt run` made.")],
     dest: Annotated[
         Path | None,
-        typer.Argument(help="Folder to draw into. [default: mlruns/figures/RUN]", show_default=False),
+        typer.Argument(help="Folder to draw into. Default: mlruns/figures/RUN.", show_default=False),
     ] = None,
     tracking_uri: TrackingUri = None,
 ) -> None:

@@ -19,7 +19,7 @@ TrackingUri = Annotated[
 ]
 Preset = Annotated[
     str | None,
-    typer.Option("--preset", help="Settings to start from; see `lt presets`. [default: quick]", show_default=False),
+    typer.Option("--preset", help="Settings to start from; see `lt presets`. Default: quick.", show_default=False),
 ]
 Config = Annotated[
     Path | None,

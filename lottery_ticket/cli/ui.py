@@ -22,7 +22,7 @@ def ui(
     experiment: Annotated[str, typer.Option("--experiment", help="MLflow experiment.")] = "lottery-ticket",
     port: Annotated[
         int | None,
-        typer.Option("--port", help="Port to listen on. [default: first free from 5000]", show_default=False),
+        typer.Option("--port", help="Port to listen on. Default: the first free from 5000.", show_default=False),
     ] = None,
     tracking_uri: TrackingUri = None,
 ) -> None:

@@ -1,0 +1,153 @@
+"""A run that is interrupted or killed and resumed ends with the same bits as one that never was."""
+
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from tests.conftest import environment
+
+VARYING = {"seconds", "finished_at"}
+
+
+def start(folder, *arguments):
+    """`lt` as a process of its own that can be signalled."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "lottery_ticket", *map(str, arguments)],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def outcome(folder):
+    """Per trajectory: the records less their times, the hashes of masks, weights and init, the metric points."""
+    client = MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
+    told = {}
+    for run in client.search_runs(["1"]):
+        run_id, name = run.info.run_id, run.info.run_name
+        if run.data.tags["lt.kind"] == "run":
+            name = "parent"
+        assert run.info.status == "FINISHED"
+        points = {}
+        for metric in run.data.metrics:
+            if metric != "seconds":
+                points[metric] = sorted((m.step, m.value) for m in client.get_metric_history(run_id, metric))
+                assert len({step for step, _ in points[metric]}) == len(points[metric]), f"{metric} logged twice"
+        told[name] = points, artifacts(client, run_id) if name != "parent" else {}
+    return told
+
+
+def artifacts(client, run_id):
+    """Path → hash of a trajectory's artifacts; of `round.json` without its times."""
+    base = Path(client.download_artifacts(run_id, ""))
+    hashes = {}
+    for path in base.rglob("*.*"):
+        raw = path.read_bytes()
+        if path.name == "round.json":
+            raw = json.dumps({k: v for k, v in json.loads(raw).items() if k not in VARYING}).encode()
+        hashes[str(path.relative_to(base))] = hashlib.sha256(raw).hexdigest()
+    return hashes
+
+
+def flags(npz):
+    return (
+        f"run --dataset {npz} --validation-size 200 --rounds 6 --iterations 150 --evaluate-every 50 "
+        "--arms winning,reinit,random-mask,reinit-own --rewind-iteration 20"
+    ).split()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(small_npz, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    process = start(folder, *flags(small_npz))
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return outcome(folder)
+
+
+def wait_for_round(process, r):
+    """Read standard error until round r is reported; the run's id."""
+    run_id = ""
+    for line in process.stderr:
+        if "MLflow run" in line:
+            run_id = line.split()[-1]
+        if line.startswith(f"round {r:>2}"):
+            return run_id
+    raise AssertionError("the run ended early")
+
+
+def resume_to_the_end(folder, run_id):
+    process = start(folder, "run", "--resume", run_id)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert "going on after" in err
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.3])
+def test_killed_and_resumed_is_bit_for_bit_the_same(small_npz, undisturbed, tmp_path, delay):
+    process = start(tmp_path, *flags(small_npz))
+    run_id = wait_for_round(process, 1)
+    time.sleep(delay)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    resume_to_the_end(tmp_path, run_id)
+    assert outcome(tmp_path) == undisturbed
+
+
+def test_ctrl_c_keeps_finished_rounds_and_prints_the_command(small_npz, undisturbed, tmp_path):
+    process = start(tmp_path, *flags(small_npz))
+    run_id = wait_for_round(process, 2)
+    process.send_signal(signal.SIGINT)
+    sent = time.monotonic()
+    _, err = process.communicate(timeout=60)
+    assert time.monotonic() - sent < 30
+    assert process.returncode == 130
+    assert f"lt run --resume {run_id}" in err
+    assert "Traceback" not in err
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlruns/mlflow.db")
+    assert {run.info.status for run in client.search_runs(["1"])} == {"KILLED"}
+    resume_to_the_end(tmp_path, run_id)
+    assert outcome(tmp_path) == undisturbed
+
+
+def test_a_round_without_round_json_does_not_exist(small_npz, undisturbed, tmp_path):
+    """As when the process dies between a round's artifacts and its last file, in one trajectory of four."""
+    process = start(tmp_path, *flags(small_npz))
+    _, err = process.communicate(timeout=300)
+    run_id = next(line.split()[-1] for line in err.splitlines() if "MLflow run" in line)
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlruns/mlflow.db")
+    (child,) = client.search_runs(["1"], "tags.`lt.arm` = 'reinit'")
+    folder = client.download_artifacts(child.info.run_id, "rounds/05")
+    Path(folder, "round.json").unlink()
+    resume_to_the_end(tmp_path, run_id)
+    assert artifacts(client, child.info.run_id) == undisturbed["reinit-seed0"][1]
+
+
+def test_resuming_a_finished_run_changes_nothing(lt, quick_flags):
+    first = lt("run", *quick_flags, "--json").json
+    again = lt("run", "--resume", first["run_id"], "--json").json
+    assert again["rounds"] == first["rounds"]
+    assert again["verdict"] == first["verdict"]
+
+
+def test_resume_refuses_other_data(lt, small_npz, tmp_path):
+    import numpy as np
+
+    arrays = dict(np.load(small_npz))
+    np.savez(tmp_path / "mine.npz", **arrays)
+    flags = ["--dataset", "mine.npz", "--validation-size", "200", "--rounds", "2", "--iterations", "5", "--json"]
+    run_id = lt("run", *flags).json["run_id"]
+    arrays["x_train"][0, 0, 0] += 1
+    np.savez(tmp_path / "mine.npz", **arrays)
+    done = lt("run", "--resume", run_id)
+    assert done.code == 2
+    assert "digest" in done.err

@@ -1,0 +1,72 @@
+"""`lt ui` in a real browser: the accuracy curves are there without a click, on a log axis."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+
+from tests.conftest import environment
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+
+
+@pytest.fixture
+def address(lt, quick_flags, tmp_path):
+    for lr in (0.001, 0.003):
+        assert lt("run", *quick_flags, "--lr", lr).code == 0
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lottery_ticket", "ui"],
+        cwd=tmp_path,
+        env=environment(PYTHONUNBUFFERED="1"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    yield re.search(r"http://\S+", process.stdout.readline())[0]
+    os.kill(process.pid, signal.SIGINT)
+    assert process.wait(timeout=30) == 130
+    with pytest.raises(ProcessLookupError):  # nothing of it is left
+        os.killpg(process.pid, 0)
+
+
+def test_the_server_answers_on_loopback_with_the_right_store(address):
+    assert address.startswith("http://127.0.0.1:")
+    base = address.split("/#")[0]
+    found = urllib.request.urlopen(f"{base}/api/2.0/mlflow/experiments/get-by-name?experiment_name=lottery-ticket")
+    assert b"custom_model_development" in found.read()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_curves_show_without_a_click(address):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1600, "height": 1000})
+        page.goto(address)
+        page.wait_for_selector(".js-plotly-plot .scatterlayer .trace path.js-line", timeout=60_000)
+        plot = page.locator(".js-plotly-plot").first
+        assert plot.evaluate("plot => plot.layout.xaxis.type") == "log"
+        curves = plot.evaluate(
+            "plot => plot.data.filter(d => d.mode == 'lines+markers').map(d => [d.metricKey, Array.from(d.x)])"
+        )
+        assert sorted(metric for metric, _ in curves) == [
+            f"accuracy_by_weights/{arm}" for arm in ("reinit", "reinit", "winning", "winning")
+        ]
+        for _, x in curves:
+            assert sorted(x) == pytest.approx([6400, 8000, 10000], abs=2)
+        assert page.get_by_text("quick", exact=False).count() >= 2
+
+        named = page.get_by_text("quick ").first.bounding_box()
+        page.mouse.click(named["x"] - 32, named["y"] + named["height"] / 2)
+        page.wait_for_selector("text=winning-seed0", timeout=15_000)
+        assert page.get_by_text("reinit-seed0").count() >= 1
+        browser.close()
