@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 
 import pytest
@@ -17,24 +18,38 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 
-@pytest.fixture
-def address(lt, quick_flags, tmp_path):
-    for lr in (0.001, 0.003):
-        assert lt("run", *quick_flags, "--lr", lr).code == 0
-    process = subprocess.Popen(
+def start_ui(folder):
+    return subprocess.Popen(
         [sys.executable, "-m", "lottery_ticket", "ui"],
-        cwd=tmp_path,
+        cwd=folder,
         env=environment(PYTHONUNBUFFERED="1"),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
         start_new_session=True,
     )
+
+
+@pytest.fixture
+def address(lt, quick_flags, tmp_path):
+    for lr in (0.001, 0.003):
+        assert lt("run", *quick_flags, "--lr", lr).code == 0
+    process = start_ui(tmp_path)
     yield re.search(r"http://\S+", process.stdout.readline())[0]
     os.kill(process.pid, signal.SIGINT)
     assert process.wait(timeout=30) == 130
     with pytest.raises(ProcessLookupError):  # nothing of it is left
         os.killpg(process.pid, 0)
+
+
+def test_terminating_the_command_ends_the_server(lt, quick_flags, tmp_path):
+    assert lt("run", *quick_flags).code == 0
+    process = start_ui(tmp_path)
+    address = re.search(r"http://[^/]+", process.stdout.readline())[0]
+    process.terminate()
+    assert process.wait(timeout=30) == 143
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(f"{address}/health", timeout=2)
 
 
 def test_the_server_answers_on_loopback_with_the_right_store(address):

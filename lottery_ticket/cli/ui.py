@@ -1,6 +1,7 @@
 """`lt ui`: MLflow's UI on the right store, opened at the accuracy curves."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -60,6 +61,7 @@ def ui(
     if root := tracking.artifact_root(client.tracking_uri):
         command += ["--artifacts-destination", root.as_uri()]
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server ends with this command
     server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait(server, address)
