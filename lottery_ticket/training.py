@@ -15,6 +15,7 @@ from lottery_ticket.config import Settings
 from lottery_ticket.data import Data, Split
 from lottery_ticket.errors import InputError
 from lottery_ticket.models import Network, Weights
+from lottery_ticket.optim import Optimizer
 from lottery_ticket.pruning import Mask
 from lottery_ticket.randomness import derive, generator
 from lottery_ticket.record import Point
@@ -166,9 +167,9 @@ def _train_stack(
     masks = {name: kept.to(weights[name].dtype) for name, kept in stack([m.mask for m in members], device).items()}
     for name, kept in masks.items():
         weights[name].mul_(kept)
-    trainable = [weights[name].requires_grad_() for name in network.trainable]
-    optimizer = _optimizer(settings, trainable, device)
+    trainable = {name: weights[name].requires_grad_() for name in network.trainable}
     total = iterations_per_round(settings, len(data.train))
+    optimizer = Optimizer(settings, list(trainable.values()), [masks.get(name) for name in trainable], total)
     snapshot: list[Weights] | None = None
     curves: list[list[Point]] = [[] for _ in members]
     correct = torch.zeros(0)
@@ -182,8 +183,12 @@ def _train_stack(
             network.module.train()
             for first in range(0, len(data.train), settings.batch_size):
                 batch = order[:, first : first + settings.batch_size]
-                _set_lr(optimizer, settings, iteration, total)
-                loss_sum += _step(network, weights, masks, optimizer, data.train, batch, settings)
+                losses, gradients = _gradients(network, weights, trainable, data.train, batch)
+                if settings.frozen == "non-positive":
+                    for name in masks:
+                        gradients[name].masked_fill_(weights[name] < FROZEN_BELOW, 0)
+                optimizer.step(list(gradients.values()))
+                loss_sum += losses
                 seen += batch.shape[1]
                 iteration += 1
                 if iteration == snapshot_at:
@@ -201,44 +206,33 @@ def _train_stack(
             epoch += 1
 
     seconds = (time.perf_counter() - begun) / len(members)
-    losses = (loss_sum / seen).tolist()
+    train_loss = (loss_sum / seen).tolist()
     return [
         Trained(
             weights=trained,
             curve=curves[k],
-            train_loss=losses[k],
+            train_loss=train_loss[k],
             correct=correct[k].cpu().numpy(),
             snapshot=snapshot[k] if snapshot else None,
-            diverged=not (math.isfinite(losses[k]) and all(bool(value.isfinite().all()) for value in trained.values())),
+            diverged=not (
+                math.isfinite(train_loss[k]) and all(bool(value.isfinite().all()) for value in trained.values())
+            ),
             seconds=seconds,
         )
         for k, trained in enumerate(unstack(weights))
     ]
 
 
-def _step(
-    network: Network,
-    weights: Weights,
-    masks: dict[str, Tensor],
-    optimizer: torch.optim.Optimizer,
-    images: Split,
-    batch: Tensor,
-    settings: Settings,
-) -> Tensor:
-    """One optimiser step of every member on its own batch; the summed loss of each member's images, K."""
+def _gradients(
+    network: Network, weights: Weights, trainable: Weights, images: Split, batch: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The summed loss of each member's batch (K) and each member's gradient of its mean loss, by parameter."""
     y = images.y[batch]
     scores = forward(network.module, weights, images.x[batch])
     each = F.cross_entropy(scores.flatten(0, 1).float(), y.flatten(), reduction="none").view_as(y)
-    optimizer.zero_grad()
-    each.mean(1).sum().backward()  # the members' gradients are those of each alone: no term has two of them
-    with torch.no_grad():
-        if settings.frozen == "non-positive":
-            for name in masks:
-                weights[name].grad.masked_fill_(weights[name] < FROZEN_BELOW, 0)  # type: ignore[union-attr]
-        optimizer.step()
-        for name, kept in masks.items():
-            weights[name].mul_(kept)
-    return each.detach().sum(1)
+    total = each.mean(1).sum()  # no term has two members in it, so the gradients are those of each alone
+    gradients = torch.autograd.grad(total, list(trainable.values()))
+    return each.detach().sum(1), dict(zip(trainable, gradients, strict=True))
 
 
 def _append_points(
@@ -288,22 +282,6 @@ def _evaluate(network: Network, weights: Weights, images: Split) -> tuple[list, 
         )
         correct.append(scores.argmax(2) == y)
     return (losses / len(images)).tolist(), torch.cat(correct, 1)
-
-
-def _optimizer(settings: Settings, trainable: list[Tensor], device: torch.device) -> torch.optim.Optimizer:
-    fused = device.type in ("cpu", "cuda")
-    if settings.optimizer == "adam":
-        return torch.optim.Adam(trainable, settings.lr, weight_decay=settings.weight_decay, fused=fused)
-    return torch.optim.SGD(trainable, settings.lr, settings.momentum, weight_decay=settings.weight_decay, fused=fused)
-
-
-def _set_lr(optimizer: torch.optim.Optimizer, settings: Settings, iteration: int, total: int) -> None:
-    factor = 1.0
-    if settings.schedule == "cosine":
-        factor = (1 + math.cos(math.pi * iteration / total)) / 2
-    if iteration < settings.warmup_iterations:
-        factor *= (iteration + 1) / settings.warmup_iterations
-    optimizer.param_groups[0]["lr"] = settings.lr * factor
 
 
 def _order(seed: int, images: int, round: int, epoch: int) -> Tensor:
