@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
 from lottery_ticket.errors import InputError, unknown
@@ -101,6 +101,13 @@ class Settings(BaseModel):
         description="accuracy a matching ticket may lose against dense (0.002 = 0.2 points)",
     )
     verdict_level: float = Field(0.95, gt=0.5, lt=1, description="confidence level of the verdict")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_boolean(cls, value: object) -> object:
+        if isinstance(value, bool):  # which Python takes for 0 or 1
+            raise ValueError("no setting is a yes or no")
+        return value
 
     def as_params(self) -> dict[str, str]:
         """Every setting as text, one per field, as a flag would take it (`None` = not set)."""
@@ -257,4 +264,4 @@ def _layer(text: str, file: str) -> tuple[dict[str, Any], str]:
     try:
         return tomllib.loads(text), file
     except tomllib.TOMLDecodeError as error:
-        raise InputError(file, "", f"is not valid TOML: {error}") from None
+        raise InputError("--config", file, f"is not valid TOML ({error}); allowed: lines like lr = 0.1") from None

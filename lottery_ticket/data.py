@@ -243,11 +243,13 @@ def _npz(path: Path, name: str, option: str) -> Images:
             if missing:
                 raise refuse(f"lacks {', '.join(missing)}; allowed: an .npz with {', '.join(KEYS)}")
             arrays = {key: file[key] for key in KEYS}
+        if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+            raise TypeError("its members are no arrays")
     except (
         OSError,
         ValueError,
         EOFError,
-        AttributeError,
+        RuntimeError,
         TypeError,
         zipfile.BadZipFile,
         zlib.error,
@@ -255,7 +257,7 @@ def _npz(path: Path, name: str, option: str) -> Images:
         raise refuse(f"cannot be read as .npz ({one_line(error)}); allowed: an .npz with {', '.join(KEYS)}") from None
     for part in ("train", "test"):
         x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
-        if x.dtype not in (np.uint8, np.float32) or x.ndim not in (2, 3, 4):
+        if x.dtype not in (np.uint8, np.float32) or x.ndim not in (2, 3, 4) or 0 in x.shape[1:]:
             raise refuse(
                 f"has x_{part} of dtype {x.dtype} and shape {x.shape}; allowed: uint8 or float32, N×H×W, N×H×W×C or N×D"
             )

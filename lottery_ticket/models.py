@@ -141,7 +141,7 @@ def make_network(settings: Settings, input_shape: tuple[int, ...], classes: int)
         arguments = {key: value for key, value in offered.items() if key in named}
         with torch.random.fork_rng(devices=[]):
             module = factory(**arguments)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise refuse(f"could not be built for data of shape {tuple(input_shape)}: {one_line(error)}") from error
     if not isinstance(module, nn.Module):
         raise refuse(f"returned a {type(module).__name__}; allowed: a torch.nn.Module")
@@ -152,6 +152,10 @@ def make_network(settings: Settings, input_shape: tuple[int, ...], classes: int)
     ]
     if not layers:
         raise refuse("has no prunable weights; allowed: a module with linear or convolutional layers")
+    parameters = dict(module.named_parameters())
+    for path, _ in layers:
+        if path not in parameters or isinstance(parameters[path], nn.UninitializedParameter):
+            raise refuse(f"has no {path} of its own; allowed: weights that are not shared, derived or still unknown")
     kinds: dict[str, Kind] = {path: "fc" if isinstance(layer, nn.Linear) else "conv" for path, layer in layers}
     kinds[layers[-1][0]] = "output"
     try:
@@ -173,7 +177,7 @@ def _import_factory(name: str) -> Callable[..., nn.Module]:
         sys.path.insert(0, os.getcwd())
     try:
         factory = getattr(importlib.import_module(module_name), attribute)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError("--model", name, f"cannot be imported: {one_line(error)}") from error
     if not callable(factory):
         raise InputError("--model", name, "cannot be called; allowed: a function or class that makes a module")

@@ -9,7 +9,8 @@ import subprocess
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -65,7 +66,8 @@ def connect(given: str | None = None, create: bool = True) -> MlflowClient:
             raise InputError(option, uri, f"cannot be written ({one_line(error)}); allowed: a writable path") from None
     try:
         client = MlflowClient(uri)
-        client.search_experiments(max_results=1)
+        with _impatient():
+            client.search_experiments(max_results=1)
     except Exception as error:
         raise InputError(option, uri, f"cannot be used ({one_line(error)}); {allowed}") from None
     return client
@@ -420,6 +422,22 @@ def _git_commit() -> str | None:
     return done.stdout.strip()
 
 
+@contextmanager
+def _impatient() -> Iterator[None]:
+    """Within it, a request to a tracking server is tried once and not waited for long."""
+    once = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_REACHABLE_WITHIN)}
+    before = {name: os.environ.get(name) for name in once}
+    os.environ.update(once)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
 def _check_reachable(uri: str, option: str, allowed: str) -> None:
     try:
         parts = urlsplit(uri)
@@ -427,6 +445,8 @@ def _check_reachable(uri: str, option: str, allowed: str) -> None:
     except ValueError as error:
         raise InputError(option, uri, f"is no address ({error}); {allowed}") from None
     port = port or _PORTS.get(parts.scheme.split("+")[0])
+    if parts.scheme in ("http", "https") and host is None:
+        raise InputError(option, uri, f"names no host; {allowed}")
     if host is None or port is None:
         return
     try:

@@ -1,0 +1,319 @@
+"""Data sets: packaged MNIST, preparation, .npz files, the cache, and torchvision's downloads from a local server."""
+
+import gzip
+import hashlib
+import io
+import pickle
+import tarfile
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+import scipy.io
+import torch
+from torchvision import datasets
+
+from lottery_ticket.data import KEYS, KNOWN, Images, cached, fetch, load_images, prepare
+from lottery_ticket.errors import InputError, LotteryTicketError
+
+CPU = torch.device("cpu")
+
+
+def arrays(shape, classes=3, train=30, test=12, dtype=np.uint8):
+    """Random images; every class is in both parts."""
+    source = np.random.default_rng(len(shape))
+    x, x_test = (source.integers(0, 256, (n, *shape)).astype(dtype) for n in (train, test))
+    return {"x_train": x, "y_train": np.arange(train) % classes, "x_test": x_test, "y_test": np.arange(test) % classes}
+
+
+def saved(path, **content):
+    np.savez(path, **content)
+    return load_images(str(path))
+
+
+def assert_holds(images, content):
+    for key in KEYS:
+        assert np.array_equal(getattr(images, key), content[key])
+
+
+# packaged MNIST
+
+
+def test_mnist_is_mnist():
+    mnist = load_images("mnist")
+    assert mnist.x_train.shape == (60_000, 28, 28)
+    assert mnist.x_test.shape == (10_000, 28, 28)
+    assert mnist.classes == 10
+    assert np.bincount(mnist.y_train).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert np.bincount(mnist.y_test).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert mnist.x_train.mean() / 255 == pytest.approx(0.1307, abs=5e-5)
+    assert mnist.x_train.std() / 255 == pytest.approx(0.3081, abs=5e-5)
+    assert mnist.y_train[:5].tolist() == [5, 0, 4, 1, 9]
+
+
+# preparation
+
+
+def test_mnist_is_standardised():
+    mnist = load_images("mnist")
+    data = prepare(mnist, 5000, CPU)
+    assert (len(data.train), len(data.validation), len(data.test)) == (55_000, 5000, 10_000)
+    assert data.input_shape == (1, 28, 28)
+    both = torch.cat([data.train.x, data.validation.x]).double()
+    assert both.mean().item() == pytest.approx(0, abs=1e-5)
+    assert both.std().item() == pytest.approx(1, abs=1e-5)
+    by_hand = (mnist.x_test / 1.0 - mnist.x_train.mean()) / mnist.x_train.std()
+    assert np.allclose(data.test.x[:, 0].numpy(), by_hand, atol=1e-5)
+    assert np.array_equal(data.test.y.numpy(), mnist.y_test)
+
+
+def test_each_channel_is_standardised_by_the_training_images():
+    content = arrays((4, 5, 3))
+    content["x_train"][..., 1] //= 4
+    data = prepare(Images("own", "", **content), 0, CPU)
+    assert data.input_shape == (3, 4, 5)
+    assert torch.allclose(data.train.x.mean((0, 2, 3)), torch.zeros(3), atol=1e-5)
+    assert torch.allclose(data.train.x.std((0, 2, 3), correction=0), torch.ones(3), atol=1e-5)
+    channel = content["x_train"][..., 1]
+    by_hand = (content["x_test"][..., 1] - channel.mean()) / channel.std()
+    assert np.allclose(data.test.x[:, 1].numpy(), by_hand, atol=1e-4)
+    assert len(data.validation) == 0
+
+
+def test_constant_images_stay_finite():
+    content = arrays((4, 4)) | {"x_train": np.full((30, 4, 4), 7, np.uint8)}
+    data = prepare(Images("own", "", **content), 10, CPU)
+    assert data.train.x.isfinite().all()
+    assert not data.train.x.any()
+
+
+def test_split_holds_each_image_once_with_its_label():
+    numbers = np.arange(100, dtype=np.float32)
+    images = Images("own", "", numbers[:, None], np.arange(100), numbers[:50, None], np.arange(50))
+    data = prepare(images, 30, CPU)
+    assert (len(data.train), len(data.validation)) == (70, 30)
+    assert sorted([*data.train.y.tolist(), *data.validation.y.tolist()]) == list(range(100))
+    assert data.validation.y.tolist() != list(range(70, 100))
+    for part in (data.train, data.validation, data.test):
+        assert np.allclose(part.x[:, 0] * numbers.std() + numbers.mean(), part.y, atol=1e-4)
+    assert data.test.y.tolist() == list(range(50))
+
+
+def test_split_is_always_the_same():
+    images = Images("own", "", **arrays((4, 4)))
+    one = prepare(images, 10, CPU)
+    torch.manual_seed(99)
+    other = prepare(images, 10, CPU)
+    assert torch.equal(one.validation.x, other.validation.x)
+    assert torch.equal(one.train.x, other.train.x)
+
+
+def test_preparation_leaves_the_images_alone():
+    content = arrays((4, 4), dtype=np.float32)
+    images = Images("own", "", **{key: value.copy() for key, value in content.items()})
+    prepare(images, 10, CPU)
+    assert_holds(images, content)
+
+
+# .npz files
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize(
+    ("shape", "input_shape"), [((4, 5), (1, 4, 5)), ((4, 5, 3), (3, 4, 5)), ((4, 5, 1), (1, 4, 5)), ((6,), (6,))]
+)
+def test_npz(tmp_path, shape, input_shape, dtype):
+    content = arrays(shape, dtype=dtype)
+    images = saved(tmp_path / "own.npz", **content | {"y_train": content["y_train"].astype(np.uint8)})
+    assert_holds(images, content)
+    assert images.x_train.dtype == dtype
+    assert images.y_train.dtype == np.int64
+    assert (images.name, images.source, images.classes) == ("own", str(tmp_path / "own.npz"), 3)
+    data = prepare(images, 10, CPU)
+    assert data.input_shape == input_shape
+    assert data.train.x.dtype == torch.float32
+
+
+def test_digest_follows_the_content(tmp_path):
+    content = arrays((4, 5))
+    digest = saved(tmp_path / "one.npz", **content).digest
+    assert len(digest) == 36
+    np.savez_compressed(tmp_path / "same.npz", **content)
+    assert load_images(str(tmp_path / "same.npz")).digest == digest
+    for key in KEYS:
+        changed = {name: value.copy() for name, value in content.items()}
+        changed[key].flat[0] = (changed[key].flat[0] + 1) % 3
+        assert saved(tmp_path / "changed.npz", **changed).digest != digest
+    flat = {key: value.reshape(len(value), -1) if key.startswith("x") else value for key, value in content.items()}
+    assert saved(tmp_path / "flat.npz", **flat).digest != digest
+
+
+# the cache
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache folder, not there yet."""
+    monkeypatch.setenv("LT_DATA_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_cached_file_is_used_as_it_is(cache):
+    cache.mkdir()
+    content = arrays((32, 32, 3), 10)
+    np.savez(cache / "cifar10.npz", **content)
+    before = (cache / "cifar10.npz").read_bytes()
+    assert cached("cifar10") == cache / "cifar10.npz"
+    images = load_images("cifar10")
+    assert_holds(images, content)
+    assert images.name == "cifar10"
+    assert (cache / "cifar10.npz").read_bytes() == before
+
+
+@pytest.mark.parametrize(("shape", "classes"), [((28, 28), 10), ((3, 32, 32), 10), ((32, 32, 3), 9)])
+def test_cached_file_of_something_else_is_refused(cache, shape, classes):
+    cache.mkdir()
+    np.savez(cache / "cifar10.npz", **arrays(shape, classes))
+    with pytest.raises(
+        InputError, match=r"--dataset: 'cifar10' in the cache .*cifar10\.npz.* allowed: \(32, 32, 3\) in 10"
+    ):
+        load_images("cifar10")
+
+
+def test_packaged_data_needs_no_fetching(cache):
+    with pytest.raises(InputError, match="is packaged"):
+        fetch("mnist")
+    assert not cache.exists()
+
+
+# torchvision's downloads, for real but from a server of our own
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A folder and the address at which it is served."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as served:
+        threading.Thread(target=served.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        yield folder, f"http://127.0.0.1:{served.server_port}/"
+        served.shutdown()
+
+
+def md5(path):
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+def idx(array):
+    header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
+    return header + array.astype(np.uint8).tobytes()
+
+
+def serve_mnist_like(name, content, server, monkeypatch):
+    folder, address = server
+    resources = []
+    for file, key in zip(
+        ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"), KEYS, strict=True
+    ):
+        path = folder / f"{file}-ubyte.gz"
+        path.write_bytes(gzip.compress(idx(content[key])))
+        resources.append((path.name, md5(path)))
+    made = getattr(datasets, KNOWN[name].torchvision)
+    monkeypatch.setattr(made, "mirrors", [address])
+    monkeypatch.setattr(made, "resources", resources)
+
+
+def serve_cifar(name, content, server, monkeypatch):
+    folder, address = server
+    made = getattr(datasets, KNOWN[name].torchvision)
+    labels = "labels" if name == "cifar10" else "fine_labels"
+
+    def batch(x, y):
+        return {"data": x.transpose(0, 3, 1, 2).reshape(len(x), -1), labels: y.tolist()}
+
+    pieces = np.array_split(np.arange(len(content["y_train"])), len(made.train_list))
+    files = {
+        file: batch(content["x_train"][piece], content["y_train"][piece])
+        for (file, _), piece in zip(made.train_list, pieces, strict=True)
+    }
+    files[made.test_list[0][0]] = batch(content["x_test"], content["y_test"])
+    files[made.meta["filename"]] = {made.meta["key"]: [str(k) for k in range(KNOWN[name].classes)]}
+    sums = {}
+    with tarfile.open(folder / made.filename, "w:gz") as archive:
+        for file, value in files.items():
+            raw = pickle.dumps(value)
+            member = tarfile.TarInfo(f"{made.base_folder}/{file}")
+            member.size = len(raw)
+            archive.addfile(member, io.BytesIO(raw))
+            sums[file] = hashlib.md5(raw).hexdigest()
+    monkeypatch.setattr(made, "url", address + made.filename)
+    monkeypatch.setattr(made, "tgz_md5", md5(folder / made.filename))
+    for part in ("train_list", "test_list"):
+        monkeypatch.setattr(made, part, [[file, sums[file]] for file, _ in getattr(made, part)])
+    monkeypatch.setattr(made, "meta", made.meta | {"md5": sums[made.meta["filename"]]})
+
+
+def serve_svhn(name, content, server, monkeypatch):
+    folder, address = server
+    split_list = {}
+    for part in ("train", "test"):
+        path = folder / f"{part}_32x32.mat"
+        x, y = content[f"x_{part}"], content[f"y_{part}"]
+        digits = np.where(y == 0, 10, y)[:, None].astype(np.uint8)  # SVHN calls the digit 0 class 10
+        scipy.io.savemat(path, {"X": x.transpose(1, 2, 3, 0), "y": digits})
+        split_list[part] = [address + path.name, path.name, md5(path)]
+    monkeypatch.setattr(datasets.SVHN, "split_list", split_list)
+
+
+SERVE = {
+    "fashion-mnist": serve_mnist_like,
+    "kmnist": serve_mnist_like,
+    "cifar10": serve_cifar,
+    "cifar100": serve_cifar,
+    "svhn": serve_svhn,
+}
+
+
+def test_all_downloads_are_tested():
+    assert set(SERVE) == {name for name, known in KNOWN.items() if known.torchvision}
+
+
+@pytest.mark.parametrize("name", SERVE)
+def test_download(name, cache, server, monkeypatch):
+    content = arrays(KNOWN[name].shape, KNOWN[name].classes, train=120, test=100)
+    SERVE[name](name, content, server, monkeypatch)
+    assert_holds(load_images(name), content)
+    assert [path.name for path in cache.iterdir()] == [f"{name}.npz"]
+    for file in server[0].iterdir():
+        file.unlink()  # from now on the cache must do
+    assert_holds(load_images(name), content)
+
+
+@pytest.mark.parametrize("name", SERVE)
+def test_damaged_download_leaves_nothing(name, cache, server, monkeypatch):
+    content = arrays(KNOWN[name].shape, KNOWN[name].classes, train=120, test=100)
+    SERVE[name](name, content, server, monkeypatch)
+    last = max(server[0].iterdir(), key=lambda file: file.name)
+    raw = bytearray(last.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    last.write_bytes(raw)
+    with pytest.raises(LotteryTicketError, match=rf"--dataset {name} could not be fetched .*{name}\.npz") as failed:
+        fetch(name)
+    assert not isinstance(failed.value, InputError)
+    assert "\n" not in str(failed.value)
+    assert list(cache.iterdir()) == []
+
+
+def test_no_server(monkeypatch, cache):
+    monkeypatch.setattr(datasets.KMNIST, "mirrors", ["http://127.0.0.1:1/"])
+    with pytest.raises(LotteryTicketError, match="--dataset kmnist could not be fetched"):
+        load_images("kmnist")
+    assert list(cache.iterdir()) == []
