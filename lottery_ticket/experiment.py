@@ -247,6 +247,7 @@ def _go(plan: Plan, tracker: Tracker, kept: Sequence[Record], begun: float, list
             tracker.log_rounds(new, old)
             records += [*old, *(r.record for r in new)]
             listener.rounds_finished([*old, *(r.record for r in new)])
+        tracker.wait()  # the figures are drawn from what MLflow has
         stored = tracker.stored(records)
         verdict, figures = _conclude(client, stored, figure_folder(tracker.run_id))
         tracker.finish(verdict, figures, _final_metrics(records, verdict), max(r.finished_at for r in records))

@@ -6,13 +6,14 @@ import os
 import platform
 import socket
 import subprocess
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import quote, urlsplit
 
 import torch
@@ -138,7 +139,9 @@ class Tracker:
         self.run_id = ""
         self.children: dict[tuple[str, int], str] = {}
         self.seconds = 0.0
-        """Time spent in tracking so far."""
+        """Time the run has waited for tracking so far."""
+        self._worker = ThreadPoolExecutor(1, "tracking")
+        self._pending: Future[None] | None = None
 
     @classmethod
     def create(
@@ -163,12 +166,23 @@ class Tracker:
         return tracker
 
     def log_rounds(self, rounds: Sequence[Round], kept: Sequence[Record] = ()) -> None:
-        """Keep one round of every trajectory: artifacts, `round.json`, then metrics; `kept` are there already."""
+        """Keep one round of every trajectory: artifacts, `round.json`, then metrics; `kept` are there already.
+
+        Done beside the training of the next round; an error in it is raised by the next call, or by `wait`.
+        """
+        self.wait()
         begun = time.perf_counter()
-        for done in rounds:
-            self._log_artifacts(self.children[done.record.arm, done.record.seed], done)
-            self._log_metrics(done.record)
-        self._log_means([*kept, *(done.record for done in rounds)])
+        # Written here, sent there: torch's operations in a second thread would slow down those of the training.
+        written = [(done.record, _write(done)) for done in rounds]
+        self._pending = self._worker.submit(self._send, written, kept)
+        self.seconds += time.perf_counter() - begun
+
+    def wait(self) -> None:
+        """Until every round handed over is kept."""
+        begun = time.perf_counter()
+        if self._pending is not None:
+            self._pending.result()
+            self._pending = None
         self.seconds += time.perf_counter() - begun
 
     def repeat_metrics(self, records: Sequence[Record]) -> None:
@@ -180,6 +194,15 @@ class Tracker:
             self._log_metrics(record)
         if len(records) == len(self.children):
             self._log_means(records)
+
+    def _send(self, written: Sequence[tuple[Record, TemporaryDirectory]], kept: Sequence[Record]) -> None:
+        for record, folder in written:
+            run_id, work = self.children[record.arm, record.seed], Path(folder.name)
+            self.client.log_artifacts(run_id, str(work / "first"))
+            self.client.log_artifacts(run_id, str(work / "last"))
+            folder.cleanup()
+            self._log_metrics(record)
+        self._log_means([*kept, *(record for record, _ in written)])
 
     def _log_metrics(self, record: Record) -> None:
         run_id, at, r = self.children[record.arm, record.seed], record.finished_at, record.round
@@ -226,6 +249,7 @@ class Tracker:
 
     def finish(self, verdict: Verdict | None, figures: Sequence[Path], metrics: Mapping[str, float], at: int) -> None:
         """Verdict, figures and final metrics (time stamp `at`, in ms) onto the parent; all runs finished."""
+        self.wait()
         begun = time.perf_counter()
         for figure in figures:
             self.client.log_artifact(self.run_id, str(figure), "figures")
@@ -249,7 +273,8 @@ class Tracker:
         )
 
     def end(self, status: str) -> None:
-        """Set the status (RUNNING, FINISHED, FAILED, KILLED) of the parent and its children."""
+        """Set the status (RUNNING, FINISHED, FAILED, KILLED) of the parent and its children, all rounds kept."""
+        self.wait()
         for run_id in [*self.children.values(), self.run_id]:
             if status == "RUNNING":
                 self.client.update_run(run_id, status=status)
@@ -271,22 +296,22 @@ class Tracker:
         self.client.log_inputs(run.info.run_id, datasets=[self.images])
         return run.info.run_id
 
-    def _log_artifacts(self, run_id: str, done: Round) -> None:
-        folder = f"rounds/{done.record.round:02}"
-        with tempfile.TemporaryDirectory() as work:
-            files = Path(work, "files")
-            files.mkdir()
-            if done.record.round == 0:
-                save_weights(done.start, Path(work, "init.safetensors"))
-                self.client.log_artifact(run_id, str(Path(work, "init.safetensors")))
-            save_mask(done.mask, files / "mask.safetensors")
-            save_weights(done.weights, files / "weights.safetensors", None if done.record.diverged else done.mask)
-            if done.rewound is not None:
-                save_weights(done.rewound, files / Path(REWOUND).name)
-            self.client.log_artifacts(run_id, str(files), folder)
-            last = Path(work, "round.json")
-            last.write_text(done.record.model_dump_json())
-            self.client.log_artifact(run_id, str(last), folder)
+
+def _write(done: Round) -> TemporaryDirectory:
+    """A folder with the artifacts of a round as they lie in the run: `first`, then `last` with its `round.json`."""
+    folder = TemporaryDirectory(prefix="lottery-ticket-")
+    place = f"rounds/{done.record.round:02}"
+    first, last = Path(folder.name, "first"), Path(folder.name, "last")
+    (first / place).mkdir(parents=True)
+    (last / place).mkdir(parents=True)
+    if done.record.round == 0:
+        save_weights(done.start, first / "init.safetensors")
+    save_mask(done.mask, first / place / "mask.safetensors")
+    save_weights(done.weights, first / place / "weights.safetensors", None if done.record.diverged else done.mask)
+    if done.rewound is not None:
+        save_weights(done.rewound, first / REWOUND)
+    (last / place / "round.json").write_text(done.record.model_dump_json())
+    return folder
 
 
 def read_run(client: MlflowClient, run_id: str, option: str = "RUN") -> Stored:
@@ -298,7 +323,7 @@ def read_run(client: MlflowClient, run_id: str, option: str = "RUN") -> Stored:
         raise InputError(option, run_id, f"is no run in {client.tracking_uri} ({one_line(error)}); {allowed}") from None
     if parent.data.tags.get("lt.kind") != "run":
         raise InputError(option, run_id, f"was not made by `lt run`; {allowed}")
-    with tempfile.TemporaryDirectory() as work:
+    with TemporaryDirectory() as work:
         settings = Settings.model_validate_json(_download(client, run_id, "settings.json", work).read_bytes())
     children = {}
     query = f"tags.`mlflow.parentRunId` = '{run_id}'"
@@ -322,13 +347,13 @@ def read_run(client: MlflowClient, run_id: str, option: str = "RUN") -> Stored:
 
 def read_mask(client: MlflowClient, child: str, r: int) -> Mask:
     """The mask of round r of the trajectory with this run id."""
-    with tempfile.TemporaryDirectory() as work:
+    with TemporaryDirectory() as work:
         return load_mask(_download(client, child, f"rounds/{r:02}/mask.safetensors", work))
 
 
 def read_weights(client: MlflowClient, child: str, path: str) -> Weights:
     """The weights in an artifact of a trajectory, e.g. `init.safetensors`."""
-    with tempfile.TemporaryDirectory() as work:
+    with TemporaryDirectory() as work:
         return load_weights(_download(client, child, path, work))
 
 
@@ -343,7 +368,7 @@ def _read_records(client: MlflowClient, child: str) -> list[Record]:
     """The complete rounds of a trajectory: those whose `round.json` is there and whole."""
     records = []
     folders = sorted(item.path for item in client.list_artifacts(child, "rounds"))
-    with tempfile.TemporaryDirectory() as work:
+    with TemporaryDirectory() as work:
         for folder in folders:
             if any(item.path == f"{folder}/round.json" for item in client.list_artifacts(child, folder)):
                 path = _download(client, child, f"{folder}/round.json", work)

@@ -65,13 +65,9 @@ def find_tickets(
             members.append(Member(arm, seed, *ARMS[arm].start(moment)))
         if not members:
             return
-        late = settings.rewind_iteration if r == 0 else 0
-        rounds = [
-            _round(r, member, trained)
-            for member, trained in zip(
-                members, train(network, members, data, settings, r, late or None, watch), strict=True
-            )
-        ]
+        snapshot_at = settings.rewind_iteration if r == 0 and settings.rewind_iteration else None
+        trained = train(network, members, data, settings, r, snapshot_at, watch)
+        rounds = [_round(r, *pair) for pair in zip(members, trained, strict=True)]
         yield rounds
         theta |= {done.record.seed: done.rewound for done in rounds if done.rewound is not None}
         masks = _next_masks(rounds, rates, settings)
