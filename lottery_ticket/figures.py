@@ -1,6 +1,7 @@
 """Figures fit for a paper, drawn from the records of a run (and the masks, for the picture of the input)."""
 
 import math
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -42,6 +43,7 @@ def draw_all(records: Sequence[Record], name: str, folder: Path, mask: Callable[
         mask: round → the winning arm's mask, of one seed.
     """
     drawn: dict[str, Figure | None] = {}
+    name = textwrap.fill(name, 60)
     with plt.rc_context(_STYLE):
         drawn["accuracy"] = draw_accuracy(records, name)
         drawn["early_stop"] = draw_early_stop(records, name)
