@@ -50,7 +50,7 @@ import time, torch
 begun = time.perf_counter()
 import mlflow
 print(time.perf_counter() - begun)
-from lottery_ticket.tracking import connect
+from lottery_ticket.store import connect
 begun = time.perf_counter()
 connect("sqlite:///timed.db")
 print(time.perf_counter() - begun)

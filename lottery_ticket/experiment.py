@@ -10,7 +10,7 @@ from typing import Any
 
 from mlflow import MlflowClient
 
-from lottery_ticket import tracking
+from lottery_ticket import reading, store
 from lottery_ticket.arms import ARMS, check_arms
 from lottery_ticket.config import Settings, as_text, load_preset, preset_names
 from lottery_ticket.data import Data, Images, load_images, prepare
@@ -18,10 +18,11 @@ from lottery_ticket.errors import InputError
 from lottery_ticket.figures import draw_all
 from lottery_ticket.models import Network, Weights, make_network
 from lottery_ticket.pruning import Mask
+from lottery_ticket.reading import REWOUND, Stored
 from lottery_ticket.record import Record
 from lottery_ticket.stack import stackable
 from lottery_ticket.ticket import Ticket
-from lottery_ticket.tracking import REWOUND, Stored, Tracker
+from lottery_ticket.tracking import Tracker
 from lottery_ticket.training import Progress, arithmetic, choose_device, iterations_per_round, stack_size
 from lottery_ticket.trajectory import Round, alive, find_tickets
 from lottery_ticket.verdict import Verdict, judge
@@ -110,16 +111,16 @@ class Result:
         seed = self.stored.settings.seeds[0] if seed is None else seed
         record = {(r.arm, r.seed, r.round): r for r in self.rounds}["winning", seed, round]
         child = self.stored.children["winning", seed]
-        mask = tracking.read_mask(self.client, child, round)
+        mask = reading.read_mask(self.client, child, round)
         late = self.stored.settings.rewind_iteration and round
-        weights = tracking.read_weights(self.client, child, REWOUND if late else "init.safetensors")
+        weights = reading.read_weights(self.client, child, REWOUND if late else "init.safetensors")
         weights |= {name: weights[name] * kept for name, kept in mask.items()}
         return Ticket(mask, weights, self.stored.settings, child, seed, round, record.test_accuracy)
 
     def smallest_winning_ticket(self) -> Ticket | None:
-        """The winning ticket with the fewest weights, of the run's first seed; None if the run found none."""
-        won = [r.round for r in self.verdict.rounds if r.wins == "yes"] if self.verdict else []
-        return self.ticket(max(won)) if won else None
+        """The winning ticket with the fewest weights, of the first seed that has it; None if the run found none."""
+        won = [r for r in self.verdict.rounds if r.wins == "yes"] if self.verdict else []
+        return self.ticket(won[-1].round, won[-1].seeds[0]) if won else None
 
 
 def run(
@@ -127,7 +128,7 @@ def run(
     *,
     preset: str = "",
     tracking_uri: str | None = None,
-    experiment: str = tracking.DEFAULT_EXPERIMENT,
+    experiment: str = store.DEFAULT_EXPERIMENT,
     listener: Listener | None = None,
 ) -> Result:
     """Run the lottery-ticket experiment that the settings describe and keep every round in MLflow.
@@ -145,7 +146,7 @@ def run(
     begun = time.perf_counter()
     plan = make_plan(settings)
     connecting = time.perf_counter()
-    client = tracking.connect(tracking_uri)
+    client = store.connect(tracking_uri)
     connecting = time.perf_counter() - connecting
     name = run_name(settings, preset)
     tracker = Tracker.create(client, experiment, settings, preset, name, plan.images)
@@ -159,8 +160,8 @@ def resume(run_id: str, *, tracking_uri: str | None = None, listener: Listener |
     Bit for bit on the same machine with the same versions. InputError if there is no such run.
     """
     begun = time.perf_counter()
-    client = tracking.connect(tracking_uri, create=False)
-    stored = tracking.read_run(client, run_id, "--resume")
+    client = store.connect(tracking_uri, create=False)
+    stored = reading.read_run(client, run_id, "--resume")
     plan = make_plan(stored.settings)
     if stored.dataset_digest not in (None, plan.images.digest):
         raise InputError(
@@ -176,8 +177,8 @@ def resume(run_id: str, *, tracking_uri: str | None = None, listener: Listener |
 def read_result(run_id: str, tracking_uri: str | None = None, figures: Path | None = None) -> Result:
     """A run's result from MLflow alone, its figures drawn into the folder `figures`."""
     begun = time.perf_counter()
-    client = tracking.connect(tracking_uri, create=False)
-    stored = tracking.read_run(client, run_id)
+    client = store.connect(tracking_uri, create=False)
+    stored = reading.read_run(client, run_id)
     verdict, drawn = _conclude(client, stored, figures or figure_folder(run_id))
     return Result(stored, verdict, drawn, time.perf_counter() - begun, 0.0, client)
 
@@ -234,12 +235,11 @@ def _go(plan: Plan, tracker: Tracker, kept: Sequence[Record], begun: float, list
     """Train the rounds that are not there yet, keep each as it is finished, conclude."""
     client, settings = tracker.client, plan.settings
     last, partial = complete_rounds(settings, kept)
-    tracker.repeat_metrics(last)
-    tracker.repeat_metrics(partial)
     there = {(record.arm, record.seed, record.round): record for record in partial}
     records = [record for record in kept if record not in partial]
-    listener.started(plan, tracker.run_id, last[0].round + 1 if last else 0)
     with _ending_well(tracker), arithmetic(settings, plan.data.train.x.device):
+        tracker.repeat_metrics(last, partial)
+        listener.started(plan, tracker.run_id, last[0].round + 1 if last else 0)
         finished, rewound = _read_last(client, tracker, settings, last)
         for rounds in find_tickets(plan.resolved, plan.network, plan.data, finished, rewound, watch=listener.progress):
             new = [r for r in rounds if (r.record.arm, r.record.seed, r.record.round) not in there]
@@ -259,12 +259,12 @@ def _read_last(
 ) -> tuple[list[Round], dict[int, Weights]]:
     """What the method needs to go on after the last complete round: its rounds, and seed → θₖ."""
     finished = [
-        tracking.read_round(client, tracker.children[record.arm, record.seed], record)
+        reading.read_round(client, tracker.children[record.arm, record.seed], record)
         for record in last
         if ARMS[record.arm].own_mask
     ]
     rewound = {
-        done.record.seed: tracking.read_weights(client, tracker.children["winning", done.record.seed], REWOUND)
+        done.record.seed: reading.read_weights(client, tracker.children["winning", done.record.seed], REWOUND)
         for done in finished
         if settings.rewind_iteration and done.record.arm == "winning"
     }
@@ -275,10 +275,11 @@ def _conclude(client: MlflowClient, stored: Stored, folder: Path) -> tuple[Verdi
     """The verdict on a run's records, and its figures."""
     settings = stored.settings
     verdict = judge(stored.records, settings.verdict_tolerance, settings.verdict_level)
-    seed = settings.seeds[0]
+    furthest = max((r for r in stored.records if r.arm == "winning"), key=lambda r: r.round, default=None)
 
     def mask(r: int) -> Mask:
-        return tracking.read_mask(client, stored.children["winning", seed], r)
+        assert furthest is not None  # asked for only where the arm is there
+        return reading.read_mask(client, stored.children["winning", furthest.seed], r)
 
     return verdict, draw_all(stored.records, stored.name, folder, mask)
 

@@ -88,8 +88,8 @@ class Network:
 
     @property
     def trainable(self) -> list[str]:
-        """The names of the parameters; what else a network's weights hold are buffers."""
-        return [name for name, _ in self.module.named_parameters()]
+        """The names of the parameters that are trained; the others and the buffers are not."""
+        return [name for name, value in self.module.named_parameters() if value.requires_grad]
 
     def draw(self, seed: int, purpose: str, *at: int) -> Weights:
         """New initial weights, the same for the same (seed, purpose, at): Glorot & Bengio 2010, He et al. 2015."""
@@ -154,8 +154,11 @@ def make_network(settings: Settings, input_shape: tuple[int, ...], classes: int)
         raise refuse("has no prunable weights; allowed: a module with linear or convolutional layers")
     parameters = dict(module.named_parameters())
     for path, _ in layers:
-        if path not in parameters or isinstance(parameters[path], nn.UninitializedParameter):
-            raise refuse(f"has no {path} of its own; allowed: weights that are not shared, derived or still unknown")
+        own = parameters.get(path)
+        if own is None or isinstance(own, nn.UninitializedParameter) or not own.requires_grad:
+            raise refuse(
+                f"has no {path} to train of its own; allowed: weights that are not shared, derived, frozen or unknown"
+            )
     kinds: dict[str, Kind] = {path: "fc" if isinstance(layer, nn.Linear) else "conv" for path, layer in layers}
     kinds[layers[-1][0]] = "output"
     try:

@@ -1,121 +1,31 @@
-"""MLflow: every finished round as metrics and artifacts of its trajectory's run, and read back again."""
+"""MLflow: every finished round as metrics and artifacts of its trajectory's run."""
 
 import json
 import math
 import os
 import platform
-import socket
 import subprocess
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from urllib.parse import quote, urlsplit
 
 import torch
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run, RunTag
-from mlflow.exceptions import MlflowException
+from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
 
 import lottery_ticket
 from lottery_ticket.config import Settings
 from lottery_ticket.data import Images
-from lottery_ticket.errors import InputError, LotteryTicketError, one_line
-from lottery_ticket.files import load_mask, load_weights, save_mask, save_weights
-from lottery_ticket.models import Weights
-from lottery_ticket.pruning import Mask
+from lottery_ticket.files import save_mask, save_weights
+from lottery_ticket.reading import REWOUND, Stored
 from lottery_ticket.record import Record
+from lottery_ticket.store import ensure_experiment
 from lottery_ticket.trajectory import Round
 from lottery_ticket.verdict import Verdict
-from lottery_ticket.view import BY_WEIGHTS, view_tags, weights_step
-
-DEFAULT_EXPERIMENT = "lottery-ticket"
-DEFAULT_STORE = "sqlite:///mlruns/mlflow.db"
-REWOUND = "rounds/00/rewound.safetensors"
-_REACHABLE_WITHIN = 3  # seconds to connect, and as many to answer
-_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
-
-
-def tracking_uri(given: str | None = None) -> str:
-    """The store's URI: as given, else MLFLOW_TRACKING_URI, else SQLite at mlruns/mlflow.db."""
-    return given or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
-
-
-def connect(given: str | None = None, create: bool = True) -> MlflowClient:
-    """A client of the store; InputError within about 10 seconds if it cannot be reached.
-
-    Args:
-        given: a tracking URI; see `tracking_uri`.
-        create: make a SQLite store that is not there yet.
-    """
-    uri = tracking_uri(given)
-    option = "--tracking-uri" if given else "MLFLOW_TRACKING_URI" if uri != DEFAULT_STORE else "--tracking-uri"
-    allowed = "allowed: a tracking server's or database's address that answers"
-    _check_reachable(uri, option, allowed)
-    if file := sqlite_file(uri):
-        if not create and not file.exists():
-            raise InputError(option, uri, "does not exist; allowed: a store that `lt run` has written to")
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with open(file, "ab"):
-                pass
-        except OSError as error:
-            raise InputError(option, uri, f"cannot be written ({one_line(error)}); allowed: a writable path") from None
-    try:
-        client = MlflowClient(uri)
-        with _impatient():
-            client.search_experiments(max_results=1)
-    except Exception as error:
-        raise InputError(option, uri, f"cannot be used ({one_line(error)}); {allowed}") from None
-    return client
-
-
-def sqlite_file(uri: str) -> Path | None:
-    """The file of a SQLite store, None for any other."""
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
-
-
-def artifact_root(uri: str) -> Path | None:
-    """Where a SQLite store keeps its artifacts: `artifacts` beside the file; None where a server decides."""
-    file = sqlite_file(uri)
-    return file.parent.resolve() / "artifacts" if file else None
-
-
-def ensure_experiment(client: MlflowClient, name: str) -> str:
-    """The id of the experiment, made if need be, with the chart view that `lt ui` opens."""
-    found = client.get_experiment_by_name(name)
-    if found is not None and found.lifecycle_stage != "active":
-        raise InputError("--experiment", name, "is deleted in this store; allowed: another, or restore it")
-    if found is None:
-        root = artifact_root(client.tracking_uri)
-        try:
-            client.create_experiment(name, artifact_location=f"{root.as_uri()}/{quote(name)}" if root else None)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # made by another process in between
-                raise InputError("--experiment", name, f"is not allowed: {one_line(error)}") from None
-        found = client.get_experiment_by_name(name)
-    for key, value in view_tags().items():
-        if found.tags.get(key) != value:
-            client.set_experiment_tag(found.experiment_id, key, value)
-    return found.experiment_id
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A run of `lt run` read back from the store."""
-
-    run_id: str
-    name: str
-    experiment_id: str
-    settings: Settings
-    preset: str
-    children: dict[tuple[str, int], str]
-    records: list[Record]
-    dataset_digest: str | None
+from lottery_ticket.view import BY_WEIGHTS, weights_step
 
 
 class Tracker:
@@ -185,15 +95,16 @@ class Tracker:
             self._pending = None
         self.seconds += time.perf_counter() - begun
 
-    def repeat_metrics(self, records: Sequence[Record]) -> None:
-        """Log the metrics of kept records once more, in case the process ended before it could.
+    def repeat_metrics(self, last: Sequence[Record], partial: Sequence[Record]) -> None:
+        """Log the metrics of the last complete round and of what is kept of the next once more.
 
-        Changes nothing where they are there: the time stamps are the records'.
+        In case the process ended before it could. Changes nothing where they are there: the time stamps are the
+        records'.
         """
-        for record in records:
+        for record in [*last, *partial]:
             self._log_metrics(record)
-        if len(records) == len(self.children):
-            self._log_means(records)
+        if last:
+            self._log_means(last)
 
     def _send(self, written: Sequence[tuple[Record, TemporaryDirectory]], kept: Sequence[Record]) -> None:
         for record, folder in written:
@@ -314,88 +225,6 @@ def _write(done: Round) -> TemporaryDirectory:
     return folder
 
 
-def read_run(client: MlflowClient, run_id: str, option: str = "RUN") -> Stored:
-    """A run of `lt run` with the records of its complete rounds; InputError if it is none."""
-    allowed = "allowed: the id of a run that `lt run` made"
-    try:
-        parent = client.get_run(run_id)
-    except MlflowException as error:
-        raise InputError(option, run_id, f"is no run in {client.tracking_uri} ({one_line(error)}); {allowed}") from None
-    if parent.data.tags.get("lt.kind") != "run":
-        raise InputError(option, run_id, f"was not made by `lt run`; {allowed}")
-    with TemporaryDirectory() as work:
-        settings = Settings.model_validate_json(_download(client, run_id, "settings.json", work).read_bytes())
-    children = {}
-    query = f"tags.`mlflow.parentRunId` = '{run_id}'"
-    for child in _search(client, [parent.info.experiment_id], query):
-        if child.data.tags.get("lt.kind") == "trajectory":
-            children[child.data.tags["lt.arm"], int(child.data.tags["lt.seed"])] = child.info.run_id
-    ordered = [(arm, seed) for arm in settings.arms for seed in settings.seeds if (arm, seed) in children]
-    records = [record for key in ordered for record in _read_records(client, children[key])]
-    inputs = parent.inputs.dataset_inputs if parent.inputs else []
-    return Stored(
-        run_id=run_id,
-        name=parent.info.run_name,
-        experiment_id=parent.info.experiment_id,
-        settings=settings,
-        preset=parent.data.tags.get("lt.preset", ""),
-        children=children,
-        records=sorted(records, key=lambda record: record.round),
-        dataset_digest=inputs[0].dataset.digest if inputs else None,
-    )
-
-
-def read_mask(client: MlflowClient, child: str, r: int) -> Mask:
-    """The mask of round r of the trajectory with this run id."""
-    with TemporaryDirectory() as work:
-        return load_mask(_download(client, child, f"rounds/{r:02}/mask.safetensors", work))
-
-
-def read_weights(client: MlflowClient, child: str, path: str) -> Weights:
-    """The weights in an artifact of a trajectory, e.g. `init.safetensors`."""
-    with TemporaryDirectory() as work:
-        return load_weights(_download(client, child, path, work))
-
-
-def read_round(client: MlflowClient, child: str, record: Record) -> Round:
-    """A finished round with its mask and trained weights (which serve as start too: it is over)."""
-    mask = read_mask(client, child, record.round)
-    weights = read_weights(client, child, f"rounds/{record.round:02}/weights.safetensors")
-    return Round(record, mask, weights, weights)
-
-
-def _read_records(client: MlflowClient, child: str) -> list[Record]:
-    """The complete rounds of a trajectory: those whose `round.json` is there and whole."""
-    records = []
-    folders = sorted(item.path for item in client.list_artifacts(child, "rounds"))
-    with TemporaryDirectory() as work:
-        for folder in folders:
-            if any(item.path == f"{folder}/round.json" for item in client.list_artifacts(child, folder)):
-                path = _download(client, child, f"{folder}/round.json", work)
-                try:
-                    records.append(Record.model_validate_json(path.read_bytes()))
-                except ValueError:  # cut off while it was written: this round does not exist
-                    continue
-    return records
-
-
-def _download(client: MlflowClient, run_id: str, path: str, folder: str) -> Path:
-    try:
-        return Path(client.download_artifacts(run_id, path, folder))
-    except Exception as error:
-        raise LotteryTicketError(f"run {run_id}: artifact {path} cannot be read ({one_line(error)})") from error
-
-
-def _search(client: MlflowClient, experiments: list[str], query: str) -> list[Run]:
-    runs, token = [], None
-    while True:
-        page = client.search_runs(experiments, query, max_results=1000, page_token=token)
-        runs += page
-        token = page.token
-        if not token:
-            return runs
-
-
 def _dataset(images: Images) -> DatasetInput:
     shapes = {
         key: {"shape": list(value.shape), "dtype": str(value.dtype)}
@@ -445,41 +274,3 @@ def _git_commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
-
-
-@contextmanager
-def _impatient() -> Iterator[None]:
-    """Within it, a request to a tracking server is tried once and not waited for long."""
-    once = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_REACHABLE_WITHIN)}
-    before = {name: os.environ.get(name) for name in once}
-    os.environ.update(once)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def _check_reachable(uri: str, option: str, allowed: str) -> None:
-    try:
-        parts = urlsplit(uri)
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise InputError(option, uri, f"is no address ({error}); {allowed}") from None
-    port = port or _PORTS.get(parts.scheme.split("+")[0])
-    if parts.scheme in ("http", "https") and host is None:
-        raise InputError(option, uri, f"names no host; {allowed}")
-    if host is None or port is None:
-        return
-    try:
-        with socket.create_connection((host, port), timeout=_REACHABLE_WITHIN):
-            pass
-        if parts.scheme in ("http", "https"):
-            import requests
-
-            requests.get(f"{uri.rstrip('/')}/health", timeout=_REACHABLE_WITHIN)
-    except OSError as error:  # of which requests' exceptions are a kind
-        raise InputError(option, uri, f"cannot be reached ({one_line(error, 120)}); {allowed}") from None

@@ -231,7 +231,7 @@ def _gradients(
     scores = forward(network.module, weights, images.x[batch])
     each = F.cross_entropy(scores.flatten(0, 1).float(), y.flatten(), reduction="none").view_as(y)
     total = each.mean(1).sum()  # no term has two members in it, so the gradients are those of each alone
-    gradients = torch.autograd.grad(total, list(trainable.values()))
+    gradients = torch.autograd.grad(total, list(trainable.values()), materialize_grads=True)
     return each.detach().sum(1), dict(zip(trainable, gradients, strict=True))
 
 

@@ -258,3 +258,26 @@ def test_batch_norm_buffers_are_the_members_own(settings, small):
         torch.testing.assert_close(
             shared.weights["1.running_mean"], alone.weights["1.running_mean"], rtol=1e-3, atol=1e-4
         )
+
+
+class Partly(nn.Module):
+    """With a frozen parameter and one that no output depends on."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(784, 10)
+        self.scale = nn.Parameter(torch.ones(784), requires_grad=False)
+        self.unused = nn.Parameter(torch.ones(3))
+
+    def forward(self, x):
+        return self.layer(x.flatten(1) * self.scale)
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_frozen_and_unused_parameters_stay(settings, small, members):
+    network = Network(Partly(), Partly, {"layer.weight": "output"}, settings.init, settings.bias_init)
+    settings = settings.model_copy(update={"stack": members})
+    for trained in train(network, [member(network, seed) for seed in range(members)], small, settings, 0):
+        assert torch.equal(trained.weights["scale"], torch.ones(784))
+        assert torch.equal(trained.weights["unused"], torch.ones(3))
+        assert trained.curve[-1].test_accuracy > 0.6

@@ -31,15 +31,15 @@ def ui(
     if port is not None and not (1 <= port <= 65535 and _free(port)):
         raise InputError("--port", port, "cannot be listened on; allowed: a free port from 1 to 65535")
 
-    from lottery_ticket import tracking
+    from lottery_ticket import store
     from lottery_ticket.view import QUERY
 
-    client = tracking.connect(tracking_uri, create=False)
+    client = store.connect(tracking_uri, create=False)
     found = client.get_experiment_by_name(experiment)
     if found is None:
         known = ", ".join(each.name for each in client.search_experiments())
         raise InputError("--experiment", experiment, f"is not in {client.tracking_uri}; allowed: {known}")
-    page = f"/#/experiments/{tracking.ensure_experiment(client, experiment)}/runs?{QUERY}"
+    page = f"/#/experiments/{store.ensure_experiment(client, experiment)}/runs?{QUERY}"
     if client.tracking_uri.startswith("http"):
         typer.echo(f"The tracking server shows it at {client.tracking_uri.rstrip('/')}{page}")
         return
@@ -58,7 +58,7 @@ def ui(
         "1",
     ]
     command += ["--backend-store-uri", client.tracking_uri]
-    if root := tracking.artifact_root(client.tracking_uri):
+    if root := store.artifact_root(client.tracking_uri):
         command += ["--artifacts-destination", root.as_uri()]
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server ends with this command

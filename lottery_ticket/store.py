@@ -1,0 +1,121 @@
+"""The MLflow store: which one, whether it can be reached, and the experiment in it."""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from lottery_ticket.errors import InputError, one_line
+from lottery_ticket.view import view_tags
+
+DEFAULT_EXPERIMENT = "lottery-ticket"
+DEFAULT_STORE = "sqlite:///mlruns/mlflow.db"
+_REACHABLE_WITHIN = 3  # seconds to connect, and as many to answer
+_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+
+
+def tracking_uri(given: str | None = None) -> str:
+    """The store's URI: as given, else MLFLOW_TRACKING_URI, else SQLite at mlruns/mlflow.db."""
+    return given or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
+
+
+def connect(given: str | None = None, create: bool = True) -> MlflowClient:
+    """A client of the store; InputError within about 10 seconds if it cannot be reached.
+
+    Args:
+        given: a tracking URI; see `tracking_uri`.
+        create: make a SQLite store that is not there yet.
+    """
+    uri = tracking_uri(given)
+    option = "--tracking-uri" if given else "MLFLOW_TRACKING_URI" if uri != DEFAULT_STORE else "--tracking-uri"
+    allowed = "allowed: a tracking server's or database's address that answers"
+    _check_reachable(uri, option, allowed)
+    if file := sqlite_file(uri):
+        if not create and not file.exists():
+            raise InputError(option, uri, "does not exist; allowed: a store that `lt run` has written to")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with open(file, "ab"):
+                pass
+        except OSError as error:
+            raise InputError(option, uri, f"cannot be written ({one_line(error)}); allowed: a writable path") from None
+    try:
+        client = MlflowClient(uri)
+        with _impatient():
+            client.search_experiments(max_results=1)
+    except Exception as error:
+        raise InputError(option, uri, f"cannot be used ({one_line(error)}); {allowed}") from None
+    return client
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file of a SQLite store, None for any other."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def artifact_root(uri: str) -> Path | None:
+    """Where a SQLite store keeps its artifacts: `artifacts` beside the file; None where a server decides."""
+    file = sqlite_file(uri)
+    return file.parent.resolve() / "artifacts" if file else None
+
+
+def ensure_experiment(client: MlflowClient, name: str) -> str:
+    """The id of the experiment, made if need be, with the chart view that `lt ui` opens."""
+    found = client.get_experiment_by_name(name)
+    if found is not None and found.lifecycle_stage != "active":
+        raise InputError("--experiment", name, "is deleted in this store; allowed: another, or restore it")
+    if found is None:
+        root = artifact_root(client.tracking_uri)
+        try:
+            client.create_experiment(name, artifact_location=f"{root.as_uri()}/{quote(name)}" if root else None)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # made by another process in between
+                raise InputError("--experiment", name, f"is not allowed: {one_line(error)}") from None
+        found = client.get_experiment_by_name(name)
+    for key, value in view_tags().items():
+        if found.tags.get(key) != value:
+            client.set_experiment_tag(found.experiment_id, key, value)
+    return found.experiment_id
+
+
+@contextmanager
+def _impatient() -> Iterator[None]:
+    """Within it, a request to a tracking server is tried once and not waited for long."""
+    once = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_REACHABLE_WITHIN)}
+    before = {name: os.environ.get(name) for name in once}
+    os.environ.update(once)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _check_reachable(uri: str, option: str, allowed: str) -> None:
+    try:
+        parts = urlsplit(uri)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise InputError(option, uri, f"is no address ({error}); {allowed}") from None
+    port = port or _PORTS.get(parts.scheme.split("+")[0])
+    if parts.scheme in ("http", "https") and host is None:
+        raise InputError(option, uri, f"names no host; {allowed}")
+    if host is None or port is None:
+        return
+    try:
+        with socket.create_connection((host, port), timeout=_REACHABLE_WITHIN):
+            pass
+        if parts.scheme in ("http", "https"):
+            import requests
+
+            requests.get(f"{uri.rstrip('/')}/health", timeout=_REACHABLE_WITHIN)
+    except OSError as error:  # of which requests' exceptions are a kind
+        raise InputError(option, uri, f"cannot be reached ({one_line(error, 120)}); {allowed}") from None
