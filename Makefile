@@ -27,6 +27,8 @@ format: .venv/installed-dev
 
 bench: .venv/installed        ## measured claims, printed
 	$(BIN)/python bench/quick.py
+	$(BIN)/python bench/engine.py fc1
+	$(BIN)/python bench/engine.py lenet5
 
 clean:
 	rm -rf .venv build dist *.egg-info

@@ -142,9 +142,8 @@ def prepare(images: Images, validation_size: int, device: torch.device) -> Data:
     """
     total = len(images.y_train)
     if validation_size >= total:
-        raise InputError(
-            "--validation-size", validation_size, f"is not allowed; allowed: fewer than the {total} images"
-        )
+        allowed = f"fewer than the {total} training images of {images.name}, or 0 for none"
+        raise InputError("--validation-size", validation_size, f"is not allowed; allowed: {allowed}")
     train = torch.from_numpy(_channels_first(images.x_train))
     test = torch.from_numpy(_channels_first(images.x_test))
     axes = [axis for axis in range(train.ndim) if axis != 1] if train.ndim == 4 else [0, 1]

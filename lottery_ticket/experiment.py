@@ -214,7 +214,7 @@ def run_name(settings: Settings, preset: str) -> str:
     if preset not in preset_names():
         return preset or f"{settings.model} {settings.dataset}"
     base = load_preset(preset)
-    changed = [f"{name}={as_text(value)}" for name, value in settings if value != getattr(base, name)]
+    changed = [f"{name}={as_text(value)}" for name, value in settings if value not in (None, getattr(base, name))]
     return " ".join([preset, *changed])
 
 

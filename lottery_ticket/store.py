@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
@@ -45,8 +46,8 @@ def connect(given: str | None = None, create: bool = True) -> MlflowClient:
         except OSError as error:
             raise InputError(option, uri, f"cannot be written ({one_line(error)}); allowed: a writable path") from None
     try:
-        client = MlflowClient(uri)
-        with _impatient():
+        with _made_once(file), _impatient():
+            client = MlflowClient(uri)
             client.search_experiments(max_results=1)
     except Exception as error:
         raise InputError(option, uri, f"cannot be used ({one_line(error)}); {allowed}") from None
@@ -81,6 +82,16 @@ def ensure_experiment(client: MlflowClient, name: str) -> str:
         if found.tags.get(key) != value:
             client.set_experiment_tag(found.experiment_id, key, value)
     return found.experiment_id
+
+
+@contextmanager
+def _made_once(file: Path | None) -> Iterator[None]:
+    """Within it, no other process makes the tables of this SQLite store."""
+    if file is None:
+        yield
+        return
+    with FileLock(file.with_name(file.name + ".lock"), timeout=60):
+        yield
 
 
 @contextmanager

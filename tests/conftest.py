@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from lottery_ticket.config import Settings, load_preset
 from lottery_ticket.data import Data, load_images, prepare
 
 torch.set_num_threads(1)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in jobs in the background of a script, and inherited
 
 
 @pytest.fixture(scope="session")

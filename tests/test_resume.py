@@ -111,7 +111,7 @@ def test_ctrl_c_keeps_finished_rounds_and_prints_the_command(small_npz, undistur
     _, err = process.communicate(timeout=60)
     assert time.monotonic() - sent < 30
     assert process.returncode == 130
-    assert f"lt run --resume {run_id}" in err
+    assert f"run --resume {run_id}" in err
     assert "Traceback" not in err
     client = MlflowClient(f"sqlite:///{tmp_path}/mlruns/mlflow.db")
     assert {run.info.status for run in client.search_runs(["1"])} == {"KILLED"}

@@ -130,6 +130,19 @@ def test_contract(lt, quick_flags, tmp_path):
     assert any(key.startswith("mlflow.sharedViewState.") for key in experiment.tags)
 
 
+def test_two_first_runs_at_once_share_the_store(quick_flags, tmp_path):
+    command = [sys.executable, "-m", "lottery_ticket", "run", *quick_flags]
+    both = [
+        subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    for process in both:
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+    runs = client_of(tmp_path).search_runs(["1"], "tags.`lt.kind` = 'run'")
+    assert [run.info.status for run in runs] == ["FINISHED", "FINISHED"]
+
+
 def test_a_diverged_run_is_reported_and_kept(lt, quick_flags, tmp_path):
     done = lt("run", *quick_flags, "--optimizer", "sgd", "--lr", 1e12, "--arms", "winning,reinit-own")
     assert done.code == 0, done.err

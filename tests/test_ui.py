@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from contextlib import suppress
 
 import pytest
 
@@ -35,11 +36,15 @@ def address(lt, quick_flags, tmp_path):
     for lr in (0.001, 0.003):
         assert lt("run", *quick_flags, "--lr", lr).code == 0
     process = start_ui(tmp_path)
-    yield re.search(r"http://\S+", process.stdout.readline())[0]
-    os.kill(process.pid, signal.SIGINT)
-    assert process.wait(timeout=30) == 130
-    with pytest.raises(ProcessLookupError):  # nothing of it is left
-        os.killpg(process.pid, 0)
+    try:
+        yield re.search(r"http://\S+", process.stdout.readline())[0]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+        with pytest.raises(ProcessLookupError):  # nothing of it is left
+            os.killpg(process.pid, 0)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_terminating_the_command_ends_the_server(lt, quick_flags, tmp_path):

@@ -2,19 +2,33 @@
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
 
+import lottery_ticket
 from lottery_ticket.cli import data, figures, presets, run, ui
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 
 app = typer.Typer(
     name="lt",
-    help="Find winning tickets, prove that they win, and hand them on.",
+    invoke_without_command=True,
     add_completion=False,
     rich_markup_mode="rich",
 )
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and end.", is_eager=True)] = False,
+) -> None:
+    """Find winning tickets, prove that they win, and hand them on."""
+    if version:
+        typer.echo(f"lt {lottery_ticket.__version__}")
+        raise typer.Exit
+
+
 app.command("run")(run.run)
 app.add_typer(presets.app, name="presets")
 app.command("figures")(figures.figures)

@@ -1,8 +1,12 @@
 """What a person sees of a run: progress while it trains, a table and the verdict at its end."""
 
+import os
 import shlex
+import shutil
+import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
@@ -26,6 +30,8 @@ class Display(Listener):
             BarColumn(bar_width=24),
             TextColumn("{task.fields[accuracy]}"),
             TimeRemainingColumn(),
+            TextColumn("left"),
+            refresh_per_second=4,
             console=self._console,
             disable=not self._console.is_terminal,
         )
@@ -57,6 +63,9 @@ class Display(Listener):
             f"{settings.rounds} rounds of {plan.iterations} iterations on {plan.resolved.device}, {together}; "
             f"MLflow run {run_id}"
         )
+        weights = sum(mask.numel() for mask in plan.network.dense_mask().values())
+        total = sum(parameter.numel() for parameter in plan.network.module.parameters())
+        self._console.print(f"prunable: {', '.join(plan.network.kinds)}: {weights:,} of {total:,} parameters")
         if done:
             self._console.print(f"going on after {done} complete round(s)")
         if not plan.stacked:
@@ -76,9 +85,11 @@ class Display(Listener):
         done = progress.round * self._per_round + progress.done
         self._bar.update(self._task, completed=done, description=self._title(progress.round))
         if progress.accuracy is not None:
-            names = list(dict.fromkeys(member.arm for member in progress.members))
-            accuracy = ", ".join(f"{100 * value:.2f}" for value in progress.accuracy)
-            self._bar.update(self._task, accuracy=f"{'/'.join(names)} {accuracy} %")
+            arms: dict[str, list[float]] = {}
+            for member, accuracy in zip(progress.members, progress.accuracy, strict=True):
+                arms.setdefault(member.arm, []).append(100 * accuracy)
+            shown = "  ".join(f"{arm} {sum(each) / len(each):.2f} %" for arm, each in arms.items())
+            self._bar.update(self._task, accuracy=shown)
 
     def rounds_finished(self, records: Sequence[Record]) -> None:
         """A line for the finished round."""
@@ -92,16 +103,24 @@ class Display(Listener):
             means.append(f"{arm} {mean:.2f} %" + (f" ({diverged} of {len(mine)} diverged)" if diverged else ""))
         spent = time.monotonic() - self._begun
         left = spent / (r + 1 - self._first) * (self._rounds - r - 1)
-        line = f"round {r:>2}/{self._rounds - 1}  {records[0].weights_remaining_pct:6.2f} % left  {'  '.join(means)}"
+        line = f"round {r:>2}/{self._rounds - 1}  {records[0].weights_remaining_pct:6.4g} % left  {'  '.join(means)}"
         self._console.print(line + ("" if self._console.is_terminal else f"  ({_clock(left)} to go)"))
 
     def _title(self, r: int) -> str:
         return f"round {min(r, self._rounds - 1)}/{self._rounds - 1}"
 
 
+def program() -> list[str]:
+    """The words that start this command here: `lt` where it is on the PATH, else the way it was started."""
+    if shutil.which("lt"):
+        return ["lt"]
+    started = Path(sys.argv[0])
+    return [os.path.relpath(started)] if started.name == "lt" else ["python", "-m", "lottery_ticket"]
+
+
 def resume_command(run_id: str, tracking_uri: str | None) -> str:
     """The sentence that says how to go on."""
-    words = ["lt", "run", "--resume", run_id, *(["--tracking-uri", tracking_uri] if tracking_uri else [])]
+    words = [*program(), "run", "--resume", run_id, *(["--tracking-uri", tracking_uri] if tracking_uri else [])]
     return f"Go on with: {shlex.join(words)}"
 
 
@@ -134,7 +153,7 @@ def print_result(result: Result, ui_command: str | None = None) -> None:
 
 def _table(result: Result) -> Table:
     arms = list(dict.fromkeys(record.arm for record in result.rounds))
-    table = Table(title=result.stored.name, caption="test accuracy in %, means over seeds; ± intervals are paired")
+    table = Table(title=result.stored.name, caption="test accuracy in %, mean over seeds; ± is the interval's half")
     for name in ("round", "% left", "dense", *arms):
         table.add_column(name, justify="right")
     judged = {r.round: r for r in result.verdict.rounds} if result.verdict else {}
@@ -146,7 +165,7 @@ def _table(result: Result) -> Table:
     for index in sorted({record.round for record in result.rounds}):
         here = [record for record in result.rounds if record.round == index]
         left = sum(r.weights_remaining_pct for r in here) / len(here)
-        row = [str(index), f"{left:.2f}", dense]
+        row = [str(index), f"{left:.4g}", dense]
         for arm in arms:
             mine = [record for record in here if record.arm == arm]
             row.append("diverged" if any(r.diverged for r in mine) else _mean(mine))

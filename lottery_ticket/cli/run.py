@@ -37,7 +37,7 @@ def run(
         chosen, base = load_settings(preset, config, settings)
 
     from lottery_ticket import experiment as lab
-    from lottery_ticket.cli.display import Display, print_result, resume_command
+    from lottery_ticket.cli.display import Display, print_result, program, resume_command
 
     display = Display()
     try:
@@ -64,6 +64,6 @@ def run(
     if as_json:
         typer.echo(json.dumps(result.to_json()))
     else:
-        ui = ["lt", "ui", *(["--experiment", experiment] if experiment != "lottery-ticket" else [])]
+        ui = [*program(), "ui", *(["--experiment", experiment] if experiment != "lottery-ticket" else [])]
         ui += ["--tracking-uri", tracking_uri] if tracking_uri else []
         print_result(result, shlex.join(ui))
