@@ -1,7 +1,9 @@
 """The MLflow store: which one, whether it can be reached, and the experiment in it."""
 
+import hashlib
 import os
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,11 +88,13 @@ def ensure_experiment(client: MlflowClient, name: str) -> str:
 
 @contextmanager
 def _made_once(file: Path | None) -> Iterator[None]:
-    """Within it, no other process makes the tables of this SQLite store."""
+    """Within it, no other process of this user makes the tables of this SQLite store."""
     if file is None:
         yield
         return
-    with FileLock(file.with_name(file.name + ".lock"), timeout=60):
+    user = getattr(os, "getuid", int)()
+    name = hashlib.sha256(f"{user} {file.resolve()}".encode()).hexdigest()[:16]
+    with FileLock(Path(tempfile.gettempdir(), f"lottery-ticket-{name}.lock"), timeout=60):
         yield
 
 

@@ -142,7 +142,7 @@ CASES = [
     ("run --epochs 0", "--epochs: '0'", COUNT),
     ("run --iterations 0", "--iterations: '0'", COUNT),
     ("run --epochs 1 --iterations 1", "--iterations: 1", "beside --epochs 1; allowed: exactly one of the two"),
-    ("run --validation-size 60000", "--validation-size: 60000", "fewer than the 60000 images"),
+    ("run --validation-size 60000", "--validation-size: 60000", "fewer than the 60000 training images"),
     ("run --validation-size -1", "--validation-size: '-1'", "a whole number ≥ 0"),
     *[(f"run --lr {value}", f"--lr: '{value}'", "a number > 0") for value in ("0", "-1", "nan", "inf", "fast")],
     ("run --batch-size 0", "--batch-size: '0'", COUNT),
