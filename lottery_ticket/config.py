@@ -77,10 +77,12 @@ class Settings(BaseModel):
         description="weights without gradient: the pruned ones, or all below 1e-6 (a published code's fault)",
     )
 
-    optimizer: Literal["adam", "sgd"] = Field("adam", description="optimiser, new in each round")
+    optimizer: Literal["adam", "adamw", "sgd", "sgd-nesterov"] = Field(
+        "adam", description="optimiser, new in each round"
+    )
     lr: float = Field(1.2e-3, gt=0, description="learning rate")
     momentum: float = Field(0.0, ge=0, lt=1, description="momentum of sgd")
-    weight_decay: float = Field(0.0, ge=0, description="L2 penalty added to the gradient")
+    weight_decay: float = Field(0.0, ge=0, description="L2 penalty added to the gradient; with adamw, decay by its own")
     batch_size: int = Field(60, ge=1, description="images a batch")
     schedule: Literal["constant", "cosine"] = Field("constant", description="learning rate within a round")
     warmup_iterations: int = Field(0, ge=0, description="iterations of linear learning-rate warm-up")
@@ -92,6 +94,9 @@ class Settings(BaseModel):
     precision: Literal["float32", "tf32", "bfloat16"] = Field("float32", description="arithmetic of training")
     stack: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         "auto", description="networks trained as one set of tensors: auto or a number"
+    )
+    jobs: Literal["auto"] | Annotated[int, Field(ge=1, le=256)] = Field(
+        "auto", description="processes that train, on a CPU: auto or a number"
     )
 
     verdict_tolerance: float = Field(
@@ -221,8 +226,10 @@ def _check_together(settings: Settings, where: Any) -> None:
                 raise InputError(
                     where(name), getattr(settings, name), "has no meaning with scope global; allowed: none"
                 )
-    if settings.momentum and settings.optimizer != "sgd":
-        raise InputError(where("momentum"), settings.momentum, "is for sgd; allowed with adam: 0")
+    if settings.momentum and not settings.optimizer.startswith("sgd"):
+        raise InputError(where("momentum"), settings.momentum, f"is for sgd; allowed with {settings.optimizer}: 0")
+    if settings.optimizer == "sgd-nesterov" and not settings.momentum:
+        raise InputError(where("momentum"), settings.momentum, "is not enough for sgd-nesterov; allowed: a number > 0")
 
 
 def allowed(field: FieldInfo) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from mlflow import MlflowClient
 
 from lottery_ticket import reading, store
+from lottery_ticket.allocation import Allocation, allocate
 from lottery_ticket.arms import ARMS, check_arms
 from lottery_ticket.config import Settings, as_text, load_preset, preset_names
 from lottery_ticket.data import Data, Images, load_images, prepare
@@ -20,12 +21,12 @@ from lottery_ticket.models import Network, Weights, make_network
 from lottery_ticket.pruning import Mask
 from lottery_ticket.reading import REWOUND, Stored
 from lottery_ticket.record import Record
-from lottery_ticket.stack import stackable
 from lottery_ticket.ticket import Ticket
 from lottery_ticket.tracking import Tracker
-from lottery_ticket.training import Progress, arithmetic, choose_device, iterations_per_round, stack_size
+from lottery_ticket.training import Progress, Train, arithmetic, choose_device, iterations_per_round, train
 from lottery_ticket.trajectory import Round, alive, find_tickets
 from lottery_ticket.verdict import Verdict, judge
+from lottery_ticket.workers import Workers
 
 
 class Listener:
@@ -47,17 +48,27 @@ class Plan:
 
     Attributes:
         settings: as given.
-        resolved: the same with the device and the stack size that `auto` stands for.
-        stacked: whether the engine can train several networks of this architecture at once.
+        allocation: how its members are spread over stacks and processes.
+        iterations: of a round.
     """
 
     settings: Settings
-    resolved: Settings
     images: Images
     data: Data
     network: Network
-    stacked: bool
+    allocation: Allocation
     iterations: int
+
+    @property
+    def members(self) -> int:
+        """Networks in a round: arms × seeds."""
+        return len(self.settings.arms) * len(self.settings.seeds)
+
+    @property
+    def resolved(self) -> Settings:
+        """The settings with what `auto` stands for here."""
+        chosen = {"device": str(self.data.train.x.device), "stack": self.allocation.stack, "jobs": self.allocation.jobs}
+        return self.settings.model_copy(update=chosen)
 
 
 @dataclass(frozen=True)
@@ -203,10 +214,8 @@ def make_plan(settings: Settings) -> Plan:
             f"is not allowed; allowed: at most the {iterations} iterations of a round",
         )
     with arithmetic(settings, device):
-        members = len(settings.arms) * len(settings.seeds)
-        stacked, size = stackable(network, data.input_shape), stack_size(network, data, settings, members)
-    resolved = settings.model_copy(update={"device": str(device), "stack": size})
-    return Plan(settings, resolved, images, data, network, stacked, iterations)
+        allocation = allocate(settings, network, data)
+    return Plan(settings, images, data, network, allocation, iterations)
 
 
 def run_name(settings: Settings, preset: str) -> str:
@@ -237,11 +246,14 @@ def _go(plan: Plan, tracker: Tracker, kept: Sequence[Record], begun: float, list
     last, partial = complete_rounds(settings, kept)
     there = {(record.arm, record.seed, record.round): record for record in partial}
     records = [record for record in kept if record not in partial]
-    with _ending_well(tracker), arithmetic(settings, plan.data.train.x.device):
+    with _ending_well(tracker), arithmetic(settings, plan.data.train.x.device), _trainer(plan) as trainer:
+        tracker.tag({f"lt.{name}": getattr(plan.resolved, name) for name in ("device", "stack", "jobs")})
         tracker.repeat_metrics(last, partial)
         listener.started(plan, tracker.run_id, last[0].round + 1 if last else 0)
         finished, rewound = _read_last(client, tracker, settings, last)
-        for rounds in find_tickets(plan.resolved, plan.network, plan.data, finished, rewound, watch=listener.progress):
+        for rounds in find_tickets(
+            plan.resolved, plan.network, plan.data, finished, rewound, listener.progress, trainer
+        ):
             new = [r for r in rounds if (r.record.arm, r.record.seed, r.record.round) not in there]
             old = [record for record in partial if record.round == rounds[0].record.round]
             tracker.log_rounds(new, old)
@@ -252,6 +264,16 @@ def _go(plan: Plan, tracker: Tracker, kept: Sequence[Record], begun: float, list
         verdict, figures = _conclude(client, stored, figure_folder(tracker.run_id))
         tracker.finish(verdict, figures, _final_metrics(records, verdict), max(r.finished_at for r in records))
     return Result(stored, verdict, figures, time.perf_counter() - begun, tracker.seconds, client)
+
+
+@contextmanager
+def _trainer(plan: Plan) -> Iterator[Train]:
+    """What trains the plan's members: this process, or workers that live as long as the context."""
+    if plan.allocation.jobs == 1:
+        yield train
+    else:
+        with Workers(plan.resolved, plan.allocation.threads, plan.images.digest) as workers:
+            yield workers.train
 
 
 def _read_last(

@@ -1,11 +1,14 @@
-"""Optimisers over a stack: one fused step of torch's Adam or SGD for all members, then the masks.
+"""Optimisers over a stack: torch's fused Adam, AdamW or SGD on the surviving weights of all members.
 
-They are element by element, so a stack's step is each member's own. torch's functional forms are used because the
-classes of `torch.optim` import the compiler, two seconds that a run has no use for.
+They are element by element, so a stack's step is each member's own. Of a tensor that is mostly pruned only the
+survivors are gathered, stepped and put back; of the others all values are stepped and the mask is applied. torch's
+functional forms are used because the classes of `torch.optim` import the compiler, two seconds that a run has no use
+for.
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,84 +20,180 @@ from lottery_ticket.config import Settings
 BETAS, EPS = (0.9, 0.999), 1e-8
 """Adam's constants, as in Kingma & Ba 2015 and `torch.optim.Adam`."""
 
+FROZEN_BELOW = 1e-6
+"""Threshold of `frozen = non-positive`, without absolute value, as in the published code with that fault."""
+
+GATHERED_BELOW = 0.4
+"""Density under which gathering a tensor's survivors costs less than stepping all of it (bench/README.md)."""
+
 
 class Optimizer:
-    """Adam (Kingma & Ba 2015) or SGD with momentum over tensors with a leading member axis.
+    """Adam (Kingma & Ba 2015), AdamW (Loshchilov & Hutter 2019) or SGD over tensors with a leading member axis.
 
-    Equal to `torch.optim.Adam` and `torch.optim.SGD`: weight decay is added to the gradient.
+    Equal to `torch.optim.Adam`, `AdamW` and `SGD`.
 
     Args:
-        settings: optimizer, lr, momentum, weight_decay, schedule, warmup_iterations.
-        parameters: what is trained; changed in place.
-        masks: for each parameter a tensor of its shape, 0 where it is pruned, or None.
+        settings: one for each member, for its own lr, weight decay, schedule and warm-up; optimizer, momentum and
+            frozen are the first's.
+        parameters: what is trained; contiguous, changed in place; pruned weights are zero.
+        masks: for each parameter a bool tensor of its shape, False where it is pruned, or None if it is not prunable.
         total: iterations of the round, for the schedule.
     """
 
     def __init__(
-        self, settings: Settings, parameters: Sequence[Tensor], masks: Sequence[Tensor | None], total: int
+        self, settings: Sequence[Settings], parameters: Sequence[Tensor], masks: Sequence[Tensor | None], total: int
     ) -> None:
-        self._settings = settings
-        self._parameters = list(parameters)
-        self._masks = masks
-        self._total = total
-        self._fused = parameters[0].device.type in ("cpu", "cuda")
-        with_momentum = settings.optimizer == "adam" or settings.momentum
-        self._first: list = [torch.zeros_like(p) if with_momentum else None for p in parameters]
-        self._second: list[Tensor] = []
-        self._steps: list[Tensor] = []
-        if settings.optimizer == "adam":
-            self._second = [torch.zeros_like(p) for p in parameters]
-            self._steps = [torch.zeros((), device=p.device) for p in parameters]
+        self._settings = settings[0]
+        device = parameters[0].device
+        self._fused = device.type in ("cpu", "cuda")
+        self._tensors = [_Survivors(p, mask) for p, mask in zip(parameters, masks, strict=True)]
+        paces: dict[_Pace, list[int]] = {}
+        for k, own in enumerate(settings):
+            pace = _Pace(own.lr, own.weight_decay, own.schedule, own.warmup_iterations, total)
+            paces.setdefault(pace, []).append(k)
+        self._groups = [
+            _Group(pace, members if len(paces) > 1 else None, self._tensors, self._settings)
+            for pace, members in paces.items()
+        ]
+        # On CUDA the rates of all iterations and the count of them are on the device: a captured step goes on by itself
         self._iteration = 0
+        self._counter = torch.zeros(1, dtype=torch.long, device=device)
+        self._tables = [
+            torch.tensor([pace.rate(i) for i in range(total)], device=device)
+            if device.type == "cuda" and not pace.constant
+            else None
+            for pace in paces
+        ]
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor]) -> None:
         """One step with these gradients (in the parameters' order); pruned weights are zero after it."""
-        # torch's fused kernels walk memory and take it that a gradient lies as its parameter does
-        gradients = [
-            gradient if gradient.stride() == parameter.stride() else torch.empty_like(parameter).copy_(gradient)
-            for gradient, parameter in zip(gradients, self._parameters, strict=True)
-        ]
-        lr = self._settings.lr * _factor(self._settings, self._iteration, self._total)
-        if self._settings.optimizer == "adam":
+        frozen = self._settings.frozen == "non-positive"
+        flat = [own.gradient(gradient, frozen) for own, gradient in zip(self._tensors, gradients, strict=True)]
+        for group, table in zip(self._groups, self._tables, strict=True):
+            lr = group.pace.rate(self._iteration) if table is None else table.index_select(0, self._counter)[0]
+            self._update(group, group.of(flat), lr)
+        for own in self._tensors:
+            own.put_back()
+        self._iteration += 1
+        if any(table is not None for table in self._tables):
+            self._counter += 1
+
+    def _update(self, group: "_Group", gradients: list[Tensor], lr: float | Tensor) -> None:
+        if self._settings.optimizer in ("adam", "adamw"):
             adam(
-                self._parameters,
+                group.values,
                 gradients,
-                self._first,
-                self._second,
+                group.first,
+                group.second,
                 [],
-                self._steps,
+                group.steps,
                 fused=self._fused,
+                decoupled_weight_decay=self._settings.optimizer == "adamw",
                 amsgrad=False,
                 beta1=BETAS[0],
                 beta2=BETAS[1],
                 lr=lr,
-                weight_decay=self._settings.weight_decay,
+                weight_decay=group.pace.weight_decay,
                 eps=EPS,
                 maximize=False,
             )
         else:
             sgd(
-                self._parameters,
+                group.values,
                 gradients,
-                self._first,
+                group.first,
                 fused=self._fused,
-                weight_decay=self._settings.weight_decay,
+                weight_decay=group.pace.weight_decay,
                 momentum=self._settings.momentum,
                 lr=lr,
                 dampening=0.0,
-                nesterov=False,
+                nesterov=self._settings.optimizer == "sgd-nesterov",
                 maximize=False,
             )
-        for parameter, mask in zip(self._parameters, self._masks, strict=True):
-            if mask is not None:
-                parameter.mul_(mask)
-        self._iteration += 1
 
 
-def _factor(settings: Settings, iteration: int, total: int) -> float:
-    """What the learning rate is multiplied by: schedule and linear warm-up."""
-    factor = (1 + math.cos(math.pi * iteration / total)) / 2 if settings.schedule == "cosine" else 1.0
-    if iteration < settings.warmup_iterations:
-        factor *= (iteration + 1) / settings.warmup_iterations
-    return factor
+@dataclass(frozen=True)
+class _Pace:
+    """How fast a member learns over a round of `total` iterations."""
+
+    lr: float
+    weight_decay: float
+    schedule: str
+    warmup_iterations: int
+    total: int
+
+    @property
+    def constant(self) -> bool:
+        """Whether every iteration has the same rate."""
+        return self.schedule == "constant" and self.warmup_iterations == 0
+
+    def rate(self, iteration: int) -> float:
+        """The learning rate of an iteration: schedule and linear warm-up."""
+        rate = self.lr
+        if self.schedule == "cosine":
+            rate *= (1 + math.cos(math.pi * iteration / self.total)) / 2
+        if iteration < self.warmup_iterations:
+            rate *= (iteration + 1) / self.warmup_iterations
+        return rate
+
+
+class _Survivors:
+    """One stacked parameter as the flat tensor `values` that is stepped: all of it, or its gathered survivors."""
+
+    def __init__(self, parameter: Tensor, mask: Tensor | None) -> None:
+        self._whole = parameter.detach().view(-1)
+        self._prunable = mask is not None
+        self._index: Tensor | None = None
+        self._mask: Tensor | None = None
+        counts = torch.full((len(parameter),), parameter[0].numel())
+        if mask is not None and not mask.all():
+            if mask.float().mean() < GATHERED_BELOW:
+                self._index = mask.view(-1).nonzero().view(-1)
+                counts = mask.flatten(1).sum(1)
+            else:
+                self._mask = mask.view(-1).to(parameter.dtype)
+        self.values = self._whole if self._index is None else self._whole.index_select(0, self._index)
+        self._ends: list[int] = counts.cumsum(0).tolist()
+
+    def member(self, k: int) -> slice:
+        """Where member k's values are."""
+        return slice(self._ends[k - 1] if k else 0, self._ends[k])
+
+    def gradient(self, gradient: Tensor, frozen: bool) -> Tensor:
+        """The gradient of `values`; zero at weights that are `frozen` and not positive."""
+        flat = gradient.reshape(-1)
+        if self._index is not None:
+            flat = flat.index_select(0, self._index)
+        return flat.masked_fill(self.values < FROZEN_BELOW, 0) if frozen and self._prunable else flat
+
+    def put_back(self) -> None:
+        """After a step: the parameter is the values, and zero where it is pruned."""
+        if self._index is not None:
+            self._whole.index_copy_(0, self._index, self.values)
+        elif self._mask is not None:
+            self._whole.mul_(self._mask)
+
+
+class _Group:
+    """The members of one pace and their state; `members` is None for all of the stack."""
+
+    def __init__(
+        self, pace: _Pace, members: list[int] | None, tensors: Sequence[_Survivors], settings: Settings
+    ) -> None:
+        self.pace = pace
+        everything = slice(None)
+        self._where = [
+            (i, part)
+            for i, own in enumerate(tensors)
+            for part in ([everything] if members is None else [own.member(k) for k in members])
+        ]
+        adaptive = settings.optimizer in ("adam", "adamw")
+        self.values = self.of([own.values for own in tensors])
+        self.first: list = [torch.zeros_like(v) if adaptive or settings.momentum else None for v in self.values]
+        self.second = [torch.zeros_like(v) for v in self.values] if adaptive else []
+        self.steps = [torch.zeros((), device=v.device) for v in self.values] if adaptive else []
+
+    def of(self, flat: Sequence[Tensor]) -> list[Tensor]:
+        """The parts of these flat tensors that belong to the group's members."""
+        return [flat[i][part] for i, part in self._where]

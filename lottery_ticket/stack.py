@@ -1,12 +1,25 @@
-"""A stack: K networks of one architecture as one set of tensors with a leading member axis."""
+"""A stack: K networks of one architecture as one set of tensors with a leading member axis.
 
-from collections.abc import Mapping, Sequence
+`Stack` reads a module's graph and runs it on the stacked tensors: linear layers become one batched product,
+convolutions one grouped convolution, normalisation layers one over the channels of all members side by side. Between
+the layers a value has one of two layouts:
+
+- members first, K×B×features (or K×B×C×H×W, as images come in);
+- channels side by side, B×(K·C)×H×W, where convolutions, pooling and normalisation want it.
+"""
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call, vmap
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+from torch.func import functional_call
 
-from lottery_ticket.models import Network, Weights
+from lottery_ticket.errors import one_line
+from lottery_ticket.models import Weights
 
 
 def stack(members: Sequence[Mapping[str, Tensor]], device: torch.device) -> Weights:
@@ -21,35 +34,370 @@ def unstack(stacked: Mapping[str, Tensor]) -> list[Weights]:
     return [{name: value[k].clone() for name, value in host.items()} for k in range(count)]
 
 
-def forward(module: nn.Module, stacked: Mapping[str, Tensor], x: Tensor, *, shared: bool = False) -> Tensor:
-    """Class scores K×B×classes of K networks.
+class Stack:
+    """An architecture as a function of stacked weights.
 
     Args:
-        module: the architecture; its own values are not used, its train/eval mode is.
-        stacked: its weights and buffers with a leading axis of K. Buffers are updated in place.
-        x: K×B×… images, or B×… when `shared` by all members.
-        shared: see `x`.
+        module: the network; its own values are not used. Known are linear and convolutional layers, batch and group
+            normalisation, element-wise activations, pooling, flatten, dropout, and sums as in residual networks.
+        input_shape: of one image.
+        precision: `bfloat16` for products of bfloat16 factors; the weights stay float32.
+
+    Attributes:
+        unknown: what keeps the engine from training several such networks at once, in words; None if nothing does.
+            Such a network is called with one member, as it is.
     """
-    if len(next(iter(stacked.values()))) == 1:
-        single = {name: value.squeeze(0) for name, value in stacked.items()}
-        return functional_call(module, single, (x if shared else x.squeeze(0),)).unsqueeze(0)
 
-    def one(weights: Weights, x: Tensor) -> Tensor:
-        return functional_call(module, weights, (x,))
+    def __init__(self, module: nn.Module, input_shape: tuple[int, ...], precision: str = "float32") -> None:
+        self.unknown: str | None = None
+        self._module = module
+        self._low = precision == "bfloat16"
+        try:
+            self._steps = _translate(module)
+            self._check(input_shape)
+        except _Unknown as error:
+            self.unknown = str(error)
+        except Exception as error:  # whatever a user's module does when it is traced, it still trains alone
+            self.unknown = one_line(error)
 
-    return vmap(one, in_dims=(0, None if shared else 0), randomness="different")(dict(stacked), x)
+    def __call__(
+        self,
+        weights: Mapping[str, Tensor],
+        x: Tensor,
+        *,
+        training: bool,
+        generators: Sequence[torch.Generator] = (),
+    ) -> Tensor:
+        """Class scores K×B×classes of K networks for the images x, K×B×….
+
+        Args:
+            weights: parameters and buffers with a leading axis of K; buffers are updated in place when `training`.
+            x: every member's own images.
+            training: whether dropout draws and batch normalisation uses the batch.
+            generators: one a member, on the device, for its dropout.
+        """
+        if self.unknown is None:
+            return self._run(_Call(weights, len(x), training, self._low, generators), x)
+        single = {name: value.squeeze(0) for name, value in weights.items()}
+        self._module.train(training)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self._low):
+            return functional_call(self._module, single, (x.squeeze(0),)).unsqueeze(0)
+
+    def _run(self, call: "_Call", x: Tensor) -> Tensor:
+        values: dict[str, Any] = {}
+        for step in self._steps:
+            values[step.name] = x if step.run is None else step.run(call, *[_value(a, values) for a in step.arguments])
+            for name in step.last_used:
+                del values[name]
+        return values[self._steps[-1].name]
+
+    def _check(self, input_shape: tuple[int, ...]) -> None:
+        """The scores of two different members must be those of the module itself."""
+        draw = torch.Generator().manual_seed(0)
+        own = {name: value.detach() for name, value in self._module.state_dict().items()}
+
+        def other(value: Tensor) -> Tensor:
+            return value + 0.1 * torch.rand(value.shape, generator=draw) if value.is_floating_point() else value
+
+        members, x = [own, {name: other(value) for name, value in own.items()}], torch.randn(2, 2, *input_shape)
+        self._module.eval()
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            scores = self._run(_Call(stack(members, x.device), 2, False, False, ()), x)
+            for k, member in enumerate(members):
+                expected = functional_call(self._module, member, (x[k],))
+                near = scores[k].shape == expected.shape and torch.dist(scores[k], expected) <= 0.02 * expected.norm()
+                if not near:
+                    raise _Unknown("a network whose graph does not say all that it does")
 
 
-def stackable(network: Network, input_shape: tuple[int, ...]) -> bool:
-    """Whether two networks of this architecture can be trained as one set of tensors (tried on a tiny batch)."""
-    weights = {
-        name: value.float().requires_grad_() if name in network.trainable else value
-        for name, value in stack([network.draw(k, "stackable") for k in (0, 1)], torch.device("cpu")).items()
-    }
-    network.module.train()
-    try:
-        with torch.random.fork_rng(devices=[]):
-            forward(network.module, weights, torch.randn(2, 2, *input_shape)).sum().backward()
-    except Exception:  # whatever a user's module raises under vmap, it still trains alone
-        return False
-    return True
+class _Unknown(Exception):
+    """Something that the engine cannot do for several networks at once."""
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What the steps of one pass share; `low`: products of bfloat16 factors."""
+
+    weights: Mapping[str, Tensor]
+    members: int
+    training: bool
+    low: bool
+    generators: Sequence[torch.Generator]
+
+    def channels(self, x: Tensor) -> Tensor:
+        """Any layout of images → B×(K·C)×H×W."""
+        if x.ndim == 5:
+            x = x.transpose(0, 1).flatten(1, 2)
+        if x.ndim != 4:
+            raise _Unknown("a layer for images after a layer for vectors")
+        return x
+
+    def first(self, x: Tensor) -> Tensor:
+        """Any layout → members first."""
+        return x.unflatten(1, (self.members, -1)).transpose(0, 1) if x.ndim == 4 else x
+
+    def side_by_side(self, name: str) -> Tensor | None:
+        """A stacked parameter or buffer K×C×… as one of K·C channels, sharing its memory."""
+        value = self.weights.get(name)
+        return None if value is None else value.flatten(0, 1)
+
+
+Run = Callable[..., Any]
+
+
+@dataclass
+class _Step:
+    """One node of the graph: `run(call, *arguments)`, None for the input; arguments are `_Name`s or plain values."""
+
+    name: str
+    run: Run | None
+    arguments: list[Any] = field(default_factory=list)
+    last_used: list[str] = field(default_factory=list)
+
+
+class _Name(str):
+    """An argument that is the value of an earlier step."""
+
+
+def _value(argument: Any, values: Mapping[str, Any]) -> Any:
+    return values[argument] if type(argument) is _Name else argument
+
+
+def _translate(module: nn.Module) -> list[_Step]:
+    """The module's graph as steps over stacked values. Raises for what is not known."""
+    if len(dict(module.named_parameters())) != len(dict(module.named_parameters(remove_duplicate=False))):
+        raise _Unknown("parameters shared by two layers")
+    layers = dict(module.named_modules())
+    graphs = [fx.Tracer().trace(module.train(training)) for training in (True, False)]
+    if str(graphs[0]) != str(graphs[1]):
+        raise _Unknown("a network whose own code asks whether it is in training")
+    steps: list[_Step] = []
+    for node in graphs[0].nodes:
+        if node.op == "output":
+            if not isinstance(node.args[0], fx.Node) or node.args[0].name != steps[-1].name:
+                raise _Unknown("a network that gives more than its scores")
+            break
+        run = None if node.op == "placeholder" else _step(node, layers)
+        steps.append(_Step(node.name, run, [_Name(a.name) if isinstance(a, fx.Node) else a for a in node.args]))
+    if sum(step.run is None for step in steps) != 1:
+        raise _Unknown("a network of several inputs")
+    seen: set[str] = set()
+    for step in reversed(steps):
+        used = {str(argument) for argument in step.arguments if type(argument) is _Name}
+        step.last_used = sorted(used - seen)
+        seen |= used
+    return steps
+
+
+def _step(node: fx.Node, layers: Mapping[str, nn.Module]) -> Run:
+    """What runs one node for the members of a stack."""
+    target: Any = node.target
+    if node.op == "call_module":
+        layer = layers[target]
+        if type(layer) in LAYERS and not (layer._forward_hooks or layer._forward_pre_hooks):
+            return LAYERS[type(layer)](layer, target)
+        raise _Unknown(f"a layer of type {type(layer).__name__}")
+    known = {"call_function": FUNCTIONS, "call_method": METHODS}.get(node.op, {})
+    if target not in known:
+        raise _Unknown(f"the use of {getattr(target, '__name__', target)} outside of a layer")
+    return known[target](node.kwargs)
+
+
+class _Linear(torch.autograd.Function):
+    """x·Wᵀ + b for K×B×in, K×out×in, K×out; by hand, so that the weights' gradient lies in memory as they do."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return torch.bmm(x, weight.mT) if bias is None else torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = gradients
+        x, weight = ctx.saved_tensors
+        return (
+            torch.bmm(gradient, weight) if ctx.needs_input_grad[0] else None,
+            torch.bmm(gradient.mT, x) if ctx.needs_input_grad[1] else None,
+            gradient.sum(1) if ctx.needs_input_grad[2] else None,
+        )
+
+
+def _linear(layer: Any, path: str) -> Run:
+    def run(call: _Call, x: Tensor) -> Tensor:
+        if x.ndim != 3:
+            raise _Unknown("a linear layer over more than one axis")
+        # a CPU rounds the factors itself (training.arithmetic), sooner than copies of another type are made
+        dtype = torch.bfloat16 if call.low and x.device.type != "cpu" else torch.float32
+        bias = call.weights.get(f"{path}.bias")
+        return _Linear.apply(
+            x.to(dtype), call.weights[f"{path}.weight"].to(dtype), None if bias is None else bias.to(dtype)
+        )
+
+    return run
+
+
+def _conv2d(layer: Any, path: str) -> Run:
+    if layer.padding_mode != "zeros":
+        raise _Unknown(f"padding of mode {layer.padding_mode}")
+
+    def run(call: _Call, x: Tensor) -> Tensor:
+        x, weight, bias = call.channels(x), call.side_by_side(f"{path}.weight"), call.side_by_side(f"{path}.bias")
+        assert weight is not None
+        if call.low:
+            x, weight = x.to(torch.bfloat16), weight.to(torch.bfloat16)
+            bias = None if bias is None else bias.to(torch.bfloat16)
+            if call.members == 1:
+                x = x.contiguous(memory_format=torch.channels_last)
+        return F.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation, call.members * layer.groups)
+
+    return run
+
+
+def _normalisation(one: Callable[[_Call, Tensor], Tensor]) -> Run:
+    """A normalisation of B×(K·C)×… for vectors and images."""
+
+    def run(call: _Call, x: Tensor) -> Tensor:
+        if x.ndim == 3:
+            return one(call, x.transpose(0, 1).flatten(1)).unflatten(1, (call.members, -1)).transpose(0, 1)
+        return one(call, call.channels(x))
+
+    return run
+
+
+def _batch_norm(layer: Any, path: str) -> Run:
+    if layer.momentum is None:
+        raise _Unknown("batch normalisation with a cumulative average")
+
+    def one(call: _Call, x: Tensor) -> Tensor:
+        mean, var = call.side_by_side(f"{path}.running_mean"), call.side_by_side(f"{path}.running_var")
+        if call.training and mean is not None:
+            call.weights[f"{path}.num_batches_tracked"].add_(1)
+        weight, bias = call.side_by_side(f"{path}.weight"), call.side_by_side(f"{path}.bias")
+        return F.batch_norm(x, mean, var, weight, bias, call.training or mean is None, layer.momentum, layer.eps)
+
+    return _normalisation(one)
+
+
+def _group_norm(layer: Any, path: str) -> Run:
+    def one(call: _Call, x: Tensor) -> Tensor:
+        weight, bias = call.side_by_side(f"{path}.weight"), call.side_by_side(f"{path}.bias")
+        return F.group_norm(x, call.members * layer.num_groups, weight, bias, layer.eps)
+
+    return _normalisation(one)
+
+
+def _dropout(layer: Any, path: str) -> Run:
+    """Draws of the member's own generator, so that they do not depend on who else is in the stack."""
+    scale = 1 / (1 - layer.p) if layer.p < 1 else 0.0
+
+    def run(call: _Call, x: Tensor) -> Tensor:
+        if not call.training:
+            return x
+        kept = torch.empty(call.first(x).shape, dtype=x.dtype, device=x.device)
+        for own, generator in zip(kept, call.generators, strict=True):
+            own.bernoulli_(1 - layer.p, generator=generator)
+        return x * (call.channels(kept) if x.ndim == 4 else kept) * scale
+
+    return run
+
+
+def _plain(layer: Any, path: str) -> Run:
+    """An element-wise layer."""
+    return lambda call, x: layer(x)
+
+
+def _pool(layer: Any, path: str) -> Run:
+    if getattr(layer, "return_indices", False):
+        raise _Unknown("pooling that gives indices")
+    return lambda call, x: layer(call.channels(x))
+
+
+def _flatten(layer: Any, path: str) -> Run:
+    return lambda call, x: _flat(call, x, layer.start_dim, layer.end_dim)
+
+
+def _flat(call: _Call, x: Tensor, start: int = 0, end: int = -1) -> Tensor:
+    x = call.first(x)
+    if start != 1 or end not in (-1, x.ndim - 2):
+        raise _Unknown("a flatten of other axes than all of an image's")
+    return x.flatten(2)
+
+
+def _view(call: _Call, x: Tensor, *sizes: Any) -> Tensor:
+    flat = call.first(x).flatten(2)
+    if len(sizes) == 1 and isinstance(sizes[0], tuple | list):
+        sizes = tuple(sizes[0])
+    if len(sizes) != 2 or sizes[1] not in (-1, flat.shape[2]):
+        raise _Unknown("a view other than a flatten")
+    return flat
+
+
+def _mean(call: _Call, x: Tensor, axes: Any) -> Tensor:
+    if x.ndim not in (4, 5) or sorted(axis % 4 for axis in axes) != [2, 3]:
+        raise _Unknown("a mean over other axes than an image's height and width")
+    return call.first(x).mean((3, 4))
+
+
+def _elementwise(function: Callable[..., Tensor]) -> Callable[[Mapping[str, Any]], Run]:
+    """A function of one or more values of one shape, such as a residual sum."""
+
+    def make(options: Mapping[str, Any]) -> Run:
+        def run(call: _Call, *values: Any) -> Tensor:
+            layouts = {value.ndim for value in values if isinstance(value, Tensor)}
+            if layouts == {4, 5}:
+                values = tuple(call.channels(value) if isinstance(value, Tensor) else value for value in values)
+            elif len(layouts) != 1:
+                raise _Unknown(f"{function.__name__} of values of different shapes")
+            return function(*values, **options)
+
+        return run
+
+    return make
+
+
+def _on_channels(function: Callable[..., Tensor]) -> Callable[[Mapping[str, Any]], Run]:
+    return lambda options: lambda call, x, *rest: function(call.channels(x), *rest, **options)
+
+
+def _own(run: Run) -> Callable[[Mapping[str, Any]], Run]:
+    return lambda options: lambda call, *values: run(call, *values, **options)
+
+
+LAYERS: dict[type, Callable[[Any, str], Run]] = {
+    nn.Linear: _linear,
+    nn.Conv2d: _conv2d,
+    nn.BatchNorm1d: _batch_norm,
+    nn.BatchNorm2d: _batch_norm,
+    nn.GroupNorm: _group_norm,
+    nn.Dropout: _dropout,
+    nn.Flatten: _flatten,
+    **dict.fromkeys([nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d], _pool),
+    **dict.fromkeys([nn.Identity, nn.ReLU, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.ELU, nn.Tanh, nn.Sigmoid], _plain),
+}
+"""Layer type → what makes its step from (the layer, its path in the network)."""
+
+FUNCTIONS: dict[Any, Callable[[Mapping[str, Any]], Run]] = {
+    **{
+        function: _elementwise(function)
+        for function in (operator.add, operator.iadd, torch.add, torch.relu, F.relu, F.gelu, torch.tanh, F.silu)
+    },
+    **{function: _on_channels(function) for function in (F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d)},
+    torch.flatten: _own(_flat),
+    getattr: _own(lambda call, x, name: getattr(call.first(x)[0], name) if name == "shape" else _refuse(name)),
+    operator.getitem: _own(lambda call, shape, index: shape[index] if not isinstance(shape, Tensor) else _refuse("[]")),
+}
+
+METHODS: dict[str, Callable[[Mapping[str, Any]], Run]] = {
+    "relu": _elementwise(torch.relu),
+    "tanh": _elementwise(torch.tanh),
+    "add": _elementwise(torch.add),
+    "flatten": _own(_flat),
+    "view": _own(_view),
+    "reshape": _own(_view),
+    "mean": _own(_mean),
+    "size": _own(lambda call, x, *axis: call.first(x)[0].size(*axis)),
+}
+
+
+def _refuse(name: str) -> Any:
+    raise _Unknown(f"the use of {name} outside of a layer")

@@ -75,6 +75,10 @@ class Tracker:
         tracker.end("RUNNING")
         return tracker
 
+    def tag(self, tags: Mapping[str, object]) -> None:
+        """Set tags of the parent run."""
+        self.client.log_batch(self.run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
+
     def log_rounds(self, rounds: Sequence[Round], kept: Sequence[Record] = ()) -> None:
         """Keep one round of every trajectory: artifacts, `round.json`, then metrics; `kept` are there already.
 

@@ -19,22 +19,24 @@ from lottery_ticket.optim import Optimizer
 from lottery_ticket.pruning import Mask
 from lottery_ticket.randomness import derive, generator
 from lottery_ticket.record import Point
-from lottery_ticket.stack import forward, stack, stackable, unstack
+from lottery_ticket.stack import Stack, stack, unstack
 
-FROZEN_BELOW = 1e-6
-"""Threshold of `frozen = non-positive`, without absolute value, as in the published code with that fault."""
-
-_EVALUATED_AT_ONCE = 2000  # images × members in one forward pass: enough to be fast, little enough to fit
+EVALUATED_AT_ONCE = 2000
+"""Images × members in one forward pass of an evaluation: enough to be fast, little enough to fit."""
 
 
 @dataclass(frozen=True)
 class Member:
-    """One network to train: whose data order it sees, where it starts, which weights survive."""
+    """One network to train: whose data order it sees, where it starts, which weights survive.
+
+    `settings` are its own lr, weight decay, schedule and warm-up where they are not those of the run.
+    """
 
     arm: str
     seed: int
     mask: Mask
     weights: Weights
+    settings: Settings | None = None
 
 
 @dataclass(frozen=True)
@@ -62,16 +64,22 @@ class Trained:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a round is: `members` networks of `total` iterations each, `done` iterations over all of them."""
+    """How far a round is.
+
+    Attributes:
+        done: iterations done in this round, summed over all its members.
+        accuracy: of the members that were just evaluated, (arm, seed) → test accuracy.
+    """
 
     round: int
-    members: Sequence[Member]
     done: int
-    total: int
-    accuracy: list[float] | None = None
+    accuracy: dict[tuple[str, int], float]
 
 
 Watch = Callable[[Progress], None]
+
+Train = Callable[[Network, Sequence[Member], Data, Settings, int, int | None, Watch | None], list[Trained]]
+"""`train`, or what does the same in other processes."""
 
 
 def train(
@@ -89,30 +97,28 @@ def train(
 
     Args:
         network: the architecture of all members.
-        members: what to train; split into stacks of at most `stack_size`.
+        members: what to train; split into stacks of at most `settings.stack`.
         data: on the device to train on.
         settings: optimiser, length of the round, precision, stack.
         round: selects the data order.
         snapshot_at: an iteration after which to keep the weights (late rewinding).
         watch: told of progress every few iterations and at each evaluation.
     """
-    size = settings.stack if settings.stack != "auto" else stack_size(network, data, settings, len(members))
+    architecture = Stack(network.module, data.input_shape, settings.precision)
+    size = 1 if architecture.unknown else len(members) if settings.stack == "auto" else settings.stack
     trained: list[Trained] = []
-    for first in range(0, len(members), size):
-        group = members[first : first + size]
-        done = first * iterations_per_round(settings, len(data.train))
-        trained += _train_stack(network, group, data, settings, round, snapshot_at, _shift(watch, members, done))
+    for group in evenly(members, size):
+        before = len(trained) * iterations_per_round(settings, len(data.train))
+        stacked = _Training(network, architecture, group, data, settings, round)
+        trained += stacked.run(snapshot_at, _shifted(watch, before))
     return trained
 
 
-def stack_size(network: Network, data: Data, settings: Settings, members: int) -> int:
-    """How many members to train at once: as told, else what was measured to be fastest (bench/README.md)."""
-    if not stackable(network, data.input_shape):
-        return 1
-    if settings.stack != "auto":
-        return min(settings.stack, members)
-    on_cpu = data.train.x.device.type == "cpu"
-    return 1 if on_cpu and "conv" in network.kinds.values() else min(8 if on_cpu else 64, members)
+def evenly(members: Sequence[Member], size: int) -> list[Sequence[Member]]:
+    """The members in as few groups of at most `size` as it takes, the groups as equal as can be."""
+    count = math.ceil(len(members) / size)
+    ends = [len(members) * (i + 1) // count for i in range(count)]
+    return [members[first:end] for first, end in zip([0, *ends], ends, strict=False)]
 
 
 def iterations_per_round(settings: Settings, images: int) -> int:
@@ -136,160 +142,212 @@ def choose_device(name: str) -> torch.device:
 
 @contextmanager
 def arithmetic(settings: Settings, device: torch.device) -> Iterator[None]:
-    """Within it, matrix products have the settings' precision and convolutions are deterministic."""
+    """Within it, matrix products have the settings' precision and convolutions are deterministic.
+
+    `bfloat16` on a CPU: oneDNN rounds the factors of float32 products itself, where the processor can ("medium").
+    """
     if settings.precision == "tf32" and device.type != "cuda":
         raise InputError("--precision", "tf32", f"needs a CUDA device; allowed on {device.type}: float32, bfloat16")
     tf32 = settings.precision == "tf32"
     before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    low = "medium" if device.type == "cpu" and settings.precision == "bfloat16" else "highest"
+    torch.set_float32_matmul_precision("high" if tf32 else low)
     try:
-        with (
-            torch.backends.cudnn.flags(deterministic=True, benchmark=False, allow_tf32=tf32),
-            torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"),
-        ):
+        with torch.backends.cudnn.flags(deterministic=True, benchmark=False, allow_tf32=tf32):
             yield
     finally:
         torch.set_float32_matmul_precision(before)
 
 
-def _train_stack(
-    network: Network,
-    members: Sequence[Member],
-    data: Data,
-    settings: Settings,
-    round: int,
-    snapshot_at: int | None,
-    watch: Watch,
-) -> list[Trained]:
-    begun = time.perf_counter()
-    device = data.train.x.device
-    weights = stack([member.weights for member in members], device)
-    masks = {name: kept.to(weights[name].dtype) for name, kept in stack([m.mask for m in members], device).items()}
-    for name, kept in masks.items():
-        weights[name].mul_(kept)
-    trainable = {name: weights[name].requires_grad_() for name in network.trainable}
-    total = iterations_per_round(settings, len(data.train))
-    optimizer = Optimizer(settings, list(trainable.values()), [masks.get(name) for name in trainable], total)
-    snapshot: list[Weights] | None = None
-    curves: list[list[Point]] = [[] for _ in members]
-    correct = torch.zeros(0)
-    iteration = epoch = 0
+class _Training:
+    """One stack in one round."""
 
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(derive(members[0].seed, "dropout", round))
-        while iteration < total:
-            order = torch.stack([_order(member.seed, len(data.train), round, epoch) for member in members]).to(device)
-            loss_sum, seen = torch.zeros(len(members), device=device), 0
-            network.module.train()
-            for first in range(0, len(data.train), settings.batch_size):
-                batch = order[:, first : first + settings.batch_size]
-                losses, gradients = _gradients(network, weights, trainable, data.train, batch)
-                if settings.frozen == "non-positive":
-                    for name in masks:
-                        gradients[name].masked_fill_(weights[name] < FROZEN_BELOW, 0)
-                optimizer.step(list(gradients.values()))
-                loss_sum += losses
-                seen += batch.shape[1]
-                iteration += 1
-                if iteration == snapshot_at:
-                    snapshot = unstack(weights)
-                ended = iteration == total or first + settings.batch_size >= len(data.train)
-                if ended or (settings.evaluate_every and iteration % settings.evaluate_every == 0):
-                    correct = _append_points(network, weights, data, curves, iteration, epoch + 1 if ended else None)
-                    network.module.train()
-                    accuracy = [curve[-1].test_accuracy for curve in curves]
-                    watch(Progress(round, members, iteration * len(members), total, accuracy))
-                elif iteration % 20 == 0:
-                    watch(Progress(round, members, iteration * len(members), total))
-                if iteration == total:
-                    break
-            epoch += 1
-
-    seconds = (time.perf_counter() - begun) / len(members)
-    train_loss = (loss_sum / seen).tolist()
-    return [
-        Trained(
-            weights=trained,
-            curve=curves[k],
-            train_loss=train_loss[k],
-            correct=correct[k].cpu().numpy(),
-            snapshot=snapshot[k] if snapshot else None,
-            diverged=not (
-                math.isfinite(train_loss[k]) and all(bool(value.isfinite().all()) for value in trained.values())
-            ),
-            seconds=seconds,
+    def __init__(
+        self,
+        network: Network,
+        architecture: Stack,
+        members: Sequence[Member],
+        data: Data,
+        settings: Settings,
+        round: int,
+    ) -> None:
+        self._begun = time.perf_counter()
+        self._architecture, self._members, self._data = architecture, members, data
+        self._settings, self._round = settings, round
+        self._device = device = data.train.x.device
+        self._total = iterations_per_round(settings, len(data.train))
+        self._weights = stack([member.weights for member in members], device)
+        masks = stack([member.mask for member in members], device)
+        for name, kept in masks.items():
+            self._weights[name].mul_(kept)
+        self._trainable = [self._weights[name].requires_grad_() for name in network.trainable]
+        self._optimizer = Optimizer(
+            [member.settings or settings for member in members],
+            self._trainable,
+            [masks.get(name) for name in network.trainable],
+            self._total,
         )
-        for k, trained in enumerate(unstack(weights))
-    ]
+        self._generators = [
+            torch.Generator(device).manual_seed(derive(member.seed, "dropout", round)) for member in members
+        ]
+        self._loss_sum = torch.zeros(len(members), device=device)
+        self._curves: list[list[Point]] = [[] for _ in members]
 
+    def run(self, snapshot_at: int | None, watch: Watch) -> list[Trained]:
+        """Train for the round and evaluate."""
+        data, size, every = self._data, self._settings.batch_size, self._settings.evaluate_every
+        step = _Replayed(self._step, self._generators) if self._capturable() else self._step
+        snapshot: list[Weights] | None = None
+        correct = torch.zeros(0)
+        iteration = epoch = seen = 0
+        with self._global_generator():
+            while iteration < self._total:
+                order, seen = self._order(epoch), 0
+                self._loss_sum.zero_()
+                for first in range(0, len(data.train), size):
+                    batch = order[:, first : first + size]
+                    step(batch)
+                    seen += batch.shape[1]
+                    iteration += 1
+                    if iteration == snapshot_at:
+                        snapshot = unstack(self._weights)
+                    ended = iteration == self._total or first + size >= len(data.train)
+                    if ended or (every and iteration % every == 0):
+                        correct = self._evaluate(iteration, epoch + 1 if ended else None)
+                        accuracy = [curve[-1].test_accuracy for curve in self._curves]
+                        names = [(member.arm, member.seed) for member in self._members]
+                        watch(self._progress(iteration, dict(zip(names, accuracy, strict=True))))
+                    elif iteration % 20 == 0:
+                        watch(self._progress(iteration, {}))
+                    if iteration == self._total:
+                        break
+                epoch += 1
+        return self._results((self._loss_sum / seen).tolist(), correct.cpu().numpy(), snapshot)
 
-def _gradients(
-    network: Network, weights: Weights, trainable: Weights, images: Split, batch: Tensor
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The summed loss of each member's batch (K) and each member's gradient of its mean loss, by parameter."""
-    y = images.y[batch]
-    scores = forward(network.module, weights, images.x[batch])
-    each = F.cross_entropy(scores.flatten(0, 1).float(), y.flatten(), reduction="none").view_as(y)
-    total = each.mean(1).sum()  # no term has two members in it, so the gradients are those of each alone
-    gradients = torch.autograd.grad(total, list(trainable.values()), materialize_grads=True)
-    return each.detach().sum(1), dict(zip(trainable, gradients, strict=True))
+    def _step(self, batch: Tensor) -> None:
+        """One iteration on the images K×B."""
+        y = self._data.train.y[batch]
+        x = self._data.train.x.index_select(0, batch.flatten()).unflatten(0, batch.shape)
+        scores = self._architecture(self._weights, x, training=True, generators=self._generators)
+        each = F.cross_entropy(scores.flatten(0, 1).float(), y.flatten(), reduction="none").view_as(y)
+        total = each.sum() / batch.shape[1]  # no term has two members in it, so the gradients are those of each alone
+        self._optimizer.step(torch.autograd.grad(total, self._trainable, materialize_grads=True))
+        self._loss_sum += each.detach().sum(1)
 
+    def _capturable(self) -> bool:
+        return self._device.type == "cuda" and self._architecture.unknown is None
 
-def _append_points(
-    network: Network,
-    weights: Weights,
-    data: Data,
-    curves: list[list[Point]],
-    iteration: int,
-    epoch: int | None,
-) -> Tensor:
-    """Evaluate every member on validation and test images, extend the curves; test correctness K×N."""
-    test_loss, correct = _evaluate(network, weights, data.test)
-    test_accuracy = correct.double().mean(1).tolist()
-    validation_loss, validation_accuracy = [None] * len(curves), [None] * len(curves)
-    if len(data.validation):
-        validation_loss, right = _evaluate(network, weights, data.validation)
-        validation_accuracy = right.double().mean(1).tolist()
-    for k, curve in enumerate(curves):
-        curve.append(
-            Point(
-                iteration=iteration,
-                epoch=epoch,
-                validation_loss=validation_loss[k],
-                validation_accuracy=validation_accuracy[k],
-                test_loss=test_loss[k],
-                test_accuracy=test_accuracy[k],
+    @contextmanager
+    def _global_generator(self) -> Iterator[None]:
+        """Within it, layers of a network that the engine does not know draw from the (one) member's seed."""
+        with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []):
+            torch.manual_seed(derive(self._members[0].seed, "dropout", self._round))
+            yield
+
+    def _order(self, epoch: int) -> Tensor:
+        """The data order of every member in this epoch, K×N, from its seed."""
+        images = len(self._data.train)
+        orders = {
+            seed: torch.randperm(images, generator=generator(seed, "order", self._round, epoch))
+            for seed in {member.seed for member in self._members}
+        }
+        return torch.stack([orders[member.seed] for member in self._members]).to(self._device)
+
+    def _progress(self, iteration: int, accuracy: dict[tuple[str, int], float]) -> Progress:
+        return Progress(self._round, iteration * len(self._members), accuracy)
+
+    def _evaluate(self, iteration: int, epoch: int | None) -> Tensor:
+        """Evaluate every member on validation and test images, extend the curves; test correctness K×N."""
+        test_loss, correct = self._measure(self._data.test)
+        test_accuracy = correct.double().mean(1).tolist()
+        validation_loss, validation_accuracy = [None] * len(self._curves), [None] * len(self._curves)
+        if len(self._data.validation):
+            validation_loss, right = self._measure(self._data.validation)
+            validation_accuracy = right.double().mean(1).tolist()
+        for k, curve in enumerate(self._curves):
+            curve.append(
+                Point(
+                    iteration=iteration,
+                    epoch=epoch,
+                    validation_loss=validation_loss[k],
+                    validation_accuracy=validation_accuracy[k],
+                    test_loss=test_loss[k],
+                    test_accuracy=test_accuracy[k],
+                )
             )
-        )
-    return correct
+        return correct
+
+    @torch.no_grad()
+    def _measure(self, images: Split) -> tuple[list, Tensor]:
+        """Mean loss of each member, and which images it gets right, K×N."""
+        members = len(self._members)
+        correct: list[Tensor] = []
+        losses = torch.zeros(members, dtype=torch.float64, device=self._device)
+        size = max(1, EVALUATED_AT_ONCE // members)
+        for x, y in zip(images.x.split(size), images.y.split(size), strict=True):
+            scores = self._architecture(self._weights, x.expand(members, *x.shape), training=False).float()
+            each = F.cross_entropy(scores.flatten(0, 1), y.repeat(members), reduction="none")
+            losses += each.view(members, -1).sum(1, dtype=torch.float64)
+            correct.append(scores.argmax(2) == y)
+        return (losses / len(images)).tolist(), torch.cat(correct, 1)
+
+    def _results(self, train_loss: list[float], correct: np.ndarray, snapshot: list[Weights] | None) -> list[Trained]:
+        seconds = (time.perf_counter() - self._begun) / len(self._members)
+        return [
+            Trained(
+                weights=trained,
+                curve=self._curves[k],
+                train_loss=train_loss[k],
+                correct=correct[k],
+                snapshot=snapshot[k] if snapshot else None,
+                diverged=not (
+                    math.isfinite(train_loss[k]) and all(bool(value.isfinite().all()) for value in trained.values())
+                ),
+                seconds=seconds,
+            )
+            for k, trained in enumerate(unstack(self._weights))
+        ]
 
 
-@torch.no_grad()
-def _evaluate(network: Network, weights: Weights, images: Split) -> tuple[list, Tensor]:
-    """Mean loss of each member, and which images it gets right, K×N."""
-    network.module.eval()
-    members = len(next(iter(weights.values())))
-    correct: list[Tensor] = []
-    losses = torch.zeros(members, dtype=torch.float64, device=images.y.device)
-    size = max(1, _EVALUATED_AT_ONCE // members)
-    for first in range(0, len(images), size):
-        y = images.y[first : first + size]
-        scores = forward(network.module, weights, images.x[first : first + size], shared=True).float()
-        losses += (
-            F.cross_entropy(scores.flatten(0, 1), y.repeat(members), reduction="none")
-            .view(members, -1)
-            .sum(1, dtype=torch.float64)
-        )
-        correct.append(scores.argmax(2) == y)
-    return (losses / len(images)).tolist(), torch.cat(correct, 1)
+class _Replayed:
+    """A training step captured as a CUDA graph and replayed: one launch an iteration instead of a hundred.
+
+    The first steps are run as they are, on a side stream, as capturing asks for; so is a smaller last batch of an
+    epoch. Source: PyTorch's notes on CUDA graphs ("whole-network capture").
+    """
+
+    def __init__(self, step: Callable[[Tensor], None], generators: Sequence[torch.Generator]) -> None:
+        self._step, self._generators = step, generators
+        self._to_warm_up = 3
+        self._batch: Tensor | None = None
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self, batch: Tensor) -> None:
+        if self._to_warm_up:
+            self._to_warm_up -= 1
+            current, side = torch.cuda.current_stream(), torch.cuda.Stream()
+            side.wait_stream(current)
+            with torch.cuda.stream(side):
+                self._step(batch)
+            current.wait_stream(side)
+        elif self._batch is not None and batch.shape != self._batch.shape:
+            self._step(batch)
+        else:
+            self._replay(batch)
+
+    def _replay(self, batch: Tensor) -> None:
+        if self._graph is None or self._batch is None:
+            self._batch, self._graph = batch.clone(), torch.cuda.CUDAGraph()
+            for own in self._generators:
+                self._graph.register_generator_state(own)
+            with torch.cuda.graph(self._graph):
+                self._step(self._batch)
+        self._batch.copy_(batch)
+        self._graph.replay()
 
 
-def _order(seed: int, images: int, round: int, epoch: int) -> Tensor:
-    return torch.randperm(images, generator=generator(seed, "order", round, epoch))
-
-
-def _shift(watch: Watch | None, members: Sequence[Member], done: int) -> Watch:
-    """A watch for one stack that reports on the whole round."""
+def _shifted(watch: Watch | None, before: int) -> Watch:
+    """A watch for one stack that reports on the whole round, `before` iterations of which were done by others."""
     if watch is None:
         return lambda progress: None
-    return lambda p: watch(Progress(p.round, members, done + p.done, p.total, p.accuracy))
+    return lambda p: watch(Progress(p.round, before + p.done, p.accuracy))

@@ -10,7 +10,8 @@ from lottery_ticket.data import Data
 from lottery_ticket.models import Network, Weights
 from lottery_ticket.pruning import Mask, density, prune, survivors
 from lottery_ticket.record import Record, best_point, early_stop_point, pack_bits
-from lottery_ticket.training import Member, Trained, Watch, train
+from lottery_ticket.training import Member, Train, Trained, Watch
+from lottery_ticket.training import train as train_here
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ def find_tickets(
     finished: Sequence[Round] = (),
     rewound: dict[int, Weights] | None = None,
     watch: Watch | None = None,
+    train: Train = train_here,
 ) -> Iterator[list[Round]]:
     """Iterative magnitude pruning with rewinding: yields each round's trajectories as they are finished.
 
@@ -50,6 +52,7 @@ def find_tickets(
         finished: the last complete round of every trajectory, to go on after it.
         rewound: seed → θₖ, to go on with late rewinding.
         watch: told of progress within a round.
+        train: what trains the members of a round: this process, or `Workers.train`.
     """
     rates = network.rates(settings)
     theta = {seed: network.draw(seed, "init") for seed in settings.seeds} | (rewound or {})

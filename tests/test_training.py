@@ -10,9 +10,10 @@ from torch import nn
 
 from lottery_ticket.config import load_preset
 from lottery_ticket.models import Network, make_network
+from lottery_ticket.optim import FROZEN_BELOW
 from lottery_ticket.randomness import generator
-from lottery_ticket.stack import stack, stackable, unstack
-from lottery_ticket.training import FROZEN_BELOW, Member, train
+from lottery_ticket.stack import Stack, stack, unstack
+from lottery_ticket.training import Member, train
 from lottery_ticket.trajectory import find_tickets
 
 
@@ -239,7 +240,7 @@ def own_network(settings, factory):
 
 def test_a_network_that_cannot_be_stacked_trains_alone(settings, small):
     network = own_network(settings, Branching)
-    assert not stackable(network, small.input_shape)
+    assert Stack(network.module, small.input_shape).unknown
     rounds = list(find_tickets(settings.model_copy(update={"rounds": 2}), network, small))
     assert [len(done) for done in rounds] == [2, 2]
     assert rounds[1][0].record.test_accuracy > 0.5
@@ -247,7 +248,7 @@ def test_a_network_that_cannot_be_stacked_trains_alone(settings, small):
 
 def test_batch_norm_buffers_are_the_members_own(settings, small):
     network = own_network(settings, Normed)
-    assert stackable(network, small.input_shape)
+    assert Stack(network.module, small.input_shape).unknown is None
     settings = settings.model_copy(update={"iterations": 5})
     group = [member(network, seed, density=1.1) for seed in range(2)]
     together = train(network, group, small, settings.model_copy(update={"stack": 2}), 0)

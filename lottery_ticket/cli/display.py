@@ -40,6 +40,7 @@ class Display(Listener):
         self._first = 0
         self._per_round = 0
         self._begun = 0.0
+        self._accuracy: dict[tuple[str, int], float] = {}
 
     def __enter__(self) -> "Display":
         return self
@@ -55,12 +56,10 @@ class Display(Listener):
         self.run_id = run_id
         self._rounds, self._first = settings.rounds, done
         self._begun = time.monotonic()
-        members = len(settings.arms) * len(settings.seeds)
-        self._per_round = members * plan.iterations
-        together = f"{plan.resolved.stack} at a time" if members > 1 else "one network"
+        self._per_round = plan.members * plan.iterations
         self._console.print(
             f"{settings.model} on {settings.dataset}: {', '.join(settings.arms)} × {len(settings.seeds)} seed(s), "
-            f"{settings.rounds} rounds of {plan.iterations} iterations on {plan.resolved.device}, {together}; "
+            f"{settings.rounds} rounds of {plan.iterations} iterations on {plan.resolved.device}, {_spread(plan)}; "
             f"MLflow run {run_id}"
         )
         weights = sum(mask.numel() for mask in plan.network.dense_mask().values())
@@ -68,8 +67,8 @@ class Display(Listener):
         self._console.print(f"prunable: {', '.join(plan.network.kinds)}: {weights:,} of {total:,} parameters")
         if done:
             self._console.print(f"going on after {done} complete round(s)")
-        if not plan.stacked:
-            self._console.print("this network cannot be stacked: its arms and seeds are trained one after another")
+        for note in plan.allocation.notes:
+            self._console.print(note)
         self._task = self._bar.add_task(
             self._title(done),
             total=settings.rounds * self._per_round,
@@ -84,10 +83,11 @@ class Display(Listener):
             return
         done = progress.round * self._per_round + progress.done
         self._bar.update(self._task, completed=done, description=self._title(progress.round))
-        if progress.accuracy is not None:
+        if progress.accuracy:
+            self._accuracy |= progress.accuracy
             arms: dict[str, list[float]] = {}
-            for member, accuracy in zip(progress.members, progress.accuracy, strict=True):
-                arms.setdefault(member.arm, []).append(100 * accuracy)
+            for (arm, _), accuracy in self._accuracy.items():
+                arms.setdefault(arm, []).append(100 * accuracy)
             shown = "  ".join(f"{arm} {sum(each) / len(each):.2f} %" for arm, each in arms.items())
             self._bar.update(self._task, accuracy=shown)
 
@@ -108,6 +108,13 @@ class Display(Listener):
 
     def _title(self, r: int) -> str:
         return f"round {min(r, self._rounds - 1)}/{self._rounds - 1}"
+
+
+def _spread(plan: Plan) -> str:
+    """How the networks of a round are trained, in words."""
+    chosen = plan.allocation
+    together = "one network" if plan.members == 1 else f"{chosen.stack} of {plan.members} networks at a time"
+    return together if chosen.jobs == 1 else f"{together} in each of {chosen.jobs} processes"
 
 
 def program() -> list[str]:

@@ -1,0 +1,139 @@
+"""How the members of a round are spread: how many in a stack, in how many processes, and whether they fit."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from lottery_ticket.config import Settings
+from lottery_ticket.data import Data
+from lottery_ticket.errors import InputError
+from lottery_ticket.models import Network
+from lottery_ticket.stack import Stack, stack
+from lottery_ticket.training import EVALUATED_AT_ONCE, iterations_per_round
+
+CPU_STACK, CUDA_STACK = 8, 256
+"""The largest stacks that `auto` takes: more gained nothing on a CPU (bench/README.md)."""
+
+WORTH_PROCESSES = 2e11
+"""Work of a run (weights × images trained on) from which processes pay for their start: about 10 s on one core."""
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """What `auto` stands for, or what was asked for as far as it fits.
+
+    Attributes:
+        stack: networks trained as one set of tensors.
+        jobs: processes that train; 1 is this process alone.
+        threads: of each process.
+        notes: what the user should know about it, each a line.
+    """
+
+    stack: int
+    jobs: int
+    threads: int
+    notes: tuple[str, ...]
+
+
+def allocate(settings: Settings, network: Network, data: Data, available: int | None = None) -> Allocation:
+    """Spread arms × seeds over processes and stacks, by the rules measured in bench/README.md.
+
+    On a CPU, networks without convolutions are trained in single-threaded processes, one a core, in stacks; those
+    with convolutions one after another by all cores. On CUDA everything is one stack. No stack is larger than fits.
+
+    Args:
+        settings: stack and jobs, each `auto` or a number.
+        network, data: what is trained, on the device.
+        available: bytes of memory that may be used; default what is free now.
+    """
+    device = data.train.x.device
+    members, cores = len(settings.arms) * len(settings.seeds), torch.get_num_threads()
+    on_cpu, convolutional = device.type == "cpu", "conv" in network.kinds.values()
+    notes = []
+    if settings.jobs != "auto":
+        if settings.jobs > 1 and not on_cpu:
+            raise InputError("--jobs", settings.jobs, f"is for training on a CPU; allowed on {device}: auto or 1")
+        jobs = min(settings.jobs, members)
+    else:
+        worth = on_cpu and not convolutional and _work(settings, network, data) > WORTH_PROCESSES
+        jobs = min(cores, members) if worth else 1
+
+    architecture = Stack(network.module, data.input_shape, settings.precision)
+    most = -(-members // jobs)
+    if architecture.unknown:
+        size = 1
+        if members > 1:
+            notes.append(f"networks are trained one at a time: the engine cannot stack {architecture.unknown}")
+    elif settings.stack != "auto":
+        size = min(settings.stack, most)
+    else:
+        size = 1 if on_cpu and convolutional else min(CPU_STACK if on_cpu else CUDA_STACK, most)
+    available = free_memory(device) if available is None else available
+    if available is not None and size > 1:
+        fits = max(1, int(_share(available, jobs, data) / member_bytes(network, architecture, data, settings)))
+        if fits < size:
+            free = f"{available / 2**30:.1f} GiB"
+            notes.append(f"a stack of {size} does not fit into the {free} that are free: {fits} at a time")
+            size = fits
+    return Allocation(size, jobs, max(1, cores // jobs), tuple(notes))
+
+
+def member_bytes(network: Network, architecture: Stack, data: Data, settings: Settings) -> int:
+    """Memory that one more member of a stack takes while it is trained and evaluated, from above.
+
+    Its weights, gradients, optimiser state, mask and snapshot, and the values kept for the backward pass, twice.
+    """
+    weights = sum(value.numel() for value in network.module.state_dict().values())
+    prunable = sum(kept.numel() for kept in network.dense_mask().values())
+    state = 2 if settings.optimizer.startswith("adam") else 1
+    floats = weights * (3 + state + (1 if settings.rewind_iteration else 0))
+    kept = activation_bytes(network, architecture, data.input_shape)
+    return 4 * floats + 9 * prunable + 2 * settings.batch_size * kept
+
+
+def activation_bytes(network: Network, architecture: Stack, input_shape: tuple[int, ...]) -> int:
+    """Bytes of the values that the backward pass needs of one image, read off a pass over two."""
+    weights = {
+        name: value.requires_grad_() if name in network.trainable else value
+        for name, value in stack([network.draw(0, "activations")], torch.device("cpu")).items()
+    }
+    own = {value.untyped_storage().data_ptr() for value in weights.values()}
+    kept: dict[int, int] = {}
+
+    def note(value: torch.Tensor) -> torch.Tensor:
+        storage = value.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return value
+
+    images = torch.zeros(1, 2, *input_shape)
+    with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(note, lambda value: value):
+        scores = architecture(weights, images, training=True, generators=[torch.Generator()])
+    del scores
+    return sum(kept.values()) // 2
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that are free on the device, or in this machine's memory; None where it cannot be told."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return None
+
+
+def _share(available: int, jobs: int, data: Data) -> float:
+    """What of the memory one stack may take: each process has the data, and a tenth stays free."""
+    images = data.train.x.nbytes + data.test.x.nbytes + data.validation.x.nbytes
+    copies = images if jobs > 1 else 0
+    evaluated = EVALUATED_AT_ONCE * data.train.x[0].nbytes
+    return max(0.0, 0.9 * available / jobs - copies - evaluated)
+
+
+def _work(settings: Settings, network: Network, data: Data) -> float:
+    weights = sum(kept.numel() for kept in network.dense_mask().values())
+    trainings = len(settings.arms) * len(settings.seeds) * settings.rounds
+    return float(weights) * trainings * iterations_per_round(settings, len(data.train)) * settings.batch_size

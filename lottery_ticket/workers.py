@@ -1,0 +1,168 @@
+"""Worker processes: the members of a round trained side by side on a CPU.
+
+A worker is `python -m lottery_ticket.workers`, told what to do over its standard input and answering on its standard
+output, so that a caller's own script is not imported again, as multiprocessing would. What goes through these two pipes
+is pickled; nothing of it is ever on disk. A worker ends when its input does, whatever became of the caller.
+"""
+
+import os
+import pickle
+import queue
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Sequence
+from types import TracebackType
+from typing import IO, Any
+
+import torch
+
+from lottery_ticket.config import Settings
+from lottery_ticket.data import Data, load_images, prepare
+from lottery_ticket.errors import LotteryTicketError, one_line
+from lottery_ticket.models import Network, make_network
+from lottery_ticket.training import Member, Progress, Trained, Watch, arithmetic, evenly, train
+
+
+class Workers:
+    """Processes that train for this one; a context manager. Started when first needed.
+
+    Args:
+        settings: of the run, resolved: stack and jobs are numbers.
+        threads: of each worker.
+        digest: of the data, which each worker loads for itself.
+    """
+
+    def __init__(self, settings: Settings, threads: int, digest: str) -> None:
+        self._settings, self._threads, self._digest = settings, threads, digest
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._answers: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in self._processes:
+            process.kill()
+        for process in self._processes:
+            process.wait()
+
+    def start(self) -> None:
+        """Start the processes if they are not running, so that they can load while this one does other things."""
+        if self._processes:
+            return
+        path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+        environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": str(self._threads)}
+        for index in range(int(self._settings.jobs)):
+            process = subprocess.Popen(
+                [sys.executable, "-m", "lottery_ticket.workers"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=environment,
+                start_new_session=True,  # Ctrl-C is for the caller, who ends them
+            )
+            self._processes.append(process)
+            threading.Thread(target=self._listen, args=(index, process), daemon=True).start()
+            self._send(index, (self._settings, self._threads, self._digest))
+
+    def train(
+        self,
+        network: Network,
+        members: Sequence[Member],
+        data: Data,
+        settings: Settings,
+        round: int,
+        snapshot_at: int | None = None,
+        watch: Watch | None = None,
+    ) -> list[Trained]:
+        """As `training.train`, the members spread over the workers."""
+        self.start()
+        groups = evenly(members, min(int(settings.stack), -(-len(members) // len(self._processes))))
+        waiting = list(reversed(range(len(groups))))
+        at_work: dict[int, int] = {}
+        done = [0] * len(groups)
+        trained: dict[int, list[Trained]] = {}
+
+        def give(worker: int) -> None:
+            if waiting:
+                at_work[worker] = waiting.pop()
+                self._send(worker, (groups[at_work[worker]], round, snapshot_at))
+
+        for worker in range(len(self._processes)):
+            give(worker)
+        while len(trained) < len(groups):
+            worker, answer = self._answers.get()
+            if isinstance(answer, str):
+                raise LotteryTicketError(f"a worker process {answer}")
+            group = at_work[worker]
+            if isinstance(answer, Progress):
+                done[group] = answer.done
+                if watch:
+                    watch(Progress(round, sum(done), answer.accuracy))
+            else:
+                trained[group] = answer
+                give(worker)
+        return [one for group in range(len(groups)) for one in trained[group]]
+
+    def _send(self, worker: int, message: Any) -> None:
+        pipe = self._processes[worker].stdin
+        assert pipe is not None
+        try:
+            pickle.dump(message, pipe)
+            pipe.flush()
+        except OSError:
+            pass  # it has ended; its listener says so
+
+    def _listen(self, index: int, process: "subprocess.Popen[bytes]") -> None:
+        assert process.stdout is not None
+        try:
+            while True:
+                self._answers.put((index, pickle.load(process.stdout)))
+        except (EOFError, pickle.UnpicklingError, OSError, ValueError):
+            self._answers.put((index, f"ended with status {process.wait()}"))
+
+
+def main() -> None:
+    """What a worker does: load the data, then train what it is given until its input ends."""
+    inbox, outbox = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a user's module prints is no answer
+    tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(inbox, tasks), daemon=True).start()
+
+    def answer(message: Any) -> None:
+        pickle.dump(message, outbox)
+        outbox.flush()
+
+    try:
+        settings, threads, digest = tasks.get()
+        torch.set_num_threads(threads)
+        images = load_images(settings.dataset)
+        if images.digest != digest:
+            raise LotteryTicketError(f"{settings.dataset} has changed since the run began")
+        data = prepare(images, settings.validation_size, torch.device("cpu"))
+        network = make_network(settings, data.input_shape, data.classes)
+        with arithmetic(settings, torch.device("cpu")):
+            while True:
+                members, round, snapshot_at = tasks.get()
+                answer(train(network, members, data, settings, round, snapshot_at, watch=answer))
+    except BrokenPipeError:
+        os._exit(1)
+    except Exception as error:
+        if not isinstance(error, LotteryTicketError):
+            traceback.print_exc()
+        answer(f"failed: {one_line(error)}")
+
+
+def _receive(inbox: IO[bytes], tasks: "queue.SimpleQueue[Any]") -> None:
+    try:
+        while True:
+            tasks.put(pickle.load(inbox))
+    except (EOFError, OSError):
+        os._exit(1)  # the caller is gone: nobody waits for what is being trained
+
+
+if __name__ == "__main__":
+    main()
