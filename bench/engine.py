@@ -1,21 +1,24 @@
 """Seconds per ticket-epoch of the engine, next to the usual ways to train the same network.
 
-    python bench/engine.py [fc1|lenet5] [--device cpu|cuda] [--parts typical,plain,engine,floor]
+    python bench/engine.py [fc1|lenet5] [--device cpu|cuda] [--parts typical,plain,engine,jobs,floor] [--csv FILE]
 
 One row each, all in one run: a typical research script (DataLoader over torchvision's MNIST with ToTensor and
 Normalize, gradients masked through NumPy each step), a plain PyTorch loop over tensors in memory, this engine with K
-networks in a stack, and the floor: the arithmetic of the matrix products alone at the machine's measured rate. Each is
-timed over a part of an epoch, the best of three repeats, and scaled to 1,000 batches of 60: one epoch of MNIST.
+networks in a stack, with K networks in each of two processes (CPU), and the floor: the arithmetic of the matrix
+products alone at the machine's measured rate, on CUDA also the bytes of weights and optimiser state at its measured
+bandwidth. Each is timed over a part of an epoch, the best of three repeats, and scaled to 1,000 batches of 60: one
+epoch of MNIST. On CUDA the table has the memory that a row took, and what the engine predicted for it.
 """
 
 import argparse
+import csv
 import gzip
 import math
 import platform
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
@@ -24,14 +27,21 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from lottery_ticket.allocation import member_bytes
 from lottery_ticket.config import Settings, load_preset
 from lottery_ticket.data import Data, Split, load_images, prepare
 from lottery_ticket.models import Network, make_network
+from lottery_ticket.pruning import prune
+from lottery_ticket.stack import Stack
 from lottery_ticket.training import Member, arithmetic, train
+from lottery_ticket.workers import Workers
 
 BATCH, EPOCH = 60, 1000  # images a batch, batches an epoch
 REPEATS = 3
-STACKS = {"cpu": (1, 2, 4, 8, 16), "cuda": (1, 4, 16, 64, 256)}
+STACKS = {("fc1", "cpu"): (1, 2, 4, 8, 16), ("lenet5", "cpu"): (1, 2, 4)}
+CUDA_STACKS = (1, 4, 10, 16, 64, 256)
+IN_EACH_PROCESS = {"fc1": (1, 2, 4, 8), "lenet5": (1,)}
+DENSITY, LATE = 0.5, 0.03
 
 
 def main() -> None:
@@ -39,39 +49,94 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("model", nargs="?", default="fc1", choices=["fc1", "lenet5"])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--parts", default="typical,plain,engine,floor")
+    parser.add_argument("--parts", default="typical,plain,engine,jobs,floor")
+    parser.add_argument("--csv", type=Path, help="write the rows there too")
     chosen = parser.parse_args()
     device = torch.device(chosen.device)
-    settings = load_preset(model=chosen.model, validation_size=0, batch_size=BATCH)
+    settings = load_preset(model=chosen.model, validation_size=0, batch_size=BATCH, evaluate_every=None)
     whole = prepare(load_images("mnist"), 0, device)
     few = Split(whole.test.x[:100], whole.test.y[:100])  # what the engine evaluates at a round's end is not timed
     data = replace(whole, test=few)
     network = make_network(settings, data.input_shape, data.classes)
     steps = {"fc1": 300, "lenet5": 20}[chosen.model] if device.type == "cpu" else 300
     parts = chosen.parts.split(",")
-    print(f"{chosen.model} on {device}, batch {BATCH}, Adam; torch {torch.__version__}, ", end="")
+    print(f"{chosen.model} on {name_of(device)}, batch {BATCH}, Adam; torch {torch.__version__}, ", end="")
     print(f"{torch.get_num_threads()} threads, Python {platform.python_version()}; seconds per ticket-epoch")
-    reference: float | None = None
-
-    def row(name: str, seconds: float) -> None:
-        share = f"{seconds / reference:8.2f} × plain" if reference else ""
-        print(f"{name:<26} {seconds:9.3f} s {share}", flush=True)
+    table = Table(device, chosen.csv)
 
     if "plain" in parts:
-        reference = plain(network, data, steps)
-        row("plain loop", reference)
+        table.reference = table.row("plain loop", lambda: plain(network, data, steps))
     if "typical" in parts:
-        row("typical script", typical(network, device, max(steps // 3, 5)))
+        table.row("typical script", lambda: typical(network, device, max(steps // 3, 5)))
+    low = settings.model_copy(update={"precision": "bfloat16"})
     if "engine" in parts:
-        for size in STACKS[device.type]:
-            if chosen.model == "lenet5" and size > 4 and device.type == "cpu":
-                break
-            row(f"engine, K = {size}", engine(network, data, settings, size, max(steps // size, 10)))
-        if device.type == "cpu":
-            low = settings.model_copy(update={"precision": "bfloat16"})
-            row("engine, K = 1, bfloat16", engine(network, data, low, 1, steps))
+        for now in (settings, low):
+            for size in STACKS.get((chosen.model, device.type), CUDA_STACKS):
+                table.engine(network, data, now, size, max(steps // (size if device.type == "cpu" else 1), 10), DENSITY)
+        late = 1 if chosen.model == "lenet5" else 4
+        table.engine(network, data, settings, late, max(steps // late, 10), LATE)
+    if "jobs" in parts and device.type == "cpu":
+        for now in (settings, low):
+            for size in IN_EACH_PROCESS[chosen.model]:
+                table.processes(network, now, size, max(steps // size, 10), DENSITY)
+        late = IN_EACH_PROCESS[chosen.model][-1]
+        for now in (settings, low):
+            table.processes(network, now, late, max(steps // late, 10), LATE)
     if "floor" in parts:
-        row("floor (matrix products)", floor(network, data, device))
+        table.row("floor (matrix products)", lambda: floor(network, data, device))
+        if device.type == "cuda":
+            table.row("floor (bytes of the step)", lambda: bytes_floor(network, device))
+
+
+@dataclass
+class Table:
+    """Rows of seconds per ticket-epoch, printed as they are measured."""
+
+    device: torch.device
+    csv: Path | None
+    reference: float | None = None
+
+    def row(self, name: str, measure: Callable[[], float], predicted: int = 0) -> float:
+        """Measure, print and return one figure; `predicted` is the engine's guess of its memory in bytes."""
+        on_cuda = self.device.type == "cuda"
+        if on_cuda:
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+        seconds = measure()
+        took = torch.cuda.max_memory_allocated() if on_cuda else 0
+        share = seconds / self.reference if self.reference else 1.0
+        memory = f"{took / 2**20:9.0f} MiB, predicted {predicted / 2**20:.0f}" if on_cuda else ""
+        print(f"{name:<40} {seconds:10.4f} s {share:9.3f} × plain {memory}", flush=True)
+        if self.csv:
+            new = not self.csv.exists()
+            with self.csv.open("a", newline="") as file:
+                writer = csv.writer(file)
+                if new:
+                    writer.writerow(["row", "seconds_per_ticket_epoch", "of_plain", "peak_bytes", "predicted_bytes"])
+                writer.writerow([name, f"{seconds:.6g}", f"{share:.6g}", took, predicted])
+        return seconds
+
+    def engine(self, network: Network, data: Data, settings: Settings, size: int, steps: int, density: float) -> None:
+        """The row of one stack."""
+        architecture = Stack(network.module, data.input_shape, settings.precision)
+        images = sum(part.nbytes for part in (data.train.x, data.test.x))
+        self.row(
+            f"engine, K = {size}, {settings.precision}, {100 * density:.0f} % left",
+            lambda: engine(network, data, settings, size, steps, density),
+            images + size * member_bytes(network, architecture, data, settings),
+        )
+
+    def processes(self, network: Network, settings: Settings, size: int, steps: int, density: float) -> None:
+        """The row of two processes with a stack each."""
+        self.row(
+            f"2 processes × K = {size}, {settings.precision}, {100 * density:.0f} % left",
+            lambda: in_processes(network, settings, size, steps, density),
+        )
+
+
+def name_of(device: torch.device) -> str:
+    """The processor, in words."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({platform.machine()})"
 
 
 def best_of(run: Callable[[], int], device: torch.device) -> float:
@@ -136,13 +201,11 @@ def plain(network: Network, data: Data, steps: int) -> float:
     return EPOCH * best_of(run, device)
 
 
-def engine(network: Network, data: Data, settings: Settings, size: int, steps: int) -> float:
-    """`training.train` on one stack of `size` half-pruned networks; what evaluating at the end takes is left out."""
-    mask = {name: torch.rand(kept.shape) < 0.5 for name, kept in network.dense_mask().items()}
-    members = [Member("winning", seed, mask, network.draw(seed, "init")) for seed in range(size)]
-    seconds: dict[int, float] = {}
+def engine(network: Network, data: Data, settings: Settings, size: int, steps: int, density: float) -> float:
+    """`training.train` on one stack of `size` networks; what starting and evaluating take is left out."""
+    members, seconds = made_up(network, size, density), {}
     with arithmetic(settings, data.train.x.device):
-        for count in (1, steps + 1):
+        for count in (10, steps + 10):
             now = settings.model_copy(update={"stack": size, "iterations": count, "epochs": None})
 
             def run(now: Settings = now) -> int:
@@ -150,7 +213,51 @@ def engine(network: Network, data: Data, settings: Settings, size: int, steps: i
                 return 1
 
             seconds[count] = best_of(run, data.train.x.device)
-    return EPOCH * (seconds[steps + 1] - seconds[1]) / steps / size
+    return EPOCH * (seconds[steps + 10] - seconds[10]) / steps / size
+
+
+def in_processes(network: Network, settings: Settings, size: int, steps: int, density: float) -> float:
+    """The same with `size` networks in each of two single-threaded processes."""
+    members, seconds = made_up(network, 2 * size, density), {}
+    images = load_images("mnist")
+    data = prepare(images, 0, torch.device("cpu"))
+    for count in (10, steps + 10):
+        now = settings.model_copy(update={"stack": size, "jobs": 2, "iterations": count, "epochs": None})
+        with Workers(now, 1, images.digest) as workers:
+
+            def run(now: Settings = now, workers: Workers = workers) -> int:
+                workers.train(network, members, data, now, 0)
+                return 1
+
+            seconds[count] = best_of(run, torch.device("cpu"))
+    return EPOCH * (seconds[steps + 10] - seconds[10]) / steps / (2 * size)
+
+
+def made_up(network: Network, size: int, density: float) -> list[Member]:
+    """Members of which this part of the weights is left, the largest ones."""
+    members = []
+    for seed in range(size):
+        start, dense = network.draw(seed, "init"), network.dense_mask()
+        rates = dict.fromkeys(dense, 1 - density)
+        members.append(Member("winning", seed, prune(start, dense, rates, "layer", "magnitude"), start))
+    return members
+
+
+def bytes_floor(network: Network, device: torch.device) -> float:
+    """The bytes of a step's weights and Adam's state, read and written once each, at the rate of a large copy."""
+    values = sum(parameter.numel() for parameter in network.module.parameters())
+    moved = 4 * values * 8  # weights (for the products, then the update), gradient and two moments in; three out
+    a = torch.empty(2**28, device=device)
+    b = torch.empty_like(a)
+
+    def run() -> int:
+        for _ in range(10):
+            b.copy_(a)
+        return 10
+
+    rate = 2 * a.nbytes / best_of(run, device)
+    print(f"memory: {rate / 1e9:.0f} GB/s; a step of one ticket moves {moved / 1e6:.1f} MB")
+    return EPOCH * moved / rate
 
 
 def floor(network: Network, data: Data, device: torch.device) -> float:

@@ -10,13 +10,13 @@ from lottery_ticket.data import Data
 from lottery_ticket.errors import InputError
 from lottery_ticket.models import Network
 from lottery_ticket.stack import Stack, stack
-from lottery_ticket.training import EVALUATED_AT_ONCE, iterations_per_round
+from lottery_ticket.training import EVALUATED_AT_ONCE
 
 CPU_STACK, CUDA_STACK = 8, 256
 """The largest stacks that `auto` takes: more gained nothing on a CPU (bench/README.md)."""
 
-WORTH_PROCESSES = 2e11
-"""Work of a run (weights × images trained on) from which processes pay for their start: about 10 s on one core."""
+IN_EACH_PROCESS = 4
+"""Networks that each process must have at least for processes to be faster than one stack (bench/README.md)."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,9 @@ class Allocation:
 def allocate(settings: Settings, network: Network, data: Data, available: int | None = None) -> Allocation:
     """Spread arms × seeds over processes and stacks, by the rules measured in bench/README.md.
 
-    On a CPU, networks without convolutions are trained in single-threaded processes, one a core, in stacks; those
-    with convolutions one after another by all cores. On CUDA everything is one stack. No stack is larger than fits.
+    On a CPU, networks without convolutions are trained in stacks, and where there are enough of them by a process for
+    each core; those with convolutions one after another by all cores. On CUDA all are one stack. None is larger than
+    fits.
 
     Args:
         settings: stack and jobs, each `auto` or a number.
@@ -56,8 +57,7 @@ def allocate(settings: Settings, network: Network, data: Data, available: int | 
             raise InputError("--jobs", settings.jobs, f"is for training on a CPU; allowed on {device}: auto or 1")
         jobs = min(settings.jobs, members)
     else:
-        worth = on_cpu and not convolutional and _work(settings, network, data) > WORTH_PROCESSES
-        jobs = min(cores, members) if worth else 1
+        jobs = max(1, min(cores, members // IN_EACH_PROCESS)) if on_cpu and not convolutional else 1
 
     architecture = Stack(network.module, data.input_shape, settings.precision)
     most = -(-members // jobs)
@@ -131,9 +131,3 @@ def _share(available: int, jobs: int, data: Data) -> float:
     copies = images if jobs > 1 else 0
     evaluated = EVALUATED_AT_ONCE * data.train.x[0].nbytes
     return max(0.0, 0.9 * available / jobs - copies - evaluated)
-
-
-def _work(settings: Settings, network: Network, data: Data) -> float:
-    weights = sum(kept.numel() for kept in network.dense_mask().values())
-    trainings = len(settings.arms) * len(settings.seeds) * settings.rounds
-    return float(weights) * trainings * iterations_per_round(settings, len(data.train)) * settings.batch_size

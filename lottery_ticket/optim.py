@@ -23,7 +23,7 @@ BETAS, EPS = (0.9, 0.999), 1e-8
 FROZEN_BELOW = 1e-6
 """Threshold of `frozen = non-positive`, without absolute value, as in the published code with that fault."""
 
-GATHERED_BELOW = 0.4
+GATHERED_BELOW = 0.25
 """Density under which gathering a tensor's survivors costs less than stepping all of it (bench/README.md)."""
 
 

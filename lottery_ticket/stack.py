@@ -203,35 +203,17 @@ def _step(node: fx.Node, layers: Mapping[str, nn.Module]) -> Run:
     return known[target](node.kwargs)
 
 
-class _Linear(torch.autograd.Function):
-    """x·Wᵀ + b for K×B×in, K×out×in, K×out; by hand, so that the weights' gradient lies in memory as they do."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return torch.bmm(x, weight.mT) if bias is None else torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = gradients
-        x, weight = ctx.saved_tensors
-        return (
-            torch.bmm(gradient, weight) if ctx.needs_input_grad[0] else None,
-            torch.bmm(gradient.mT, x) if ctx.needs_input_grad[1] else None,
-            gradient.sum(1) if ctx.needs_input_grad[2] else None,
-        )
-
-
 def _linear(layer: Any, path: str) -> Run:
     def run(call: _Call, x: Tensor) -> Tensor:
         if x.ndim != 3:
             raise _Unknown("a linear layer over more than one axis")
-        # a CPU rounds the factors itself (training.arithmetic), sooner than copies of another type are made
-        dtype = torch.bfloat16 if call.low and x.device.type != "cpu" else torch.float32
-        bias = call.weights.get(f"{path}.bias")
-        return _Linear.apply(
-            x.to(dtype), call.weights[f"{path}.weight"].to(dtype), None if bias is None else bias.to(dtype)
-        )
+        weight, bias = call.weights[f"{path}.weight"], call.weights.get(f"{path}.bias")
+        if call.low and x.device.type != "cpu":  # a CPU rounds the factors itself (training.arithmetic)
+            x, weight = x.to(torch.bfloat16), weight.to(torch.bfloat16)
+            bias = None if bias is None else bias.to(torch.bfloat16)
+        # W·xᵀ instead of x·Wᵀ: this way round autograd gives a gradient that lies in memory as the weights do
+        x = x.to(weight.dtype).mT
+        return (torch.bmm(weight, x) if bias is None else torch.baddbmm(bias.unsqueeze(2), weight, x)).mT
 
     return run
 

@@ -226,13 +226,15 @@ class _Training:
 
     def _step(self, batch: Tensor) -> None:
         """One iteration on the images K×B."""
-        y = self._data.train.y[batch]
-        x = self._data.train.x.index_select(0, batch.flatten()).unflatten(0, batch.shape)
-        scores = self._architecture(self._weights, x, training=True, generators=self._generators)
-        each = F.cross_entropy(scores.flatten(0, 1).float(), y.flatten(), reduction="none").view_as(y)
-        total = each.sum() / batch.shape[1]  # no term has two members in it, so the gradients are those of each alone
+        flat = batch.flatten()
+        x, y = self._data.train.x.index_select(0, flat), self._data.train.y.index_select(0, flat)
+        scores = self._architecture(
+            self._weights, x.unflatten(0, batch.shape), training=True, generators=self._generators
+        )
+        losses = F.cross_entropy(scores.flatten(0, 1).float(), y, reduction="none").view_as(batch).sum(1)
+        total = losses.sum() / batch.shape[1]  # no term has two members in it, so each gets its own gradients
         self._optimizer.step(torch.autograd.grad(total, self._trainable, materialize_grads=True))
-        self._loss_sum += each.detach().sum(1)
+        self._loss_sum += losses.detach()
 
     def _capturable(self) -> bool:
         return self._device.type == "cuda" and self._architecture.unknown is None
