@@ -10,13 +10,19 @@ from lottery_ticket.data import Data
 from lottery_ticket.errors import InputError
 from lottery_ticket.models import Network
 from lottery_ticket.stack import Stack, stack
-from lottery_ticket.training import EVALUATED_AT_ONCE
 
 CPU_STACK, CUDA_STACK = 8, 256
 """The largest stacks that `auto` takes: more gained nothing on a CPU (bench/README.md)."""
 
 IN_EACH_PROCESS = 4
 """Networks that each process must have at least for processes to be faster than one stack (bench/README.md)."""
+
+
+FILLED = 0.9
+"""The part of the free memory that is used."""
+
+PROCESS_BYTES = 400 * 2**20
+"""Memory of a worker process before its data: Python and torch."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,14 @@ def allocate(settings: Settings, network: Network, data: Data, available: int | 
     else:
         jobs = max(1, min(cores, members // IN_EACH_PROCESS)) if on_cpu and not convolutional else 1
 
+    available = free_memory(device) if available is None else available
+    images = sum(part.x.nbytes for part in (data.train, data.validation, data.test))
+    if jobs > 1 and available is not None:
+        fit = max(1, int(FILLED * available / (PROCESS_BYTES + images)))
+        if fit < jobs:
+            notes.append(f"{jobs} processes do not fit into the {_gib(available)} that are free: {fit} are started")
+            jobs = fit
+
     architecture = Stack(network.module, data.input_shape, settings.precision)
     most = -(-members // jobs)
     if architecture.unknown:
@@ -69,13 +83,13 @@ def allocate(settings: Settings, network: Network, data: Data, available: int | 
         size = min(settings.stack, most)
     else:
         size = 1 if on_cpu and convolutional else min(CPU_STACK if on_cpu else CUDA_STACK, most)
-    available = free_memory(device) if available is None else available
-    if available is not None and size > 1:
-        fits = max(1, int(_share(available, jobs, data) / member_bytes(network, architecture, data, settings)))
-        if fits < size:
-            free = f"{available / 2**30:.1f} GiB"
-            notes.append(f"a stack of {size} does not fit into the {free} that are free: {fits} at a time")
-            size = fits
+    if size > 1 and available is not None:
+        own = FILLED * available / jobs - (PROCESS_BYTES + images if jobs > 1 else 0)
+        fit = max(1, int(own / member_bytes(network, architecture, data, settings)))
+        if fit < size:
+            each = f"the {_gib(available)} that are free" + (f" for {jobs} processes" if jobs > 1 else "")
+            notes.append(f"a stack of {size} does not fit into {each}: {fit} at a time")
+            size = fit
     return Allocation(size, jobs, max(1, cores // jobs), tuple(notes))
 
 
@@ -125,9 +139,5 @@ def free_memory(device: torch.device) -> int | None:
         return None
 
 
-def _share(available: int, jobs: int, data: Data) -> float:
-    """What of the memory one stack may take: each process has the data, and a tenth stays free."""
-    images = data.train.x.nbytes + data.test.x.nbytes + data.validation.x.nbytes
-    copies = images if jobs > 1 else 0
-    evaluated = EVALUATED_AT_ONCE * data.train.x[0].nbytes
-    return max(0.0, 0.9 * available / jobs - copies - evaluated)
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB"

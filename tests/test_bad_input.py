@@ -128,7 +128,7 @@ CASES = [
     ("run --arms reinit", "--arms: 'reinit'", "allowed: winning beside it"),
     ("run --arms winning,winning", "--arms: 'winning,winning'", "each once"),
     ("run --device gpu", "--device: 'gpu'", "auto, cpu"),
-    ("run --optimizer rmsprop", "--optimizer: 'rmsprop'", "adam, sgd"),
+    ("run --optimizer rmsprop", "--optimizer: 'rmsprop'", "adam, adamw, sgd, sgd-nesterov"),
     ("run --precision float16", "--precision: 'float16'", "float32, tf32, bfloat16"),
     (f"{RUN} --precision tf32 --device cpu", "--precision: 'tf32'", "allowed on cpu: float32, bfloat16"),
     # numbers
@@ -147,7 +147,10 @@ CASES = [
     *[(f"run --lr {value}", f"--lr: '{value}'", "a number > 0") for value in ("0", "-1", "nan", "inf", "fast")],
     ("run --batch-size 0", "--batch-size: '0'", COUNT),
     ("run --stack 0", "--stack: '0'", "auto or a whole number ≥ 1"),
+    *[(f"run --jobs {value}", f"--jobs: '{value}'", "auto or a whole number ≥ 1") for value in ("0", "1.5", "all")],
     ("run --momentum 0.9", "--momentum: 0.9", "allowed with adam: 0"),
+    ("run --optimizer adamw --momentum 0.9", "--momentum: 0.9", "allowed with adamw: 0"),
+    ("run --optimizer sgd-nesterov", "--momentum: 0.0", "is not enough for sgd-nesterov; allowed: a number > 0"),
     ("run --seeds 0,0", "--seeds: '0,0'", "each once"),
     *[(f"run --seeds {value}", f"--seeds: '{value}'", SEEDS) for value in ("0", "x", "-1", "0,-1", "1001", ",")],
     (
