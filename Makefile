@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run ui test test-slow lint format bench clean
+.PHONY: run ui test test-slow lint format bench bench-cuda clean
 
 run: .venv/installed          ## the main job: find winning tickets on MNIST
 	$(BIN)/lt run
@@ -29,6 +29,13 @@ bench: .venv/installed        ## measured claims, printed
 	$(BIN)/python bench/quick.py
 	$(BIN)/python bench/engine.py fc1
 	$(BIN)/python bench/engine.py lenet5
+	$(BIN)/python bench/late_rounds.py fc1
+	$(BIN)/python bench/late_rounds.py lenet5 --precision bfloat16
+
+bench-cuda: .venv/installed   ## the engine on a CUDA device, tables into results/
+	mkdir -p results
+	$(BIN)/python bench/engine.py fc1 --device cuda --csv results/cuda-fc1.csv
+	$(BIN)/python bench/engine.py lenet5 --device cuda --csv results/cuda-lenet5.csv
 
 clean:
 	rm -rf .venv build dist *.egg-info

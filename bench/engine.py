@@ -1,6 +1,7 @@
 """Seconds per ticket-epoch of the engine, next to the usual ways to train the same network.
 
-    python bench/engine.py [fc1|lenet5] [--device cpu|cuda] [--parts typical,plain,engine,jobs,floor] [--csv FILE]
+    python bench/engine.py [fc1|lenet5] [--device cpu|cuda] [--parts typical,plain,engine,jobs,floor]
+                           [--stacks K …] [--csv FILE]
 
 One row each, all in one run: a typical research script (DataLoader over torchvision's MNIST with ToTensor and
 Normalize, gradients masked through NumPy each step), a plain PyTorch loop over tensors in memory, this engine with K
@@ -27,13 +28,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lottery_ticket.allocation import member_bytes
+from lottery_ticket.allocation import free_memory, member_bytes
 from lottery_ticket.config import Settings, load_preset
 from lottery_ticket.data import Data, Split, load_images, prepare
+from lottery_ticket.errors import InputError
 from lottery_ticket.models import Network, make_network
 from lottery_ticket.pruning import prune
 from lottery_ticket.stack import Stack
-from lottery_ticket.training import Member, arithmetic, train
+from lottery_ticket.training import Member, arithmetic, choose_device, train
 from lottery_ticket.workers import Workers
 
 BATCH, EPOCH = 60, 1000  # images a batch, batches an epoch
@@ -50,9 +52,13 @@ def main() -> None:
     parser.add_argument("model", nargs="?", default="fc1", choices=["fc1", "lenet5"])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--parts", default="typical,plain,engine,jobs,floor")
+    parser.add_argument("--stacks", type=int, nargs="+", help="the K to measure on CUDA", default=CUDA_STACKS)
     parser.add_argument("--csv", type=Path, help="write the rows there too")
     chosen = parser.parse_args()
-    device = torch.device(chosen.device)
+    try:
+        device = choose_device(chosen.device)
+    except InputError as error:
+        parser.error(f"{error}. The CUDA rows need an NVIDIA GPU; stacks that do not fit into its memory are left out")
     settings = load_preset(model=chosen.model, validation_size=0, batch_size=BATCH, evaluate_every=None)
     whole = prepare(load_images("mnist"), 0, device)
     few = Split(whole.test.x[:100], whole.test.y[:100])  # what the engine evaluates at a round's end is not timed
@@ -71,17 +77,15 @@ def main() -> None:
     low = settings.model_copy(update={"precision": "bfloat16"})
     if "engine" in parts:
         for now in (settings, low):
-            for size in STACKS.get((chosen.model, device.type), CUDA_STACKS):
+            for size in STACKS.get((chosen.model, device.type), chosen.stacks):
                 table.engine(network, data, now, size, max(steps // (size if device.type == "cpu" else 1), 10), DENSITY)
         late = 1 if chosen.model == "lenet5" else 4
         table.engine(network, data, settings, late, max(steps // late, 10), LATE)
     if "jobs" in parts and device.type == "cpu":
+        in_each = IN_EACH_PROCESS[chosen.model]
         for now in (settings, low):
-            for size in IN_EACH_PROCESS[chosen.model]:
-                table.processes(network, now, size, max(steps // size, 10), DENSITY)
-        late = IN_EACH_PROCESS[chosen.model][-1]
-        for now in (settings, low):
-            table.processes(network, now, late, max(steps // late, 10), LATE)
+            for size, density in [*((size, DENSITY) for size in in_each), (in_each[-1], LATE)]:
+                table.processes(network, now, size, max(steps // size, 40), density)
     if "floor" in parts:
         table.row("floor (matrix products)", lambda: floor(network, data, device))
         if device.type == "cuda":
@@ -120,11 +124,12 @@ class Table:
         """The row of one stack."""
         architecture = Stack(network.module, data.input_shape, settings.precision)
         images = sum(part.nbytes for part in (data.train.x, data.test.x))
-        self.row(
-            f"engine, K = {size}, {settings.precision}, {100 * density:.0f} % left",
-            lambda: engine(network, data, settings, size, steps, density),
-            images + size * member_bytes(network, architecture, data, settings),
-        )
+        name = f"engine, K = {size}, {settings.precision}, {100 * density:.0f} % left"
+        predicted = size * member_bytes(network, architecture, data, settings)
+        if predicted > (free_memory(self.device) or predicted):
+            print(f"{name:<40} would take {predicted / 2**30:.1f} GiB: not measured", flush=True)
+        else:
+            self.row(name, lambda: engine(network, data, settings, size, steps, density), images + predicted)
 
     def processes(self, network: Network, settings: Settings, size: int, steps: int, density: float) -> None:
         """The row of two processes with a stack each."""

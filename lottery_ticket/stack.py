@@ -99,9 +99,10 @@ class Stack:
         def other(value: Tensor) -> Tensor:
             return value + 0.1 * torch.rand(value.shape, generator=draw) if value.is_floating_point() else value
 
-        members, x = [own, {name: other(value) for name, value in own.items()}], torch.randn(2, 2, *input_shape)
+        members = [own, {name: other(value) for name, value in own.items()}]
+        x = torch.randn(2, 2, *input_shape, generator=draw)
         self._module.eval()
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad():
             scores = self._run(_Call(stack(members, x.device), 2, False, False, ()), x)
             for k, member in enumerate(members):
                 expected = functional_call(self._module, member, (x[k],))

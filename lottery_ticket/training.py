@@ -142,7 +142,7 @@ def choose_device(name: str) -> torch.device:
 
 @contextmanager
 def arithmetic(settings: Settings, device: torch.device) -> Iterator[None]:
-    """Within it, matrix products have the settings' precision and convolutions are deterministic.
+    """Within it, matrix products have the settings' precision, convolutions are deterministic, CUDA is this device.
 
     `bfloat16` on a CPU: oneDNN rounds the factors of float32 products itself, where the processor can ("medium").
     """
@@ -153,7 +153,10 @@ def arithmetic(settings: Settings, device: torch.device) -> Iterator[None]:
     low = "medium" if device.type == "cpu" and settings.precision == "bfloat16" else "highest"
     torch.set_float32_matmul_precision("high" if tf32 else low)
     try:
-        with torch.backends.cudnn.flags(deterministic=True, benchmark=False, allow_tf32=tf32):
+        with (
+            torch.backends.cudnn.flags(deterministic=True, benchmark=False, allow_tf32=tf32),
+            torch.cuda.device(device if device.type == "cuda" else -1),  # -1: none
+        ):
             yield
     finally:
         torch.set_float32_matmul_precision(before)

@@ -50,24 +50,6 @@ class Workers:
         for process in self._processes:
             process.wait()
 
-    def start(self) -> None:
-        """Start the processes if they are not running, so that they can load while this one does other things."""
-        if self._processes:
-            return
-        path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-        environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": str(self._threads)}
-        for index in range(int(self._settings.jobs)):
-            process = subprocess.Popen(
-                [sys.executable, "-m", "lottery_ticket.workers"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env=environment,
-                start_new_session=True,  # Ctrl-C is for the caller, who ends them
-            )
-            self._processes.append(process)
-            threading.Thread(target=self._listen, args=(index, process), daemon=True).start()
-            self._send(index, (self._settings, self._threads, self._digest))
-
     def train(
         self,
         network: Network,
@@ -79,7 +61,7 @@ class Workers:
         watch: Watch | None = None,
     ) -> list[Trained]:
         """As `training.train`, the members spread over the workers."""
-        self.start()
+        self._start()
         groups = evenly(members, min(int(settings.stack), -(-len(members) // len(self._processes))))
         waiting = list(reversed(range(len(groups))))
         at_work: dict[int, int] = {}
@@ -106,6 +88,24 @@ class Workers:
                 trained[group] = answer
                 give(worker)
         return [one for group in range(len(groups)) for one in trained[group]]
+
+    def _start(self) -> None:
+        """Start the processes if they are not running."""
+        if self._processes:
+            return
+        path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+        environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": str(self._threads)}
+        for index in range(int(self._settings.jobs)):
+            process = subprocess.Popen(
+                [sys.executable, "-m", "lottery_ticket.workers"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=environment,
+                start_new_session=True,  # Ctrl-C is for the caller, who ends them
+            )
+            self._processes.append(process)
+            threading.Thread(target=self._listen, args=(index, process), daemon=True).start()
+            self._send(index, (self._settings, self._threads, self._digest))
 
     def _send(self, worker: int, message: Any) -> None:
         pipe = self._processes[worker].stdin
