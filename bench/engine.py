@@ -1,14 +1,15 @@
 """Seconds per ticket-epoch of the engine, next to the usual ways to train the same network.
 
-    python bench/engine.py [fc1|lenet5] [--device cpu|cuda] [--parts typical,plain,engine,jobs,floor]
+    python bench/engine.py [fc1|lenet5] [--device cpu|cuda] [--parts typical,engine,jobs,floor]
                            [--stacks K …] [--csv FILE]
 
-One row each, all in one run: a typical research script (DataLoader over torchvision's MNIST with ToTensor and
-Normalize, gradients masked through NumPy each step), a plain PyTorch loop over tensors in memory, this engine with K
-networks in a stack, with K networks in each of two processes (CPU), and the floor: the arithmetic of the matrix
-products alone at the machine's measured rate, on CUDA also the bytes of weights and optimiser state at its measured
-bandwidth. Each is timed over a part of an epoch, the best of three repeats, and scaled to 1,000 batches of 60: one
-epoch of MNIST. On CUDA the table has the memory that a row took, and what the engine predicted for it.
+One row each, all in one run: a plain PyTorch loop over tensors in memory, a typical research script (DataLoader over
+torchvision's MNIST with ToTensor and Normalize, gradients masked through NumPy each step), this engine with K networks
+in a stack, with K networks in each of two processes (CPU), and the floor: the arithmetic of the matrix products alone
+at the machine's measured rate, on CUDA also the bytes of weights and optimiser state at its measured bandwidth. Each
+row is a few times timed over a part of an epoch, in turn with the plain loop, and scaled to 1,000 batches of 60: one
+epoch of MNIST. Given are the least seconds of both and the median of their ratios. On CUDA the table has the memory
+that a row took, and what the engine predicted for it.
 """
 
 import argparse
@@ -16,9 +17,11 @@ import csv
 import gzip
 import math
 import platform
+import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -35,11 +38,11 @@ from lottery_ticket.errors import InputError
 from lottery_ticket.models import Network, make_network
 from lottery_ticket.pruning import prune
 from lottery_ticket.stack import Stack
-from lottery_ticket.training import Member, arithmetic, choose_device, train
+from lottery_ticket.training import Member, Train, arithmetic, choose_device, train
 from lottery_ticket.workers import Workers
 
 BATCH, EPOCH = 60, 1000  # images a batch, batches an epoch
-REPEATS = 3
+REPEATS = {"fc1": 7, "lenet5": 5}
 STACKS = {("fc1", "cpu"): (1, 2, 4, 8, 16), ("lenet5", "cpu"): (1, 2, 4)}
 CUDA_STACKS = (1, 4, 10, 16, 64, 256)
 IN_EACH_PROCESS = {"fc1": (1, 2, 4, 8), "lenet5": (1,)}
@@ -51,7 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("model", nargs="?", default="fc1", choices=["fc1", "lenet5"])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--parts", default="typical,plain,engine,jobs,floor")
+    parser.add_argument("--parts", default="typical,engine,jobs,floor")
     parser.add_argument("--stacks", type=int, nargs="+", help="the K to measure on CUDA", default=CUDA_STACKS)
     parser.add_argument("--csv", type=Path, help="write the rows there too")
     chosen = parser.parse_args()
@@ -68,12 +71,11 @@ def main() -> None:
     parts = chosen.parts.split(",")
     print(f"{chosen.model} on {name_of(device)}, batch {BATCH}, Adam; torch {torch.__version__}, ", end="")
     print(f"{torch.get_num_threads()} threads, Python {platform.python_version()}; seconds per ticket-epoch")
-    table = Table(device, chosen.csv)
+    table = Table(device, chosen.csv, plain(network, data, steps), REPEATS[chosen.model])
 
-    if "plain" in parts:
-        table.reference = table.row("plain loop", lambda: plain(network, data, steps))
     if "typical" in parts:
-        table.row("typical script", lambda: typical(network, device, max(steps // 3, 5)))
+        with typical(network, device, max(steps // 3, 5)) as block:
+            table.row("typical script", block)
     low = settings.model_copy(update={"precision": "bfloat16"})
     if "engine" in parts:
         for now in (settings, low):
@@ -85,11 +87,15 @@ def main() -> None:
         in_each = IN_EACH_PROCESS[chosen.model]
         for now in (settings, low):
             for size, density in [*((size, DENSITY) for size in in_each), (in_each[-1], LATE)]:
-                table.processes(network, now, size, max(steps // size, 40), density)
+                table.processes(network, data, now, size, max(steps // size, 10), density)
     if "floor" in parts:
-        table.row("floor (matrix products)", lambda: floor(network, data, device))
+        table.row("floor (matrix products)", floor(network, data, device))
         if device.type == "cuda":
-            table.row("floor (bytes of the step)", lambda: bytes_floor(network, device))
+            table.row("floor (bytes of the step)", bytes_floor(network, device))
+
+
+Block = Callable[[], float]
+"""Times a part of an epoch and returns seconds per ticket-epoch."""
 
 
 @dataclass
@@ -98,27 +104,29 @@ class Table:
 
     device: torch.device
     csv: Path | None
-    reference: float | None = None
+    plain: Block
+    repeats: int
 
-    def row(self, name: str, measure: Callable[[], float], predicted: int = 0) -> float:
-        """Measure, print and return one figure; `predicted` is the engine's guess of its memory in bytes."""
+    def row(self, name: str, block: Block, predicted: int = 0) -> None:
+        """Measure and print one figure; `predicted` is the engine's guess of its memory in bytes."""
+        self.plain(), block()  # warm up
         on_cuda = self.device.type == "cuda"
         if on_cuda:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
-        seconds = measure()
+        pairs = [(self.plain(), block()) for _ in range(self.repeats)]
         took = torch.cuda.max_memory_allocated() if on_cuda else 0
-        share = seconds / self.reference if self.reference else 1.0
+        plain, seconds = (min(each) for each in zip(*pairs, strict=True))
+        share = statistics.median(mine / plain for plain, mine in pairs)
         memory = f"{took / 2**20:9.0f} MiB, predicted {predicted / 2**20:.0f}" if on_cuda else ""
-        print(f"{name:<40} {seconds:10.4f} s {share:9.3f} × plain {memory}", flush=True)
+        print(f"{name:<40} {seconds:10.4f} s, plain loop {plain:9.4f} s: {share:7.4f} × {memory}", flush=True)
         if self.csv:
             new = not self.csv.exists()
             with self.csv.open("a", newline="") as file:
                 writer = csv.writer(file)
                 if new:
-                    writer.writerow(["row", "seconds_per_ticket_epoch", "of_plain", "peak_bytes", "predicted_bytes"])
-                writer.writerow([name, f"{seconds:.6g}", f"{share:.6g}", took, predicted])
-        return seconds
+                    writer.writerow(["row", "seconds_per_ticket_epoch", "plain", "ratio", "peak_bytes", "predicted"])
+                writer.writerow([name, f"{seconds:.6g}", f"{plain:.6g}", f"{share:.6g}", took, predicted])
 
     def engine(self, network: Network, data: Data, settings: Settings, size: int, steps: int, density: float) -> None:
         """The row of one stack."""
@@ -129,14 +137,16 @@ class Table:
         if predicted > (free_memory(self.device) or predicted):
             print(f"{name:<40} would take {predicted / 2**30:.1f} GiB: not measured", flush=True)
         else:
-            self.row(name, lambda: engine(network, data, settings, size, steps, density), images + predicted)
+            self.row(name, engine(network, data, settings, size, steps, density), images + predicted)
 
-    def processes(self, network: Network, settings: Settings, size: int, steps: int, density: float) -> None:
+    def processes(
+        self, network: Network, data: Data, settings: Settings, size: int, steps: int, density: float
+    ) -> None:
         """The row of two processes with a stack each."""
-        self.row(
-            f"2 processes × K = {size}, {settings.precision}, {100 * density:.0f} % left",
-            lambda: in_processes(network, settings, size, steps, density),
-        )
+        settings = settings.model_copy(update={"jobs": 2})
+        with Workers(settings, 1, load_images("mnist").digest) as workers:
+            name = f"2 processes × K = {size}, {settings.precision}, {100 * density:.0f} % left"
+            self.row(name, engine(network, data, settings, size, steps, density, workers.train))
 
 
 def name_of(device: torch.device) -> str:
@@ -144,19 +154,17 @@ def name_of(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({platform.machine()})"
 
 
-def best_of(run: Callable[[], int], device: torch.device) -> float:
-    """Seconds a step: the best of the repeats after one for warm-up; `run` says how many steps it did."""
-    times = []
-    for _ in range(REPEATS + 1):
-        begun = time.perf_counter()
-        steps = run()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        times.append((time.perf_counter() - begun) / steps)
-    return min(times[1:])
+def timed(run: Callable[[], object], device: torch.device) -> float:
+    """Seconds of one call."""
+    begun = time.perf_counter()
+    run()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - begun
 
 
-def typical(network: Network, device: torch.device, steps: int) -> float:
+@contextmanager
+def typical(network: Network, device: torch.device, steps: int) -> Iterator[Block]:
     """A DataLoader over torchvision's MNIST, one network, gradients masked through NumPy after each backward pass."""
     from torchvision import datasets, transforms
 
@@ -172,8 +180,8 @@ def typical(network: Network, device: torch.device, steps: int) -> float:
         module = network.build().to(device)
         optimizer = torch.optim.Adam(module.parameters(), 1.2e-3)
 
-        def run() -> int:
-            for step, (x, y) in enumerate(loader):
+        def run() -> None:
+            for _, (x, y) in zip(range(steps), loader, strict=False):
                 optimizer.zero_grad()
                 F.cross_entropy(module(x.to(device)), y.to(device)).backward()
                 for name, parameter in module.named_parameters():
@@ -181,61 +189,43 @@ def typical(network: Network, device: torch.device, steps: int) -> float:
                         values, gradient = parameter.data.cpu().numpy(), parameter.grad.data.cpu().numpy()
                         parameter.grad.data = torch.from_numpy(np.where(np.abs(values) < 1e-6, 0, gradient)).to(device)
                 optimizer.step()
-                if step + 1 == steps:
-                    break
-            return steps
 
-        return EPOCH * best_of(run, device)
+        yield lambda: EPOCH * timed(run, device) / steps
 
 
-def plain(network: Network, data: Data, steps: int) -> float:
+def plain(network: Network, data: Data, steps: int) -> Block:
     """A PyTorch loop over tensors in memory, with the usual optimiser and no masks."""
     device = data.train.x.device
     module = network.build().to(device)
     optimizer = torch.optim.Adam(module.parameters(), 1.2e-3)
 
-    def run() -> int:
+    def run() -> None:
         order = torch.randperm(len(data.train), device=device)
         for step in range(steps):
             batch = order[step * BATCH : (step + 1) * BATCH]
             optimizer.zero_grad()
             F.cross_entropy(module(data.train.x[batch]), data.train.y[batch]).backward()
             optimizer.step()
-        return steps
 
-    return EPOCH * best_of(run, device)
+    return lambda: EPOCH * timed(run, device) / steps
 
 
-def engine(network: Network, data: Data, settings: Settings, size: int, steps: int, density: float) -> float:
-    """`training.train` on one stack of `size` networks; what starting and evaluating take is left out."""
-    members, seconds = made_up(network, size, density), {}
-    with arithmetic(settings, data.train.x.device):
+def engine(
+    network: Network, data: Data, settings: Settings, size: int, steps: int, density: float, train: Train = train
+) -> Block:
+    """A stack of `size` networks, or one in each process; what starting and evaluating take is left out."""
+    members = made_up(network, size * (2 if settings.jobs == 2 else 1), density)
+    device = data.train.x.device
+
+    def block() -> float:
+        seconds = []
         for count in (10, steps + 10):
             now = settings.model_copy(update={"stack": size, "iterations": count, "epochs": None})
+            with arithmetic(now, device):
+                seconds.append(timed(lambda now=now: train(network, members, data, now, 0, None, None), device))
+        return EPOCH * (seconds[1] - seconds[0]) / steps / len(members)
 
-            def run(now: Settings = now) -> int:
-                train(network, members, data, now, 0)
-                return 1
-
-            seconds[count] = best_of(run, data.train.x.device)
-    return EPOCH * (seconds[steps + 10] - seconds[10]) / steps / size
-
-
-def in_processes(network: Network, settings: Settings, size: int, steps: int, density: float) -> float:
-    """The same with `size` networks in each of two single-threaded processes."""
-    members, seconds = made_up(network, 2 * size, density), {}
-    images = load_images("mnist")
-    data = prepare(images, 0, torch.device("cpu"))
-    for count in (10, steps + 10):
-        now = settings.model_copy(update={"stack": size, "jobs": 2, "iterations": count, "epochs": None})
-        with Workers(now, 1, images.digest) as workers:
-
-            def run(now: Settings = now, workers: Workers = workers) -> int:
-                workers.train(network, members, data, now, 0)
-                return 1
-
-            seconds[count] = best_of(run, torch.device("cpu"))
-    return EPOCH * (seconds[steps + 10] - seconds[10]) / steps / (2 * size)
+    return block
 
 
 def made_up(network: Network, size: int, density: float) -> list[Member]:
@@ -248,24 +238,7 @@ def made_up(network: Network, size: int, density: float) -> list[Member]:
     return members
 
 
-def bytes_floor(network: Network, device: torch.device) -> float:
-    """The bytes of a step's weights and Adam's state, read and written once each, at the rate of a large copy."""
-    values = sum(parameter.numel() for parameter in network.module.parameters())
-    moved = 4 * values * 8  # weights (for the products, then the update), gradient and two moments in; three out
-    a = torch.empty(2**28, device=device)
-    b = torch.empty_like(a)
-
-    def run() -> int:
-        for _ in range(10):
-            b.copy_(a)
-        return 10
-
-    rate = 2 * a.nbytes / best_of(run, device)
-    print(f"memory: {rate / 1e9:.0f} GB/s; a step of one ticket moves {moved / 1e6:.1f} MB")
-    return EPOCH * moved / rate
-
-
-def floor(network: Network, data: Data, device: torch.device) -> float:
+def floor(network: Network, data: Data, device: torch.device) -> Block:
     """The operations of the products of one step – forward, weights' and inputs' gradients – at the measured rate."""
     operations = 0
     layers = [layer for layer in network.module.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
@@ -280,17 +253,30 @@ def floor(network: Network, data: Data, device: torch.device) -> float:
     for index, (layer, places) in enumerate(zip(layers, positions, strict=True)):
         passes = 2 if index == 0 else 3  # the images need no gradient
         operations += passes * 2 * BATCH * places * layer.weight.numel()
-    side = 2048
+    side = 2048 if device.type == "cpu" else 8192
     a, b = torch.randn(side, side, device=device), torch.randn(side, side, device=device)
+    print(f"a step of one ticket takes {operations / 1e6:.1f} Mflop in matrix products")
 
-    def run() -> int:
-        for _ in range(10):
-            a @ b
-        return 10
+    def block() -> float:
+        rate = 2 * side**3 / timed(lambda: a @ b, device)
+        return EPOCH * operations / rate
 
-    rate = 2 * side**3 / best_of(run, device)
-    print(f"matrix products: {rate / 1e9:.0f} Gflop/s; a step takes {operations / 1e6:.1f} Mflop")
-    return EPOCH * operations / rate
+    return block
+
+
+def bytes_floor(network: Network, device: torch.device) -> Block:
+    """The bytes of a step's weights and Adam's state, read and written once each, at the rate of a large copy."""
+    values = sum(parameter.numel() for parameter in network.module.parameters())
+    moved = 4 * values * 8  # weights (for the products, then the update), gradient and two moments in; three out
+    a = torch.empty(2**28, device=device)
+    b = torch.empty_like(a)
+    print(f"a step of one ticket moves {moved / 1e6:.1f} MB of weights and optimiser state")
+
+    def block() -> float:
+        rate = 2 * a.nbytes / timed(lambda: b.copy_(a), device)
+        return EPOCH * moved / rate
+
+    return block
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ nothing reaches still hands on its bias –, and times forward and backward pass
 import argparse
 
 import torch
-from engine import BATCH, best_of  # the script beside this one
+from engine import BATCH, timed  # the script beside this one
 from torch import Tensor, nn
 
 from lottery_ticket.config import load_preset
@@ -22,6 +22,7 @@ from lottery_ticket.training import arithmetic
 from lottery_ticket.trajectory import find_tickets
 
 ITERATIONS = {"fc1": 1000, "lenet5": 150}
+REPEATS = 7
 STEPS = {"fc1": 300, "lenet5": 10}
 
 
@@ -98,12 +99,11 @@ def step_time(network: tuple[nn.Module, tuple[int, ...]], chosen: argparse.Names
     trained = [value.requires_grad_() for value in weights.values()]
     x, steps = torch.randn(1, BATCH, *shape), STEPS[chosen.model]
 
-    def run() -> int:
+    def run() -> None:
         for _ in range(steps):
             torch.autograd.grad(architecture(weights, x, training=True).square().sum(), trained)
-        return steps
 
-    return best_of(run, torch.device("cpu"))
+    return min(timed(run, torch.device("cpu")) for _ in range(REPEATS)) / steps
 
 
 if __name__ == "__main__":

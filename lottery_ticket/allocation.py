@@ -14,7 +14,7 @@ from lottery_ticket.stack import Stack, stack
 CPU_STACK, CUDA_STACK = 8, 256
 """The largest stacks that `auto` takes: more gained nothing on a CPU (bench/README.md)."""
 
-IN_EACH_PROCESS = 4
+IN_EACH_PROCESS = 2
 """Networks that each process must have at least for processes to be faster than one stack (bench/README.md)."""
 
 

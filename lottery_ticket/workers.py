@@ -60,7 +60,7 @@ class Workers:
         snapshot_at: int | None = None,
         watch: Watch | None = None,
     ) -> list[Trained]:
-        """As `training.train`, the members spread over the workers."""
+        """As `training.train`, the members spread over the workers, which have the network and the data themselves."""
         self._start()
         groups = evenly(members, min(int(settings.stack), -(-len(members) // len(self._processes))))
         waiting = list(reversed(range(len(groups))))
@@ -71,7 +71,7 @@ class Workers:
         def give(worker: int) -> None:
             if waiting:
                 at_work[worker] = waiting.pop()
-                self._send(worker, (groups[at_work[worker]], round, snapshot_at))
+                self._send(worker, (groups[at_work[worker]], settings, round, snapshot_at))
 
         for worker in range(len(self._processes)):
             give(worker)
@@ -144,9 +144,9 @@ def main() -> None:
             raise LotteryTicketError(f"{settings.dataset} has changed since the run began")
         data = prepare(images, settings.validation_size, torch.device("cpu"))
         network = make_network(settings, data.input_shape, data.classes)
-        with arithmetic(settings, torch.device("cpu")):
-            while True:
-                members, round, snapshot_at = tasks.get()
+        while True:
+            members, settings, round, snapshot_at = tasks.get()
+            with arithmetic(settings, torch.device("cpu")):
                 answer(train(network, members, data, settings, round, snapshot_at, watch=answer))
     except BrokenPipeError:
         os._exit(1)
