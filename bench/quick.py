@@ -2,8 +2,9 @@
 
     python bench/quick.py [flags of lt run]
 
-Prints both sides: the whole command (interpreter start, imports and figures included) and the time it waits for
-tracking: importing MLflow, making the store (once a store; opening one that is there takes less), logging every round.
+In one process, so that the seconds of the rounds add up. Prints both sides: the whole command (interpreter start,
+imports and figures included) and the time it waits for tracking: importing MLflow, making the store (once a store;
+opening one that is there takes less), logging every round.
 """
 
 import json
@@ -20,7 +21,7 @@ def main() -> None:
     """Run `lt run --json` once in a folder of its own and print the table."""
     with tempfile.TemporaryDirectory() as folder:
         begun = time.perf_counter()
-        command = [sys.executable, "-m", "lottery_ticket", "run", "--json", *sys.argv[1:]]
+        command = [sys.executable, "-m", "lottery_ticket", "run", "--json", "--jobs", "1", *sys.argv[1:]]
         done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True, check=True)
         whole = time.perf_counter() - begun
     result = json.loads(done.stdout)

@@ -46,12 +46,14 @@ class Stack:
     Attributes:
         unknown: what keeps the engine from training several such networks at once, in words; None if nothing does.
             Such a network is called with one member, as it is.
+        draws: whether training it takes random numbers from generators of its members.
     """
 
     def __init__(self, module: nn.Module, input_shape: tuple[int, ...], precision: str = "float32") -> None:
         self.unknown: str | None = None
         self._module = module
         self._low = precision == "bfloat16"
+        self.draws = any(type(layer) is nn.Dropout for layer in module.modules())
         try:
             self._steps = _translate(module)
             self._check(input_shape)
@@ -74,7 +76,7 @@ class Stack:
             weights: parameters and buffers with a leading axis of K; buffers are updated in place when `training`.
             x: every member's own images.
             training: whether dropout draws and batch normalisation uses the batch.
-            generators: one a member, on the device, for its dropout.
+            generators: one a member, on the device, if the network `draws` in training.
         """
         if self.unknown is None:
             return self._run(_Call(weights, len(x), training, self._low, generators), x)

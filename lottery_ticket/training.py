@@ -191,7 +191,9 @@ class _Training:
             self._total,
         )
         self._generators = [
-            torch.Generator(device).manual_seed(derive(member.seed, "dropout", round)) for member in members
+            torch.Generator(device).manual_seed(derive(member.seed, "dropout", round))
+            for member in members
+            if architecture.draws
         ]
         self._loss_sum = torch.zeros(len(members), device=device)
         self._curves: list[list[Point]] = [[] for _ in members]
