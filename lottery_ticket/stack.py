@@ -364,8 +364,9 @@ LAYERS: dict[type, Callable[[Any, str], Run]] = {
 FUNCTIONS: dict[Any, Callable[[Mapping[str, Any]], Run]] = {
     **{
         function: _elementwise(function)
-        for function in (operator.add, operator.iadd, torch.add, torch.relu, F.relu, F.gelu, torch.tanh, F.silu)
+        for function in (operator.add, torch.add, torch.relu, F.relu, F.gelu, torch.tanh, F.silu)
     },
+    operator.iadd: _elementwise(operator.add),  # the left side may be the images
     **{function: _on_channels(function) for function in (F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d)},
     torch.flatten: _own(_flat),
     getattr: _own(lambda call, x, name: getattr(call.first(x)[0], name) if name == "shape" else _refuse(name)),
