@@ -21,7 +21,7 @@ IN_EACH_PROCESS = 2
 FILLED = 0.9
 """The part of the free memory that is used."""
 
-PROCESS_BYTES = 400 * 2**20
+PROCESS_BYTES = 650 * 2**20
 """Memory of a worker process before its data: Python and torch."""
 
 

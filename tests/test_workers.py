@@ -1,6 +1,8 @@
 """Training in worker processes: the same results, and no process left behind."""
 
+import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -131,3 +133,24 @@ def test_no_worker_outlives_the_command(small_npz, tmp_path, how):
     assert process.returncode == {signal.SIGKILL: -9, signal.SIGINT: 130}[how]
     assert gone(workers)
     assert "Traceback" not in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_the_bar_shows_arms_that_are_trained_one_after_another(tmp_path, quick_flags):
+    """On a terminal, where the accuracies of each stack arrive on their own."""
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lottery_ticket", "run", *quick_flags, "--stack", "1"],
+        cwd=tmp_path,
+        env=environment(TERM="xterm"),
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # what reading raises when the other side is closed
+        while piece := os.read(ours, 65536):
+            shown += piece
+    os.close(ours)
+    assert process.wait(timeout=60) == 0, shown.decode()
+    assert re.search(rb"winning \d+\.\d\d %.*reinit \d+\.\d\d %", shown)
