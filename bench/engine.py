@@ -38,7 +38,7 @@ from lottery_ticket.errors import InputError
 from lottery_ticket.models import Network, make_network
 from lottery_ticket.pruning import prune
 from lottery_ticket.stack import Stack
-from lottery_ticket.training import Member, Train, arithmetic, choose_device, train
+from lottery_ticket.training import Member, Train, choose_device, train
 from lottery_ticket.workers import Workers
 
 BATCH, EPOCH = 60, 1000  # images a batch, batches an epoch
@@ -221,8 +221,7 @@ def engine(
         seconds = []
         for count in (10, steps + 10):
             now = settings.model_copy(update={"stack": size, "iterations": count, "epochs": None})
-            with arithmetic(now, device):
-                seconds.append(timed(lambda now=now: train(network, members, data, now, 0, None, None), device))
+            seconds.append(timed(lambda now=now: train(network, members, data, now, 0, None, None), device))
         return EPOCH * (seconds[1] - seconds[0]) / steps / len(members)
 
     return block

@@ -45,9 +45,9 @@ class Allocation:
 def allocate(settings: Settings, network: Network, data: Data, available: int | None = None) -> Allocation:
     """Spread arms × seeds over processes and stacks, by the rules measured in bench/README.md.
 
-    On a CPU, networks without convolutions are trained in stacks, and where there are enough of them by a process for
-    each core; those with convolutions one after another by all cores. On CUDA all are one stack. None is larger than
-    fits.
+    On a CPU, networks without convolutions are trained in stacks, in one process for every two of them, at most one a
+    core; those with convolutions one after another on all cores. On CUDA they are stacked up to 256. No stack is larger
+    than fits.
 
     Args:
         settings: stack and jobs, each `auto` or a number.
@@ -63,7 +63,9 @@ def allocate(settings: Settings, network: Network, data: Data, available: int | 
             raise InputError("--jobs", settings.jobs, f"is for training on a CPU; allowed on {device}: auto or 1")
         jobs = min(settings.jobs, members)
     else:
-        jobs = max(1, min(cores, members // IN_EACH_PROCESS)) if on_cpu and not convolutional else 1
+        importable = not settings.model.startswith("__main__:")  # in a worker that is another module
+        spread = on_cpu and not convolutional and importable
+        jobs = max(1, min(cores, members // IN_EACH_PROCESS)) if spread else 1
 
     available = free_memory(device) if available is None else available
     images = sum(part.x.nbytes for part in (data.train, data.validation, data.test))

@@ -246,7 +246,7 @@ def _go(plan: Plan, tracker: Tracker, kept: Sequence[Record], begun: float, list
     last, partial = complete_rounds(settings, kept)
     there = {(record.arm, record.seed, record.round): record for record in partial}
     records = [record for record in kept if record not in partial]
-    with _ending_well(tracker), arithmetic(settings, plan.data.train.x.device), _trainer(plan) as trainer:
+    with _ending_well(tracker), _trainer(plan) as trainer:
         tracker.tag({f"lt.{name}": getattr(plan.resolved, name) for name in ("device", "stack", "jobs")})
         tracker.repeat_metrics(last, partial)
         listener.started(plan, tracker.run_id, last[0].round + 1 if last else 0)

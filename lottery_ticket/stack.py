@@ -11,6 +11,7 @@ the layers a value has one of two layouts:
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -94,23 +95,39 @@ class Stack:
         return values[self._steps[-1].name]
 
     def _check(self, input_shape: tuple[int, ...]) -> None:
-        """The scores of two different members must be those of the module itself."""
+        """Scores, gradients and buffers of two different members must be those of the module itself, in float64."""
         draw = torch.Generator().manual_seed(0)
-        own = {name: value.detach() for name, value in self._module.state_dict().items()}
-
-        def other(value: Tensor) -> Tensor:
-            return value + 0.1 * torch.rand(value.shape, generator=draw) if value.is_floating_point() else value
-
-        members = [own, {name: other(value) for name, value in own.items()}]
-        x = torch.randn(2, 2, *input_shape, generator=draw)
-        self._module.eval()
-        with torch.no_grad():
-            scores = self._run(_Call(stack(members, x.device), 2, False, False, ()), x)
+        own = self._module.state_dict()
+        members = [{name: _shaken(value, by, draw) for name, value in own.items()} for by in (0, 0.1)]
+        trained = [name for name, value in self._module.named_parameters() if value.requires_grad]
+        x = torch.randn(2, 4, *input_shape, generator=draw, dtype=torch.float64)
+        for training in (False,) if self.draws else (False, True):
+            self._module.train(training)
+            call = _Call(stack(members, x.device), 2, training, False, ())
+            together = _outcome(call.weights, trained, partial(self._run, call, x))
             for k, member in enumerate(members):
-                expected = functional_call(self._module, member, (x[k],))
-                near = scores[k].shape == expected.shape and torch.dist(scores[k], expected) <= 0.02 * expected.norm()
-                if not near:
-                    raise _Unknown("a network whose graph does not say all that it does")
+                single = {name: value.clone() for name, value in member.items()}
+                alone = _outcome(single, trained, partial(functional_call, self._module, single, (x[k],)))
+                size = max(value.norm() for value in alone)
+                for mine, its in zip(together, alone, strict=True):
+                    if mine[k].shape != its.shape or not torch.dist(mine[k], its) <= 1e-6 * size:
+                        raise _Unknown("a network whose graph does not say all that it does")
+
+
+def _shaken(value: Tensor, by: float, draw: torch.Generator) -> Tensor:
+    """A parameter or buffer as float64, moved by up to this much."""
+    if not value.is_floating_point():
+        return value.clone()
+    return value.detach().double() + by * torch.rand(value.shape, generator=draw, dtype=torch.float64)
+
+
+def _outcome(weights: Mapping[str, Tensor], trained: Sequence[str], scores: Callable[[], Tensor]) -> list[Tensor]:
+    """The scores, the gradients of the sum of their squares, and the buffers after it."""
+    leaves = [weights[name].requires_grad_() for name in trained]
+    result = scores()
+    gradients = torch.autograd.grad(result.square().sum(), leaves, materialize_grads=True)
+    buffers = [value.double() for name, value in weights.items() if name not in trained]
+    return [result.detach(), *gradients, *buffers]
 
 
 class _Unknown(Exception):
@@ -171,6 +188,10 @@ def _translate(module: nn.Module) -> list[_Step]:
     if len(dict(module.named_parameters())) != len(dict(module.named_parameters(remove_duplicate=False))):
         raise _Unknown("parameters shared by two layers")
     layers = dict(module.named_modules())
+    if any(value._backward_hooks for value in module.parameters()):
+        raise _Unknown("a hook on a parameter")
+    if not all(layer.training for layer in module.train().modules()):
+        raise _Unknown("a layer that stays out of training")
     graphs = [fx.Tracer().trace(module.train(training)) for training in (True, False)]
     if str(graphs[0]) != str(graphs[1]):
         raise _Unknown("a network whose own code asks whether it is in training")
@@ -197,7 +218,8 @@ def _step(node: fx.Node, layers: Mapping[str, nn.Module]) -> Run:
     target: Any = node.target
     if node.op == "call_module":
         layer = layers[target]
-        if type(layer) in LAYERS and not (layer._forward_hooks or layer._forward_pre_hooks):
+        hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
+        if type(layer) in LAYERS and not any(hooks):
             return LAYERS[type(layer)](layer, target)
         raise _Unknown(f"a layer of type {type(layer).__name__}")
     known = {"call_function": FUNCTIONS, "call_method": METHODS}.get(node.op, {})
@@ -266,7 +288,7 @@ def _batch_norm(layer: Any, path: str) -> Run:
 def _group_norm(layer: Any, path: str) -> Run:
     def one(call: _Call, x: Tensor) -> Tensor:
         weight, bias = call.side_by_side(f"{path}.weight"), call.side_by_side(f"{path}.bias")
-        return F.group_norm(x, call.members * layer.num_groups, weight, bias, layer.eps)
+        return F.group_norm(x.float() if call.low else x, call.members * layer.num_groups, weight, bias, layer.eps)
 
     return _normalisation(one)
 
@@ -301,9 +323,9 @@ def _flatten(layer: Any, path: str) -> Run:
     return lambda call, x: _flat(call, x, layer.start_dim, layer.end_dim)
 
 
-def _flat(call: _Call, x: Tensor, start: int = 0, end: int = -1) -> Tensor:
+def _flat(call: _Call, x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     x = call.first(x)
-    if start != 1 or end not in (-1, x.ndim - 2):
+    if start_dim != 1 or end_dim not in (-1, x.ndim - 2):
         raise _Unknown("a flatten of other axes than all of an image's")
     return x.flatten(2)
 
@@ -317,8 +339,8 @@ def _view(call: _Call, x: Tensor, *sizes: Any) -> Tensor:
     return flat
 
 
-def _mean(call: _Call, x: Tensor, axes: Any) -> Tensor:
-    if x.ndim not in (4, 5) or sorted(axis % 4 for axis in axes) != [2, 3]:
+def _mean(call: _Call, x: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
+    if keepdim or x.ndim not in (4, 5) or sorted(axis % 4 for axis in dim) != [2, 3]:
         raise _Unknown("a mean over other axes than an image's height and width")
     return call.first(x).mean((3, 4))
 

@@ -22,7 +22,7 @@ from lottery_ticket.record import Point
 from lottery_ticket.stack import Stack, stack, unstack
 
 EVALUATED_AT_ONCE = 2000
-"""Images × members in one forward pass of an evaluation: enough to be fast, little enough to fit."""
+"""Images × members in one forward pass of an evaluation, where that is more than a batch each."""
 
 
 @dataclass(frozen=True)
@@ -107,10 +107,11 @@ def train(
     architecture = Stack(network.module, data.input_shape, settings.precision)
     size = 1 if architecture.unknown else len(members) if settings.stack == "auto" else settings.stack
     trained: list[Trained] = []
-    for group in evenly(members, size):
-        before = len(trained) * iterations_per_round(settings, len(data.train))
-        stacked = _Training(network, architecture, group, data, settings, round)
-        trained += stacked.run(snapshot_at, _shifted(watch, before))
+    with arithmetic(settings, data.train.x.device):
+        for group in evenly(members, size):
+            before = len(trained) * iterations_per_round(settings, len(data.train))
+            stacked = _Training(network, architecture, group, data, settings, round)
+            trained += stacked.run(snapshot_at, _shifted(watch, before))
     return trained
 
 
@@ -154,7 +155,7 @@ def arithmetic(settings: Settings, device: torch.device) -> Iterator[None]:
     torch.set_float32_matmul_precision("high" if tf32 else low)
     try:
         with (
-            torch.backends.cudnn.flags(deterministic=True, benchmark=False, allow_tf32=tf32),
+            torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False, allow_tf32=tf32),
             torch.cuda.device(device if device.type == "cuda" else -1),  # -1: none
         ):
             yield
@@ -290,7 +291,7 @@ class _Training:
         members = len(self._members)
         correct: list[Tensor] = []
         losses = torch.zeros(members, dtype=torch.float64, device=self._device)
-        size = max(1, EVALUATED_AT_ONCE // members)
+        size = max(self._settings.batch_size, EVALUATED_AT_ONCE // members)
         for x, y in zip(images.x.split(size), images.y.split(size), strict=True):
             scores = self._architecture(self._weights, x.expand(members, *x.shape), training=False).float()
             each = F.cross_entropy(scores.flatten(0, 1), y.repeat(members), reduction="none")
@@ -326,31 +327,34 @@ class _Replayed:
     def __init__(self, step: Callable[[Tensor], None], generators: Sequence[torch.Generator]) -> None:
         self._step, self._generators = step, generators
         self._to_warm_up = 3
+        self._side = torch.cuda.Stream()
         self._batch: Tensor | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, batch: Tensor) -> None:
-        if self._to_warm_up:
-            self._to_warm_up -= 1
-            current, side = torch.cuda.current_stream(), torch.cuda.Stream()
-            side.wait_stream(current)
-            with torch.cuda.stream(side):
-                self._step(batch)
-            current.wait_stream(side)
-        elif self._batch is not None and batch.shape != self._batch.shape:
+        if self._batch is None:
+            self._batch = batch.clone()
+        if batch.shape != self._batch.shape:
             self._step(batch)
+        elif self._to_warm_up:
+            self._to_warm_up -= 1
+            current = torch.cuda.current_stream()
+            self._side.wait_stream(current)
+            with torch.cuda.stream(self._side):
+                self._step(batch)
+            current.wait_stream(self._side)
         else:
-            self._replay(batch)
+            self._batch.copy_(batch)
+            self._captured(self._batch).replay()
 
-    def _replay(self, batch: Tensor) -> None:
-        if self._graph is None or self._batch is None:
-            self._batch, self._graph = batch.clone(), torch.cuda.CUDAGraph()
+    def _captured(self, batch: Tensor) -> torch.cuda.CUDAGraph:
+        if self._graph is None:
+            self._graph = torch.cuda.CUDAGraph()
             for own in self._generators:
                 self._graph.register_generator_state(own)
             with torch.cuda.graph(self._graph):
-                self._step(self._batch)
-        self._batch.copy_(batch)
-        self._graph.replay()
+                self._step(batch)
+        return self._graph
 
 
 def _shifted(watch: Watch | None, before: int) -> Watch:

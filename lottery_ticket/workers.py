@@ -5,6 +5,7 @@ output, so that a caller's own script is not imported again, as multiprocessing 
 is pickled; nothing of it is ever on disk. A worker ends when its input does, whatever became of the caller.
 """
 
+import contextlib
 import os
 import pickle
 import queue
@@ -22,7 +23,7 @@ from lottery_ticket.config import Settings
 from lottery_ticket.data import Data, load_images, prepare
 from lottery_ticket.errors import LotteryTicketError, one_line
 from lottery_ticket.models import Network, make_network
-from lottery_ticket.training import Member, Progress, Trained, Watch, arithmetic, evenly, train
+from lottery_ticket.training import Member, Progress, Trained, Watch, evenly, train
 
 
 class Workers:
@@ -49,6 +50,8 @@ class Workers:
             process.kill()
         for process in self._processes:
             process.wait()
+            with contextlib.suppress(OSError):  # what was half sent
+                process.stdin.close()  # type: ignore[union-attr]
 
     def train(
         self,
@@ -97,11 +100,12 @@ class Workers:
         environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": str(self._threads)}
         for index in range(int(self._settings.jobs)):
             process = subprocess.Popen(
-                [sys.executable, "-m", "lottery_ticket.workers"],
+                [sys.executable, "-P", "-m", "lottery_ticket.workers"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env=environment,
                 start_new_session=True,  # Ctrl-C is for the caller, who ends them
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # the same on Windows
             )
             self._processes.append(process)
             threading.Thread(target=self._listen, args=(index, process), daemon=True).start()
@@ -121,8 +125,11 @@ class Workers:
         try:
             while True:
                 self._answers.put((index, pickle.load(process.stdout)))
-        except (EOFError, pickle.UnpicklingError, OSError, ValueError):
-            self._answers.put((index, f"ended with status {process.wait()}"))
+        except Exception as error:
+            if not isinstance(error, EOFError):  # no answer: something else was written there
+                process.kill()
+            why = " (killed; too little memory for so many --jobs?)" if process.wait() == -9 else ""
+            self._answers.put((index, f"ended with status {process.returncode}{why}"))
 
 
 def main() -> None:
@@ -146,8 +153,7 @@ def main() -> None:
         network = make_network(settings, data.input_shape, data.classes)
         while True:
             members, settings, round, snapshot_at = tasks.get()
-            with arithmetic(settings, torch.device("cpu")):
-                answer(train(network, members, data, settings, round, snapshot_at, watch=answer))
+            answer(train(network, members, data, settings, round, snapshot_at, watch=answer))
     except BrokenPipeError:
         os._exit(1)
     except Exception as error:
@@ -160,7 +166,7 @@ def _receive(inbox: IO[bytes], tasks: "queue.SimpleQueue[Any]") -> None:
     try:
         while True:
             tasks.put(pickle.load(inbox))
-    except (EOFError, OSError):
+    finally:
         os._exit(1)  # the caller is gone: nobody waits for what is being trained
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from lottery_ticket.data import load_images, prepare
 from lottery_ticket.models import Network, make_network
 from lottery_ticket.stack import Stack
-from lottery_ticket.training import Member, _Training, arithmetic, train
+from lottery_ticket.training import Member, _Training, train
 from tests.test_training import apart
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -32,8 +32,7 @@ def test_replayed_steps_are_the_cpus(settings, small, there, model, how):
     settings = settings.model_copy(update={"model": model, "iterations": 40, "batch_size": 60} | how)
     network = make_network(settings, small.input_shape, small.classes)
     group = members_of(network, 3)
-    with arithmetic(settings, CUDA):
-        replayed = train(network, group, there, settings, 0)
+    replayed = train(network, group, there, settings, 0)
     for one, other, start in zip(replayed, train(network, group, small, settings, 0), group, strict=True):
         assert one.curve[-1].test_loss == pytest.approx(other.curve[-1].test_loss, rel=0.05)
         for name, value in other.weights.items():
@@ -50,10 +49,9 @@ def test_replayed_steps_are_those_that_are_not(settings, there, monkeypatch):
         dataclasses.replace(one, settings=settings.model_copy(update=how))
         for one, how in zip(members_of(network, 3), own, strict=True)
     ]
-    with arithmetic(settings, CUDA):
-        replayed = train(network, group, there, settings, 0)
-        monkeypatch.setattr(_Training, "_capturable", lambda self: False)
-        eager = train(network, group, there, settings, 0)
+    replayed = train(network, group, there, settings, 0)
+    monkeypatch.setattr(_Training, "_capturable", lambda self: False)
+    eager = train(network, group, there, settings, 0)
     for one, other in zip(replayed, eager, strict=True):
         for name, value in other.weights.items():
             torch.testing.assert_close(one.weights[name], value, rtol=1e-3, atol=1e-5)
@@ -64,7 +62,6 @@ def test_replayed_steps_are_those_that_are_not(settings, there, monkeypatch):
 def test_lower_precisions_learn(settings, there, model, precision):
     settings = settings.model_copy(update={"model": model, "precision": precision, "iterations": 60})
     network = make_network(settings, there.input_shape, there.classes)
-    with arithmetic(settings, CUDA):
-        trained = train(network, members_of(network, 2), there, settings, 0)
+    trained = train(network, members_of(network, 2), there, settings, 0)
     assert all(one.curve[-1].test_accuracy > 0.7 for one in trained)
     assert Stack(network.module, there.input_shape, precision).unknown is None

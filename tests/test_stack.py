@@ -24,9 +24,20 @@ class Shortcut(nn.Module):
 
     def forward(self, x):
         x = F.relu(self.first(x))
-        x = F.avg_pool2d(x + self.second(x), 2)
+        x = F.avg_pool2d(x + self.second(x), kernel_size=2)
         x = F.adaptive_avg_pool2d(x, 1)
         return self.output(x.view(x.size(0), -1))
+
+
+class FlattensByName(nn.Module):
+    """With torch's names for the arguments."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(432, 10)
+
+    def forward(self, x):
+        return self.layer(torch.flatten(x, start_dim=1))
 
 
 KNOWN = {
@@ -52,6 +63,7 @@ KNOWN = {
         nn.Linear(24, 10),
     ),
     "residual": Residual,
+    "flatten by name": FlattensByName,
     "residual of functions": Shortcut,
 }  # fmt: skip
 
@@ -154,6 +166,30 @@ def hooked():
     return module
 
 
+def hooked_weight():
+    module = nn.Sequential(nn.Flatten(), nn.Linear(432, 10))
+    module[1].weight.register_hook(lambda gradient: gradient * 2)
+    return module
+
+
+def without_gradient(self, x):
+    with torch.no_grad():  # which a graph does not record
+        half = torch.relu(x)
+    return x + half
+
+
+class Asleep(nn.Sequential):
+    """Its batch normalisation never trains."""
+
+    def __init__(self):
+        super().__init__(nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(432, 10))
+
+    def train(self, mode=True):
+        super().train(mode)
+        self[0].eval()
+        return self
+
+
 class Shared(nn.Sequential):
     """Two layers with one weight."""
 
@@ -171,6 +207,9 @@ UNKNOWN = {
     "control flow": lambda: Uses(lambda self, x: x if x.sum() > 0 else x * 2),
     "in training": lambda: Uses(lambda self, x: F.dropout(x, 0.1, self.training)),
     "type Linear": hooked,
+    "stays out of training": Asleep,
+    "hook on a parameter": hooked_weight,
+    "does not say": lambda: Uses(without_gradient),
     "cumulative": lambda: nn.Sequential(nn.BatchNorm2d(3, momentum=None), nn.Flatten(), nn.Linear(432, 10)),
     "reflect": lambda: nn.Sequential(
         nn.Conv2d(3, 2, 3, padding=1, padding_mode="reflect"), nn.Flatten(), nn.Linear(288, 10)

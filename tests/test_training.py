@@ -227,13 +227,10 @@ def test_schedule_and_warm_up_change_the_steps(settings, small):
 
 
 def test_bfloat16_trains(settings, small):
-    from lottery_ticket.training import arithmetic
-
     settings = settings.model_copy(update={"precision": "bfloat16", "stack": 2, "iterations": 60})
     network = network_of(settings, small)
     group = [member(network, seed, density=1.1) for seed in (0, 1)]
-    with arithmetic(settings, torch.device("cpu")):
-        trained = train(network, group, small, settings, 0)
+    trained = train(network, group, small, settings, 0)
     assert all(one.curve[-1].test_accuracy > 0.7 for one in trained)
     assert all(one.weights["fc1.weight"].dtype == torch.float32 for one in trained)
 
