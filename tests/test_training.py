@@ -12,7 +12,7 @@ from lottery_ticket.models import Network, make_network
 from lottery_ticket.optim import FROZEN_BELOW
 from lottery_ticket.randomness import generator
 from lottery_ticket.stack import Stack
-from lottery_ticket.training import Member, train
+from lottery_ticket.training import Member, arithmetic, train
 from lottery_ticket.trajectory import find_tickets
 
 
@@ -224,6 +224,13 @@ def test_schedule_and_warm_up_change_the_steps(settings, small):
     cosine = train(network, [one], small, now.model_copy(update={"schedule": "cosine"}), 0)[0].weights["fc2.weight"]
     start = one.weights["fc2.weight"] * one.mask["fc2.weight"]
     assert (cosine - start).abs().sum() < 0.9 * (constant - start).abs().sum()
+
+
+def test_arithmetic_leaves_cudnn_on(settings):
+    """`torch.backends.cudnn.flags` switches off what it is not told to keep."""
+    with arithmetic(settings, torch.device("cpu")):
+        assert torch.backends.cudnn.enabled
+        assert torch.backends.cudnn.deterministic
 
 
 def test_bfloat16_trains(settings, small):
