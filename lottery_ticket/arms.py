@@ -69,17 +69,24 @@ def reinit_own(at: Moment) -> Start:
 
 
 class Arm(NamedTuple):
-    """An arm and whether its own trained weights make its next mask (else it borrows the winning ticket's)."""
+    """An arm.
+
+    Attributes:
+        start: the function that makes its starts.
+        own_mask: its own trained weights make its next mask (else it borrows the winning ticket's).
+        redraws: it starts from new random weights in each round (else from θ₀ or θₖ).
+    """
 
     start: Callable[[Moment], Start]
     own_mask: bool
+    redraws: bool
 
 
 ARMS = {
-    "winning": Arm(winning, own_mask=True),
-    "reinit": Arm(reinit, own_mask=False),
-    "random-mask": Arm(random_mask, own_mask=False),
-    "reinit-own": Arm(reinit_own, own_mask=True),
+    "winning": Arm(winning, own_mask=True, redraws=False),
+    "reinit": Arm(reinit, own_mask=False, redraws=True),
+    "random-mask": Arm(random_mask, own_mask=False, redraws=False),
+    "reinit-own": Arm(reinit_own, own_mask=True, redraws=True),
 }
 
 

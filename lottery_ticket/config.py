@@ -99,6 +99,10 @@ class Settings(BaseModel):
         "auto", description="processes that train, on a CPU: auto or a number"
     )
 
+    checkpoint_precision: Literal["bfloat16", "float32"] = Field(
+        "bfloat16", description="to which the trained weights are rounded when they are kept, after all else is done"
+    )
+
     verdict_tolerance: float = Field(
         0.002,
         ge=0,

@@ -9,11 +9,14 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line, unknown
@@ -71,7 +74,7 @@ class Images:
         """The number of classes: the largest training label + 1."""
         return int(self.y_train.max()) + 1
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 over dtype, shape and bytes of the four arrays, 36 hexadecimal digits as MLflow allows."""
         digest = hashlib.sha256()
@@ -80,6 +83,38 @@ class Images:
             digest.update(f"{key} {array.dtype} {array.shape}".encode())
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()[:36]
+
+
+class DataInfo(BaseModel):
+    """What a network must know of the data set that it was trained on to take its images.
+
+    Attributes:
+        name, digest: as those of `Images`.
+        image_shape, dtype: of one image as it is kept on disk: (H, W), (H, W, C) or (D,); uint8 or float32.
+        classes: how many.
+        mean, std: of the training images, one for each channel (one in all for images (D,)).
+    """
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    name: str
+    digest: str
+    image_shape: tuple[PositiveInt, ...] = Field(min_length=1, max_length=3)
+    dtype: Literal["uint8", "float32"]
+    classes: PositiveInt
+    mean: tuple[float, ...]
+    std: tuple[PositiveFloat, ...]
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one image as networks take it: (C, H, W) or (D,)."""
+        shape = self.image_shape
+        return shape if len(shape) == 1 else (1, *shape) if len(shape) == 2 else (shape[2], *shape[:2])
+
+    def standardise(self, x: Tensor) -> Tensor:
+        """Images N×C×H×W (or N×D) in float32, as kept on disk, made what the network was trained on."""
+        shape = [-1] + [1] * (x.ndim - 2)
+        return (x - torch.tensor(self.mean).view(shape)).div_(torch.tensor(self.std).view(shape))
 
 
 @dataclass(frozen=True)
@@ -96,12 +131,17 @@ class Split:
 
 @dataclass(frozen=True)
 class Data:
-    """Training, validation (possibly empty) and test images on a device."""
+    """Training, validation (possibly empty) and test images on a device, and what they come from."""
 
     train: Split
     validation: Split
     test: Split
-    classes: int
+    info: DataInfo
+
+    @property
+    def classes(self) -> int:
+        """The number of classes."""
+        return self.info.classes
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -144,17 +184,29 @@ def prepare(images: Images, validation_size: int, device: torch.device) -> Data:
     if validation_size >= total:
         allowed = f"fewer than the {total} training images of {images.name}, or 0 for none"
         raise InputError("--validation-size", validation_size, f"is not allowed; allowed: {allowed}")
-    train = torch.from_numpy(_channels_first(images.x_train))
-    test = torch.from_numpy(_channels_first(images.x_test))
-    axes = [axis for axis in range(train.ndim) if axis != 1] if train.ndim == 4 else [0, 1]
-    x, x_test = train.float(), test.float()
-    mean = x.mean(axes, keepdim=True, dtype=torch.float64)
-    std = ((x - mean.float()).square().mean(axes, keepdim=True, dtype=torch.float64)).sqrt().clamp_min(1e-12)
-    x, x_test = ((part - mean.float()).div_(std.float()).to(device) for part in (x, x_test))
+    info = describe(images)
+    x, x_test = (info.standardise(channels_first(part)).to(device) for part in (images.x_train, images.x_test))
     y, y_test = (torch.from_numpy(part).to(device) for part in (images.y_train, images.y_test))
     order = torch.randperm(total, generator=generator(0, "validation split")).to(device)
     kept, held = order[validation_size:].sort().values, order[:validation_size].sort().values
-    return Data(Split(x[kept], y[kept]), Split(x[held], y[held]), Split(x_test, y_test), images.classes)
+    return Data(Split(x[kept], y[kept]), Split(x[held], y[held]), Split(x_test, y_test), info)
+
+
+def describe(images: Images) -> DataInfo:
+    """What a network trained on these images must know of them."""
+    x = channels_first(images.x_train)
+    axes = [axis for axis in range(x.ndim) if axis != 1] if x.ndim == 4 else [0, 1]
+    mean = x.mean(axes, keepdim=True, dtype=torch.float64).float()
+    std = (x - mean).square().mean(axes, dtype=torch.float64).sqrt().clamp_min(1e-12).float()
+    return DataInfo(
+        name=images.name,
+        digest=images.digest,
+        image_shape=images.x_train.shape[1:],
+        dtype="uint8" if images.x_train.dtype == np.uint8 else "float32",
+        classes=images.classes,
+        mean=tuple(mean.flatten().tolist()),
+        std=tuple(std.flatten().tolist()),
+    )
 
 
 def cache_folder() -> Path:
@@ -280,8 +332,8 @@ def _npz(path: Path, name: str, option: str) -> Images:
     return Images(name, str(path), **arrays)
 
 
-def _channels_first(x: np.ndarray) -> np.ndarray:
-    """N×H×W×C → N×C×H×W, N×H×W → N×1×H×W; N×D stays."""
+def channels_first(x: np.ndarray) -> Tensor:
+    """Images as kept on disk in float32: N×H×W×C → N×C×H×W, N×H×W → N×1×H×W; N×D stays."""
     if x.ndim == 4:
-        return np.ascontiguousarray(x.transpose(0, 3, 1, 2))
-    return np.array(x[:, None] if x.ndim == 3 else x)
+        x = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+    return torch.from_numpy(np.array(x[:, None] if x.ndim == 3 else x, dtype=np.float32))

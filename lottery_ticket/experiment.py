@@ -10,21 +10,21 @@ from typing import Any
 
 from mlflow import MlflowClient
 
-from lottery_ticket import reading, store
+from lottery_ticket import reading, shelf, store
 from lottery_ticket.allocation import Allocation, allocate
 from lottery_ticket.arms import ARMS, check_arms
 from lottery_ticket.config import Settings, as_text, load_preset, preset_names
 from lottery_ticket.data import Data, Images, load_images, prepare
 from lottery_ticket.errors import InputError
 from lottery_ticket.figures import draw_all
-from lottery_ticket.models import Network, Weights, make_network
+from lottery_ticket.models import Network, make_network
 from lottery_ticket.pruning import Mask
 from lottery_ticket.reading import REWOUND, Stored
 from lottery_ticket.record import Record
 from lottery_ticket.ticket import Ticket
 from lottery_ticket.tracking import Tracker
 from lottery_ticket.training import Progress, Train, arithmetic, choose_device, iterations_per_round, train
-from lottery_ticket.trajectory import Round, alive, find_tickets
+from lottery_ticket.trajectory import Checkpoint, alive, find_tickets
 from lottery_ticket.verdict import Verdict, judge
 from lottery_ticket.workers import Workers
 
@@ -117,16 +117,9 @@ class Result:
     def ticket(self, round: int, seed: int | None = None) -> Ticket:
         """The winning arm's ticket at a round, read from MLflow; the seed defaults to the run's first.
 
-        KeyError where that round was not finished.
+        InputError where that round was not finished.
         """
-        seed = self.stored.settings.seeds[0] if seed is None else seed
-        record = {(r.arm, r.seed, r.round): r for r in self.rounds}["winning", seed, round]
-        child = self.stored.children["winning", seed]
-        mask = reading.read_mask(self.client, child, round)
-        late = self.stored.settings.rewind_iteration and round
-        weights = reading.read_weights(self.client, child, REWOUND if late else "init.safetensors")
-        weights |= {name: weights[name] * kept for name, kept in mask.items()}
-        return Ticket(mask, weights, self.stored.settings, child, seed, round, record.test_accuracy)
+        return shelf.find(self.run_id, tracking_uri=self.client.tracking_uri, round=round, seed=seed)
 
     def smallest_winning_ticket(self) -> Ticket | None:
         """The winning ticket with the fewest weights, of the first seed that has it; None if the run found none."""
@@ -160,7 +153,7 @@ def run(
     client = store.connect(tracking_uri)
     connecting = time.perf_counter() - connecting
     name = run_name(settings, preset)
-    tracker = Tracker.create(client, experiment, settings, preset, name, plan.images)
+    tracker = Tracker.create(client, experiment, settings, preset, name, plan.images, plan.data.info)
     tracker.seconds += connecting
     return _go(plan, tracker, [], begun, listener or Listener())
 
@@ -174,14 +167,14 @@ def resume(run_id: str, *, tracking_uri: str | None = None, listener: Listener |
     client = store.connect(tracking_uri, create=False)
     stored = reading.read_run(client, run_id, "--resume")
     plan = make_plan(stored.settings)
-    if stored.dataset_digest not in (None, plan.images.digest):
+    if stored.data and stored.data.digest != plan.images.digest:
         raise InputError(
             "--resume",
             run_id,
-            f"was trained on another {stored.settings.dataset} (digest {stored.dataset_digest}, now "
+            f"was trained on another {stored.settings.dataset} (digest {stored.data.digest}, now "
             f"{plan.images.digest}); allowed: the same data",
         )
-    tracker = Tracker.reopen(client, stored, plan.images)
+    tracker = Tracker.reopen(client, stored, plan.images, plan.data.info)
     return _go(plan, tracker, stored.records, begun, listener or Listener())
 
 
@@ -245,25 +238,21 @@ def _go(plan: Plan, tracker: Tracker, kept: Sequence[Record], begun: float, list
     client, settings = tracker.client, plan.settings
     last, partial = complete_rounds(settings, kept)
     there = {(record.arm, record.seed, record.round): record for record in partial}
-    records = [record for record in kept if record not in partial]
     with _ending_well(tracker), _trainer(plan) as trainer:
         tracker.tag({f"lt.{name}": getattr(plan.resolved, name) for name in ("device", "stack", "jobs")})
         tracker.repeat_metrics(last, partial)
         listener.started(plan, tracker.run_id, last[0].round + 1 if last else 0)
-        finished, rewound = _read_last(client, tracker, settings, last)
-        for rounds in find_tickets(
-            plan.resolved, plan.network, plan.data, finished, rewound, listener.progress, trainer
-        ):
+        after = _checkpoint(client, tracker, settings, last) if last else None
+        for rounds in find_tickets(plan.resolved, plan.network, plan.data, after, listener.progress, trainer):
             new = [r for r in rounds if (r.record.arm, r.record.seed, r.record.round) not in there]
             old = [record for record in partial if record.round == rounds[0].record.round]
             tracker.log_rounds(new, old)
-            records += [*old, *(r.record for r in new)]
             listener.rounds_finished([*old, *(r.record for r in new)])
         tracker.wait()  # the figures are drawn from what MLflow has
-        stored = tracker.stored(records)
-        verdict, figures = _conclude(client, stored, figure_folder(tracker.run_id))
+        records = tracker.about.records
+        verdict, figures = _conclude(client, tracker.about, figure_folder(tracker.run_id))
         tracker.finish(verdict, figures, _final_metrics(records, verdict), max(r.finished_at for r in records))
-    return Result(stored, verdict, figures, time.perf_counter() - begun, tracker.seconds, client)
+    return Result(tracker.about, verdict, figures, time.perf_counter() - begun, tracker.seconds, client)
 
 
 @contextmanager
@@ -276,21 +265,16 @@ def _trainer(plan: Plan) -> Iterator[Train]:
             yield workers.train
 
 
-def _read_last(
-    client: MlflowClient, tracker: Tracker, settings: Settings, last: Sequence[Record]
-) -> tuple[list[Round], dict[int, Weights]]:
-    """What the method needs to go on after the last complete round: its rounds, and seed → θₖ."""
-    finished = [
-        reading.read_round(client, tracker.children[record.arm, record.seed], record)
-        for record in last
-        if ARMS[record.arm].own_mask
-    ]
-    rewound = {
-        done.record.seed: reading.read_weights(client, tracker.children["winning", done.record.seed], REWOUND)
-        for done in finished
-        if settings.rewind_iteration and done.record.arm == "winning"
-    }
-    return finished, rewound
+def _checkpoint(client: MlflowClient, tracker: Tracker, settings: Settings, last: Sequence[Record]) -> Checkpoint:
+    """What the run goes on with after its last complete round."""
+    masks, rewound = {}, {}
+    for record in last:
+        child = tracker.children[record.arm, record.seed]
+        if ARMS[record.arm].own_mask and not record.diverged and record.round + 1 < settings.rounds:
+            masks[record.arm, record.seed] = reading.read_mask(client, child, record.round + 1)
+        if record.arm == "winning" and settings.rewind_iteration:
+            rewound[record.seed] = reading.read_weights(client, child, REWOUND)
+    return Checkpoint(last, masks, rewound)
 
 
 def _conclude(client: MlflowClient, stored: Stored, folder: Path) -> tuple[Verdict | None, list[Path]]:

@@ -8,21 +8,33 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
+from lottery_ticket import store
 from lottery_ticket.config import Settings
+from lottery_ticket.data import DataInfo
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 from lottery_ticket.files import load_mask, load_weights
 from lottery_ticket.models import Weights
 from lottery_ticket.pruning import Mask
 from lottery_ticket.record import Record
-from lottery_ticket.trajectory import Round
 
 REWOUND = "rounds/00/rewound.safetensors"
 """Where a trajectory of the arm `winning` keeps θₖ."""
 
 
+ORIGIN = "lt.origin_"
+"""How the tags begin that a run started from a ticket carries."""
+
+
 @dataclass(frozen=True)
 class Stored:
-    """A run of `lt run` read back from the store."""
+    """A run of `lt run` or `lt train` as the store has it.
+
+    Attributes:
+        children: (arm, seed) → run id of the trajectory.
+        records: of all complete rounds, in order of round.
+        data: what it was trained on; None where the process ended before it was logged.
+        origin: the tags that name the ticket it started from; empty for `lt run`.
+    """
 
     run_id: str
     name: str
@@ -31,28 +43,50 @@ class Stored:
     preset: str
     children: dict[tuple[str, int], str]
     records: list[Record]
-    dataset_digest: str | None
+    data: DataInfo | None
+    origin: dict[str, str]
+
+
+def get_run(client: MlflowClient, run_id: str, option: str = "RUN") -> Run:
+    """A run of `lt run` or `lt train`, or one of its trajectories, by id; InputError if it is neither."""
+    allowed = "allowed: the id of a run that `lt run` or `lt train` made"
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise LotteryTicketError(f"{client.tracking_uri} failed: {one_line(error)}") from error
+        raise InputError(option, run_id, f"is no run in {client.tracking_uri}; {allowed}") from None
+    if run.data.tags.get("lt.kind") not in ("run", "trajectory"):
+        raise InputError(option, run_id, f"was not made by `lt run` or `lt train`; {allowed}")
+    return run
+
+
+def read_settings(client: MlflowClient, run_id: str) -> Settings:
+    """The settings of a run."""
+    with TemporaryDirectory() as work:
+        return Settings.model_validate_json(_download(client, run_id, "settings.json", work).read_bytes())
+
+
+def read_data_info(run: Run) -> DataInfo | None:
+    """What a run was trained on; None where its process ended before it was logged."""
+    inputs = run.inputs.dataset_inputs if run.inputs else []
+    return DataInfo.model_validate_json(inputs[0].dataset.profile) if inputs else None
 
 
 def read_run(client: MlflowClient, run_id: str, option: str = "RUN") -> Stored:
-    """A run of `lt run` with the records of its complete rounds; InputError if it is none."""
-    allowed = "allowed: the id of a run that `lt run` made"
-    try:
-        parent = client.get_run(run_id)
-    except MlflowException as error:
-        raise InputError(option, run_id, f"is no run in {client.tracking_uri} ({one_line(error)}); {allowed}") from None
-    if parent.data.tags.get("lt.kind") != "run":
-        raise InputError(option, run_id, f"was not made by `lt run`; {allowed}")
-    with TemporaryDirectory() as work:
-        settings = Settings.model_validate_json(_download(client, run_id, "settings.json", work).read_bytes())
+    """A run of `lt run` or `lt train` with the records of its complete rounds; InputError if it is none."""
+    parent = get_run(client, run_id, option)
+    if parent.data.tags["lt.kind"] != "run":
+        whole = parent.data.tags["mlflow.parentRunId"]
+        raise InputError(option, run_id, f"is one trajectory of a run; allowed: the run, {whole}")
+    settings = read_settings(client, run_id)
     children = {}
     query = f"tags.`mlflow.parentRunId` = '{run_id}'"
-    for child in _search(client, [parent.info.experiment_id], query):
+    for child in store.search(client, [parent.info.experiment_id], query):
         if child.data.tags.get("lt.kind") == "trajectory":
             children[child.data.tags["lt.arm"], int(child.data.tags["lt.seed"])] = child.info.run_id
     ordered = [(arm, seed) for arm in settings.arms for seed in settings.seeds if (arm, seed) in children]
     records = [record for key in ordered for record in _read_records(client, children[key])]
-    inputs = parent.inputs.dataset_inputs if parent.inputs else []
     return Stored(
         run_id=run_id,
         name=parent.info.run_name,
@@ -61,7 +95,8 @@ def read_run(client: MlflowClient, run_id: str, option: str = "RUN") -> Stored:
         preset=parent.data.tags.get("lt.preset", ""),
         children=children,
         records=sorted(records, key=lambda record: record.round),
-        dataset_digest=inputs[0].dataset.digest if inputs else None,
+        data=read_data_info(parent),
+        origin={key: value for key, value in parent.data.tags.items() if key.startswith(ORIGIN)},
     )
 
 
@@ -77,11 +112,10 @@ def read_weights(client: MlflowClient, child: str, path: str) -> Weights:
         return load_weights(_download(client, child, path, work))
 
 
-def read_round(client: MlflowClient, child: str, record: Record) -> Round:
-    """A finished round with its mask and trained weights (which serve as start too: it is over)."""
-    mask = read_mask(client, child, record.round)
-    weights = read_weights(client, child, f"rounds/{record.round:02}/weights.safetensors")
-    return Round(record, mask, weights, weights)
+def read_trained(client: MlflowClient, child: str, r: int, mask: Mask) -> Weights:
+    """The trained weights of round r of the trajectory with this run id, under its mask there."""
+    with TemporaryDirectory() as work:
+        return load_weights(_download(client, child, f"rounds/{r:02}/weights.safetensors", work), mask)
 
 
 def _read_records(client: MlflowClient, child: str) -> list[Record]:
@@ -104,13 +138,3 @@ def _download(client: MlflowClient, run_id: str, path: str, folder: str) -> Path
         return Path(client.download_artifacts(run_id, path, folder))
     except Exception as error:
         raise LotteryTicketError(f"run {run_id}: artifact {path} cannot be read ({one_line(error)})") from error
-
-
-def _search(client: MlflowClient, experiments: list[str], query: str) -> list[Run]:
-    runs, token = [], None
-    while True:
-        page = client.search_runs(experiments, query, max_results=1000, page_token=token)
-        runs += page
-        token = page.token
-        if not token:
-            return runs

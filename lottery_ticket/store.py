@@ -11,9 +11,10 @@ from urllib.parse import quote, urlsplit
 
 from filelock import FileLock
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from lottery_ticket.errors import InputError, one_line
+from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 from lottery_ticket.view import view_tags
 
 DEFAULT_EXPERIMENT = "lottery-ticket"
@@ -48,7 +49,7 @@ def connect(given: str | None = None, create: bool = True) -> MlflowClient:
         except OSError as error:
             raise InputError(option, uri, f"cannot be written ({one_line(error)}); allowed: a writable path") from None
     try:
-        with _made_once(file), _impatient():
+        with _made_once(file), impatient(0, _REACHABLE_WITHIN):
             client = MlflowClient(uri)
             client.search_experiments(max_results=1)
     except Exception as error:
@@ -86,6 +87,30 @@ def ensure_experiment(client: MlflowClient, name: str) -> str:
     return found.experiment_id
 
 
+def search(client: MlflowClient, experiments: list[str], query: str) -> list[Run]:
+    """All runs that a query finds, newest first."""
+    runs: list[Run] = []
+    token = None
+    while True:
+        page = client.search_runs(experiments, query, max_results=1000, page_token=token)
+        runs += page
+        token = page.token
+        if not token:
+            return runs
+
+
+@contextmanager
+def telling(what: str) -> Iterator[None]:
+    """Within it, a store that fails is said so in one line, soon."""
+    with impatient(2, 20):
+        try:
+            yield
+        except LotteryTicketError:
+            raise
+        except (MlflowException, OSError) as error:
+            raise LotteryTicketError(f"{what} cannot be read: {one_line(error)}") from error
+
+
 @contextmanager
 def _made_once(file: Path | None) -> Iterator[None]:
     """Within it, no other process of this user makes the tables of this SQLite store."""
@@ -99,11 +124,11 @@ def _made_once(file: Path | None) -> Iterator[None]:
 
 
 @contextmanager
-def _impatient() -> Iterator[None]:
-    """Within it, a request to a tracking server is tried once and not waited for long."""
-    once = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_REACHABLE_WITHIN)}
-    before = {name: os.environ.get(name) for name in once}
-    os.environ.update(once)
+def impatient(retries: int, seconds: int) -> Iterator[None]:
+    """Within it, a request to a tracking server is not tried more often nor waited for longer; see MLflow for else."""
+    wanted = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(retries), "MLFLOW_HTTP_REQUEST_TIMEOUT": str(seconds)}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
     try:
         yield
     finally:

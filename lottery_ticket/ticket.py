@@ -1,10 +1,49 @@
 """A ticket: a mask, the values its survivors start from, and where it came from."""
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
+import torch
+from pydantic import BaseModel, ConfigDict, NonNegativeInt
+from torch import Tensor, nn
+from torch.nn.utils import prune as torch_prune
+
+import lottery_ticket
 from lottery_ticket.config import Settings
-from lottery_ticket.models import Weights
+from lottery_ticket.data import DataInfo, describe, load_images
+from lottery_ticket.errors import InputError, LotteryTicketError, one_line
+from lottery_ticket.holding import Held
+from lottery_ticket.models import MODELS, Network, Weights, make_network
 from lottery_ticket.pruning import Mask, density
+from lottery_ticket.verdict import Answer
+
+
+class Origin(BaseModel):
+    """Where a ticket was found: the MLflow store, the run, its trajectory (arm and seed) and the round."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tracking_uri: str | None = None
+    run_id: str | None = None
+    trajectory: str | None = None
+    arm: str = "winning"
+    seed: NonNegativeInt = 0
+    round: NonNegativeInt = 1
+    version: str = lottery_ticket.__version__
+    torch: str = torch.__version__
+
+
+class Metrics(BaseModel):
+    """What was measured where the ticket was found; accuracies on the test set, 0–1. None = not known."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    test_accuracy: float | None = None
+    dense_accuracy: float | None = None
+    matching: Answer | None = None
+    winning: Answer | None = None
 
 
 @dataclass(frozen=True)
@@ -15,19 +54,146 @@ class Ticket:
         mask: prunable tensor → bool tensor, True where the weight survives.
         weights: the values training starts from (θ₀, or θₖ with late rewinding); pruned weights are zero.
         settings: of the run that found it: architecture, data set, method.
-        run_id, seed, round: the MLflow run of the trajectory and the place in it.
-        test_accuracy: what the ticket reached when trained there, 0–1.
+        data: the data set it was found on.
+        metrics: what was measured there.
+        origin: the run, trajectory and round it comes from.
+        trained: the trained weights, pruned ones zero, where they were asked for.
     """
 
     mask: Mask
     weights: Weights
     settings: Settings
-    run_id: str
-    seed: int
-    round: int
-    test_accuracy: float
+    data: DataInfo
+    metrics: Metrics = field(default_factory=Metrics)
+    origin: Origin = field(default_factory=Origin)
+    trained: Weights | None = None
 
     @property
     def density(self) -> float:
         """Survivors / prunable weights, 0–1."""
         return density(self.mask)
+
+    @property
+    def name(self) -> str:
+        """A short name for files and titles, e.g. `fc1-mnist-winning-seed0-round10`."""
+        model, data = (re.sub(r"[^\w.-]+", "-", part) for part in (self.settings.model, self.data.name))
+        return f"{model}-{data}-{self.origin.arm}-seed{self.origin.seed}-round{self.origin.round}"
+
+    @classmethod
+    def load(cls, source: str | Path, *, tracking_uri: str | None = None, trained: bool = True) -> "Ticket":
+        """A ticket from a folder, a run or the MLflow Model Registry. Runs no code that stands in it.
+
+        Args:
+            source: the path of a folder that `lt pull` wrote, `runs:/RUN` or `runs:/RUN:ROUND` (default: the smallest
+                winning ticket), or `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+            tracking_uri: of the MLflow store; default MLFLOW_TRACKING_URI, else SQLite at mlruns/mlflow.db.
+            trained: bring the trained weights along where there are some.
+
+        Raises:
+            InputError: there is no such ticket, or its files are damaged or not what they must be.
+            LotteryTicketError: the store failed.
+        """
+        from lottery_ticket import shelf
+        from lottery_ticket.folder import read_folder
+
+        if shelf.in_store(str(source)):
+            return shelf.find(str(source), tracking_uri=tracking_uri, trained=trained)
+        loaded = read_folder(Path(source))
+        return loaded if trained else replace(loaded, trained=None)
+
+    def save(self, folder: str | Path, option: str = "DEST") -> Path:
+        """Write the ticket's folder, which appears whole or not at all. InputError if it is there already."""
+        from lottery_ticket.folder import write_folder
+
+        return write_folder(self, Path(folder), option)
+
+    def network(self, model: str | None = None) -> Network:
+        """The architecture, ready to build.
+
+        Args:
+            model: the same `package.module:factory` as in the ticket, to say that its code may be run; a ticket alone
+                makes nothing but the package's own models.
+        """
+        made = network_of(self.settings, self.data, model)
+        if _shapes(made.module.state_dict()) != _shapes(self.weights) or made.kinds.keys() != self.mask.keys():
+            allowed = "allowed: the model as it was when the ticket was found"
+            raise InputError("--model", self.settings.model, f"has other tensors than the ticket; {allowed}")
+        return made
+
+    def module(self, trained: bool = False, model: str | None = None) -> nn.Module:
+        """A torch module with the values the ticket starts from, pruned weights zero.
+
+        It takes standardised images: `ticket.data.standardise`. To train it, see `apply_to`: the module itself does
+        not know which weights are pruned.
+
+        Args:
+            trained: the trained weights instead.
+            model: see `network`.
+        """
+        built = self.network(model).build()
+        built.load_state_dict(self.values(trained))
+        return built
+
+    def values(self, trained: bool = False) -> Weights:
+        """The values the ticket starts from, or the trained ones; LotteryTicketError where it has none."""
+        if not trained:
+            return self.weights
+        if self.trained is None:
+            raise LotteryTicketError("the ticket has no trained weights (lt pull --trained brings them)")
+        return self.trained
+
+    def apply_to(self, module: nn.Module, trained: bool = False) -> Held:
+        """Give a module the ticket's values and keep its pruned weights at zero, whatever trains it.
+
+        See `Held`. InputError if the module has not the ticket's parameters.
+        """
+        try:
+            module.load_state_dict(self.values(trained))
+        except RuntimeError as error:
+            raise InputError("module", type(module).__name__, f"does not take the ticket: {one_line(error)}") from None
+        return Held(module, self.mask)
+
+    def to_prune(self, trained: bool = False, model: str | None = None) -> nn.Module:
+        """The module of the ticket under the masks of `torch.nn.utils.prune` (`weight_orig`, `weight_mask`)."""
+        module = self.module(trained, model)
+        for name, kept in self.mask.items():
+            path, _, parameter = name.rpartition(".")
+            torch_prune.custom_from_mask(module.get_submodule(path), parameter, kept)
+        return module
+
+    @classmethod
+    def from_prune(cls, module: nn.Module, settings: Settings) -> "Ticket":
+        """A ticket out of a module pruned with `torch.nn.utils.prune`; its present values are where it starts.
+
+        Args:
+            module: of the architecture that `settings.model` names; tensors that are not pruned survive whole.
+            settings: the model, the data set (which is read) and how to train.
+        """
+        info = describe(load_images(settings.dataset))
+        network = make_network(settings, info.input_shape, info.classes)
+        state = {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
+        masks = {name: state.pop(f"{name}_mask").bool() for name in network.kinds if f"{name}_mask" in state}
+        values = {name.removesuffix("_orig") if name[:-5] in masks else name: value for name, value in state.items()}
+        expected = network.module.state_dict()
+        if _shapes(values) != _shapes(expected):
+            allowed = f"allowed: a {settings.model}, its weights pruned or not"
+            raise InputError("module", type(module).__name__, f"has other tensors than {settings.model}; {allowed}")
+        mask = network.dense_mask() | masks
+        return cls(mask, under(mask, {name: values[name] for name in expected}), settings, info)
+
+
+def network_of(settings: Settings, data: DataInfo, model: str | None) -> Network:
+    """The architecture of a ticket; see `Ticket.network`."""
+    if settings.model not in MODELS and model != settings.model:
+        allowed = f"allowed: {settings.model}, which runs that code"
+        raise InputError("--model", model, f"is not what this ticket is of; {allowed}")
+    return make_network(settings, data.input_shape, data.classes)
+
+
+def _shapes(values: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in values.items()}
+
+
+def under(mask: Mask, weights: Mapping[str, Tensor]) -> Weights:
+    """The weights with the pruned ones zero."""
+    return {name: value.where(mask[name], 0) if name in mask else value for name, value in weights.items()}

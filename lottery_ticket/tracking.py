@@ -9,6 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,11 +19,12 @@ from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
 
 import lottery_ticket
 from lottery_ticket.config import Settings
-from lottery_ticket.data import Images
+from lottery_ticket.data import DataInfo, Images
 from lottery_ticket.files import save_mask, save_weights
 from lottery_ticket.reading import REWOUND, Stored
 from lottery_ticket.record import Record
 from lottery_ticket.store import ensure_experiment
+from lottery_ticket.summary import rounds_tags, verdict_tags
 from lottery_ticket.trajectory import Round
 from lottery_ticket.verdict import Verdict
 from lottery_ticket.view import BY_WEIGHTS, weights_step
@@ -31,64 +33,81 @@ from lottery_ticket.view import BY_WEIGHTS, weights_step
 class Tracker:
     """Writes one `lt run`: a parent run, a nested child per trajectory, each round as it is finished."""
 
-    def __init__(
-        self,
-        client: MlflowClient,
-        experiment_id: str,
-        settings: Settings,
-        preset: str,
-        name: str,
-        images: Images,
-    ):
+    def __init__(self, client: MlflowClient, about: Stored, images: Images, info: DataInfo):
         self.client = client
-        self.experiment_id = experiment_id
-        self.settings = settings
-        self.name = name
-        self.tags = _common_tags(preset)
-        self.images = _dataset(images)
-        self.run_id = ""
-        self.children: dict[tuple[str, int], str] = {}
+        self.about = about
         self.seconds = 0.0
         """Time the run has waited for tracking so far."""
+        self._tags = _common_tags(about.preset) | about.origin
+        self._images = _dataset(images, info)
         self._worker = ThreadPoolExecutor(1, "tracking")
         self._pending: Future[None] | None = None
 
     @classmethod
     def create(
-        cls, client: MlflowClient, experiment: str, settings: Settings, preset: str, name: str, images: Images
+        cls,
+        client: MlflowClient,
+        experiment: str,
+        settings: Settings,
+        preset: str,
+        name: str,
+        images: Images,
+        info: DataInfo,
+        origin: dict[str, str] | None = None,
     ) -> "Tracker":
-        """A new parent run with its children, their params, tags and data set."""
+        """A new parent run with its children, their params, tags and data set.
+
+        `origin` are the tags that say which ticket is trained, where the run starts from one.
+        """
         begun = time.perf_counter()
-        tracker = cls(client, ensure_experiment(client, experiment), settings, preset, name, images)
-        tracker.run_id = tracker._start(name, {"lt.kind": "run"})
+        experiment_id = ensure_experiment(client, experiment)
+        about = Stored("", name, experiment_id, settings, preset, {}, [], info, origin or {})
+        tracker = cls(client, about, images, info)
+        tracker.about = replace(about, run_id=tracker._start(name, {"lt.kind": "run"}))
         client.log_text(tracker.run_id, settings.model_dump_json(indent=2), "settings.json")
         tracker._start_children()
         tracker.seconds = time.perf_counter() - begun
         return tracker
 
     @classmethod
-    def reopen(cls, client: MlflowClient, stored: Stored, images: Images) -> "Tracker":
+    def reopen(cls, client: MlflowClient, stored: Stored, images: Images, info: DataInfo) -> "Tracker":
         """Go on with a run; children that it was ended before making are made."""
-        tracker = cls(client, stored.experiment_id, stored.settings, stored.preset, stored.name, images)
-        tracker.run_id, tracker.children = stored.run_id, dict(stored.children)
+        tracker = cls(client, stored, images, info)
         tracker._start_children()
         tracker.end("RUNNING")
         return tracker
 
+    @property
+    def run_id(self) -> str:
+        """The id of the parent run."""
+        return self.about.run_id
+
+    @property
+    def settings(self) -> Settings:
+        """Those of the run."""
+        return self.about.settings
+
+    @property
+    def children(self) -> dict[tuple[str, int], str]:
+        """(arm, seed) → the id of the trajectory's run."""
+        return self.about.children
+
     def tag(self, tags: Mapping[str, object]) -> None:
         """Set tags of the parent run."""
-        self.client.log_batch(self.run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
+        made = [RunTag(key, str(value)) for key, value in tags.items()]
+        for first in range(0, len(made), 100):  # the most that one batch takes
+            self.client.log_batch(self.run_id, tags=made[first : first + 100])
 
     def log_rounds(self, rounds: Sequence[Round], kept: Sequence[Record] = ()) -> None:
-        """Keep one round of every trajectory: artifacts, `round.json`, then metrics; `kept` are there already.
+        """Keep one round of every trajectory: artifacts, `round.json`, then metrics and tags; `kept` are there already.
 
         Done beside the training of the next round; an error in it is raised by the next call, or by `wait`.
         """
         self.wait()
         begun = time.perf_counter()
         # Written here, sent there: torch's operations in a second thread would slow down those of the training.
-        written = [(done.record, _write(done)) for done in rounds]
-        self._pending = self._worker.submit(self._send, written, kept)
+        written = [(done.record, _write(done, self.settings.checkpoint_precision)) for done in rounds]
+        self._pending = self._worker.submit(self._send, written, [*kept, *(done.record for done in rounds)])
         self.seconds += time.perf_counter() - begun
 
     def wait(self) -> None:
@@ -109,42 +128,26 @@ class Tracker:
             self._log_metrics(record)
         if last:
             self._log_means(last)
+            self._summarise(0)
 
-    def _send(self, written: Sequence[tuple[Record, TemporaryDirectory]], kept: Sequence[Record]) -> None:
+    def _send(self, written: Sequence[tuple[Record, TemporaryDirectory]], records: Sequence[Record]) -> None:
         for record, folder in written:
             run_id, work = self.children[record.arm, record.seed], Path(folder.name)
             self.client.log_artifacts(run_id, str(work / "first"))
             self.client.log_artifacts(run_id, str(work / "last"))
             folder.cleanup()
             self._log_metrics(record)
-        self._log_means([*kept, *(record for record, _ in written)])
+        self._log_means(records)
+        known = {(record.arm, record.seed, record.round) for record in self.about.records}
+        self.about.records.extend(r for r in records if (r.arm, r.seed, r.round) not in known)
+        self._summarise(records[0].round)
+
+    def _summarise(self, since: int) -> None:
+        self.tag(rounds_tags(self.children, self.about.records, since))
 
     def _log_metrics(self, record: Record) -> None:
-        run_id, at, r = self.children[record.arm, record.seed], record.finished_at, record.round
-        values = {
-            "test_accuracy": record.test_accuracy,
-            "test_accuracy_best": record.test_accuracy_best,
-            "test_accuracy_early_stop": record.test_accuracy_early_stop,
-            "early_stop_iteration": record.early_stop_iteration,
-            "test_loss": record.test_loss,
-            "test_loss_best": record.test_loss_best,
-            "test_loss_early_stop": record.test_loss_early_stop,
-            "train_loss": record.train_loss,
-            "validation_loss": record.validation_loss,
-            "density": record.density,
-            "sparsity": record.sparsity,
-            "weights_remaining_pct": record.weights_remaining_pct,
-            "seconds": record.seconds,
-        }
-        values |= {f"density/{tensor}": value for tensor, value in record.densities.items()}
-        metrics = [Metric(key, value, at, r) for key, value in values.items() if value is not None]
-        epochs = [point for point in record.curve if point.epoch is not None]
-        metrics += [
-            Metric("epoch_test_accuracy", point.test_accuracy, at, r * len(epochs) + epoch)
-            for epoch, point in enumerate(epochs, start=1)
-        ]
-        metrics.append(Metric(BY_WEIGHTS, record.test_accuracy, at, weights_step(record.weights_remaining_pct)))
-        tags = [RunTag("lt.diverged_round", str(r))] if record.diverged else []
+        run_id, metrics = self.children[record.arm, record.seed], metrics_of(record)
+        tags = [RunTag("lt.diverged_round", str(record.round))] if record.diverged else []
         for first in range(0, len(metrics), 1000):  # the most that one batch takes
             self.client.log_batch(run_id, metrics=metrics[first : first + 1000], tags=tags if not first else [])
 
@@ -170,22 +173,10 @@ class Tracker:
             self.client.log_artifact(self.run_id, str(figure), "figures")
         if verdict is not None:
             self.client.log_text(self.run_id, verdict.to_json(), "verdict.json")
+            self.tag(verdict_tags(verdict))
         self.client.log_batch(self.run_id, metrics=[Metric(key, value, at, 0) for key, value in metrics.items()])
         self.end("FINISHED")
         self.seconds += time.perf_counter() - begun
-
-    def stored(self, records: list[Record]) -> Stored:
-        """The run as `read_run` would read it back."""
-        return Stored(
-            run_id=self.run_id,
-            name=self.name,
-            experiment_id=self.experiment_id,
-            settings=self.settings,
-            preset=self.tags["lt.preset"],
-            children=self.children,
-            records=records,
-            dataset_digest=self.images.dataset.digest,
-        )
 
     def end(self, status: str) -> None:
         """Set the status (RUNNING, FINISHED, FAILED, KILLED) of the parent and its children, all rounds kept."""
@@ -205,37 +196,71 @@ class Tracker:
                     self.children[arm, seed] = self._start(f"{arm}-seed{seed}", tags)
 
     def _start(self, name: str, tags: Mapping[str, str]) -> str:
-        run = self.client.create_run(self.experiment_id, run_name=name, tags={**self.tags, **tags})
+        run = self.client.create_run(self.about.experiment_id, run_name=name, tags={**self._tags, **tags})
         params = [Param(key, value) for key, value in self.settings.as_params().items()]
         self.client.log_batch(run.info.run_id, params=params)
-        self.client.log_inputs(run.info.run_id, datasets=[self.images])
+        self.client.log_inputs(run.info.run_id, datasets=[self._images])
         return run.info.run_id
 
 
-def _write(done: Round) -> TemporaryDirectory:
+def metrics_of(record: Record) -> list[Metric]:
+    """The points that a finished round adds to its trajectory's metrics."""
+    at, r = record.finished_at, record.round
+    values = {
+        "test_accuracy": record.test_accuracy,
+        "test_accuracy_best": record.test_accuracy_best,
+        "test_accuracy_early_stop": record.test_accuracy_early_stop,
+        "early_stop_iteration": record.early_stop_iteration,
+        "test_loss": record.test_loss,
+        "test_loss_best": record.test_loss_best,
+        "test_loss_early_stop": record.test_loss_early_stop,
+        "train_loss": record.train_loss,
+        "validation_loss": record.validation_loss,
+        "density": record.density,
+        "sparsity": record.sparsity,
+        "weights_remaining_pct": record.weights_remaining_pct,
+        "seconds": record.seconds,
+    }
+    values |= {f"density/{tensor}": value for tensor, value in record.densities.items()}
+    metrics = [Metric(key, value, at, r) for key, value in values.items() if value is not None]
+    epochs = [point for point in record.curve if point.epoch is not None]
+    metrics += [
+        Metric("epoch_test_accuracy", point.test_accuracy, at, r * len(epochs) + epoch)
+        for epoch, point in enumerate(epochs, start=1)
+    ]
+    metrics.append(Metric(BY_WEIGHTS, record.test_accuracy, at, weights_step(record.weights_remaining_pct)))
+    return metrics
+
+
+def _write(done: Round, precision: str) -> TemporaryDirectory:
     """A folder with the artifacts of a round as they lie in the run: `first`, then `last` with its `round.json`."""
     folder = TemporaryDirectory(prefix="lottery-ticket-")
     place = f"rounds/{done.record.round:02}"
     first, last = Path(folder.name, "first"), Path(folder.name, "last")
+    following = f"rounds/{done.record.round + 1:02}"
     (first / place).mkdir(parents=True)
     (last / place).mkdir(parents=True)
     if done.record.round == 0:
         save_weights(done.start, first / "init.safetensors")
     save_mask(done.mask, first / place / "mask.safetensors")
-    save_weights(done.weights, first / place / "weights.safetensors", None if done.record.diverged else done.mask)
+    kept = None if done.record.diverged else done.mask
+    save_weights(done.weights, first / place / "weights.safetensors", kept, precision)
+    if done.next_mask is not None:
+        (first / following).mkdir()
+        save_mask(done.next_mask, first / following / "mask.safetensors")
     if done.rewound is not None:
         save_weights(done.rewound, first / REWOUND)
     (last / place / "round.json").write_text(done.record.model_dump_json())
     return folder
 
 
-def _dataset(images: Images) -> DatasetInput:
+def _dataset(images: Images, info: DataInfo) -> DatasetInput:
     shapes = {
         key: {"shape": list(value.shape), "dtype": str(value.dtype)}
         for key, value in vars(images).items()
         if hasattr(value, "dtype")
     }
-    profile = {"num_train": len(images.y_train), "num_test": len(images.y_test), "classes": images.classes}
+    profile = {"num_train": len(images.y_train), "num_test": len(images.y_test), **info.model_dump()}
     return DatasetInput(
         Dataset(
             name=images.name[:500],

@@ -24,6 +24,7 @@ class Round:
         start: the values the training started from (θ₀ for a winning ticket); pruned ones do not count.
         weights: the trained parameters and buffers, pruned weights exactly zero.
         rewound: θₖ, in round 0 of a run with late rewinding.
+        next_mask: what pruning leaves for the next round, where there is one and this arm finds its own mask.
     """
 
     record: Record
@@ -31,14 +32,29 @@ class Round:
     start: Weights
     weights: Weights
     rewound: Weights | None = None
+    next_mask: Mask | None = None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All that a run goes on with after a complete round.
+
+    Attributes:
+        records: of the round, one for each trajectory.
+        masks: (arm, seed) → mask of the next round, for the arms that find their own and have not diverged.
+        rewound: seed → θₖ, with late rewinding.
+    """
+
+    records: Sequence[Record]
+    masks: dict[tuple[str, int], Mask]
+    rewound: dict[int, Weights]
 
 
 def find_tickets(
     settings: Settings,
     network: Network,
     data: Data,
-    finished: Sequence[Round] = (),
-    rewound: dict[int, Weights] | None = None,
+    after: Checkpoint | None = None,
     watch: Watch | None = None,
     train: Train = train_here,
 ) -> Iterator[list[Round]]:
@@ -49,17 +65,16 @@ def find_tickets(
     Args:
         settings: arms, seeds, rounds, rates and training.
         network, data: what to train on what.
-        finished: the last complete round of every trajectory, to go on after it.
-        rewound: seed → θₖ, to go on with late rewinding.
+        after: the round to go on after.
         watch: told of progress within a round.
         train: what trains the members of a round: this process, or `Workers.train`.
     """
     rates = network.rates(settings)
-    theta = {seed: network.draw(seed, "init") for seed in settings.seeds} | (rewound or {})
+    theta = {seed: network.draw(seed, "init") for seed in settings.seeds}
     masks = {(arm, seed): network.dense_mask() for arm in settings.arms for seed in settings.seeds}
-    last = [done.record for done in finished]
-    if finished:
-        masks = _next_masks(finished, rates, settings)
+    last: Sequence[Record] = []
+    if after:
+        last, masks, theta = after.records, after.masks, theta | after.rewound
 
     for r in range(last[0].round + 1 if last else 0, settings.rounds):
         members = []
@@ -70,10 +85,13 @@ def find_tickets(
             return
         snapshot_at = settings.rewind_iteration if r == 0 and settings.rewind_iteration else None
         trained = train(network, members, data, settings, r, snapshot_at, watch)
-        rounds = [_round(r, *pair) for pair in zip(members, trained, strict=True)]
+        masks = _next_masks(members, trained, rates, settings) if r + 1 < settings.rounds else {}
+        rounds = [
+            finished_round(r, member, result, masks.get((member.arm, member.seed)))
+            for member, result in zip(members, trained, strict=True)
+        ]
         yield rounds
         theta |= {done.record.seed: done.rewound for done in rounds if done.rewound is not None}
-        masks = _next_masks(rounds, rates, settings)
         last = [done.record for done in rounds]
 
 
@@ -88,16 +106,19 @@ def alive(settings: Settings, last: Sequence[Record]) -> list[tuple[str, int]]:
     ]
 
 
-def _next_masks(rounds: Sequence[Round], rates: dict[str, float], settings: Settings) -> dict[tuple[str, int], Mask]:
+def _next_masks(
+    members: Sequence[Member], trained: Sequence[Trained], rates: dict[str, float], settings: Settings
+) -> dict[tuple[str, int], Mask]:
     """(arm, seed) → mask of the next round, for the arms that find their own and have not diverged."""
     return {
-        (done.record.arm, done.record.seed): prune(done.weights, done.mask, rates, settings.scope, settings.criterion)
-        for done in rounds
-        if ARMS[done.record.arm].own_mask and not done.record.diverged
+        (member.arm, member.seed): prune(result.weights, member.mask, rates, settings.scope, settings.criterion)
+        for member, result in zip(members, trained, strict=True)
+        if ARMS[member.arm].own_mask and not result.diverged
     }
 
 
-def _round(index: int, member: Member, trained: Trained) -> Round:
+def finished_round(index: int, member: Member, trained: Trained, next_mask: Mask | None = None) -> Round:
+    """What training made of a member, as a round."""
     last, best, stop = trained.curve[-1], best_point(trained.curve), early_stop_point(trained.curve)
     record = Record(
         arm=member.arm,
@@ -125,4 +146,4 @@ def _round(index: int, member: Member, trained: Trained) -> Round:
         curve=trained.curve,
     )
     rewound = trained.snapshot if member.arm == "winning" else None
-    return Round(record, member.mask, member.weights, trained.weights, rewound)
+    return Round(record, member.mask, member.weights, trained.weights, rewound, next_mask)

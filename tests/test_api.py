@@ -40,7 +40,7 @@ def test_result_ticket_is_mask_and_theta_0(tmp_path, monkeypatch, settings, smal
     for name, kept in ticket.mask.items():
         assert torch.equal(ticket.weights[name], theta[name] * kept)
     assert torch.equal(ticket.weights["fc1.bias"], theta["fc1.bias"])
-    with pytest.raises(KeyError):
+    with pytest.raises(InputError, match="no ticket of round 9; allowed: 1 to 3"):
         result.ticket(round=9)
 
 

@@ -1,13 +1,16 @@
-"""Masks and weights on disk: exact, plain safetensors, small."""
+"""Masks and weights on disk: exact, plain safetensors, small, and nothing that is damaged passes for whole."""
+
+import json
+import pickle
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from lottery_ticket import load_mask, load_weights
-from lottery_ticket.files import save_mask, save_weights
+from lottery_ticket import LotteryTicketError, load_mask, load_weights
+from lottery_ticket.files import read_tensors, save_mask, save_weights, write_tensors
 
 shapes = st.lists(st.integers(1, 30), min_size=1, max_size=4)
 
@@ -19,32 +22,115 @@ def test_round_trip(tmp_path_factory, shape, density, seed):
     source = torch.Generator().manual_seed(seed)
     kept = torch.rand(shape, generator=source) < density
     weights = {"a.weight": torch.randn(shape, generator=source) * kept, "a.bias": torch.randn(3, generator=source)}
-    save_mask({"a.weight": kept}, folder / "mask")
-    save_weights(weights, folder / "weights", {"a.weight": kept})
-    assert torch.equal(load_mask(folder / "mask")["a.weight"], kept)
-    loaded = load_weights(folder / "weights")
+    save_mask({"a.weight": kept}, folder / "mask.safetensors")
+    save_weights(weights, folder / "weights.safetensors", {"a.weight": kept})
+    assert torch.equal(load_mask(folder / "mask.safetensors")["a.weight"], kept)
+    loaded = load_weights(folder / "weights.safetensors")
     assert loaded.keys() == weights.keys()
     assert all(torch.equal(loaded[name], value) for name, value in weights.items())
 
 
 @pytest.mark.parametrize("density", [1.0, 0.5, 0.1, 0.03, 0.01])
 def test_sizes(tmp_path, density):
-    """A mask takes one bit a weight; weights at most 8 bytes a survivor (4 when dense), and a header."""
+    """A mask takes at most one bit a weight, and less where few survive; weights at most 4 bytes a survivor."""
     count = 300 * 784
     kept = torch.zeros(count, dtype=torch.bool)
     kept[torch.randperm(count)[: round(density * count)]] = True
     kept = kept.view(300, 784)
-    save_mask({"w": kept}, tmp_path / "mask")
-    save_weights({"w": torch.randn(300, 784) * kept}, tmp_path / "weights", {"w": kept})
-    header = 300
-    assert (tmp_path / "mask").stat().st_size <= count / 8 + header
-    assert (tmp_path / "weights").stat().st_size <= (8 if density < 1 else 4) * kept.sum() + header
-    assert all(
-        value.dtype in (torch.uint8, torch.float32, torch.int32) for value in load_file(tmp_path / "weights").values()
-    )
+    weights = {"w": torch.randn(300, 784) * kept}
+    save_mask({"w": kept}, tmp_path / "mask.safetensors")
+    save_weights(weights, tmp_path / "weights", {"w": kept})
+    save_weights(weights, tmp_path / "bfloat16", {"w": kept}, "bfloat16")
+    header = 400
+    p = torch.tensor(density)
+    entropy = float(-(p * p.log2() + (1 - p) * (1 - p).log2())) if density < 1 else 0
+    assert (tmp_path / "mask.safetensors").stat().st_size <= (1.1 * entropy + 0.06) * count / 8 + header
+    assert (tmp_path / "weights").stat().st_size <= 0.9 * 4 * kept.sum() + header
+    assert (tmp_path / "bfloat16").stat().st_size <= 0.72 * 2 * kept.sum() + header
+    assert all(value.dtype == torch.uint8 for value in load_file(tmp_path / "weights").values())
 
 
-def test_buffers_of_any_type_survive(tmp_path):
-    weights = {"n": torch.tensor(7), "running_mean": torch.randn(4)}
+@pytest.mark.parametrize(
+    "kind", [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.uint8]
+)
+def test_tensors_of_any_type_survive(tmp_path, kind):
+    weights = {"n": torch.tensor(7).to(kind), "v": (100 * torch.randn(5, 3).abs()).to(kind), "empty": torch.zeros(0, 4)}
     save_weights(weights, tmp_path / "w")
-    assert load_weights(tmp_path / "w")["n"] == 7
+    loaded = load_weights(tmp_path / "w")
+    for name, value in weights.items():
+        assert loaded[name].dtype == value.dtype
+        assert torch.equal(loaded[name], value)
+
+
+def test_bfloat16_rounds_by_at_most_one_part_in_256(tmp_path):
+    weights = {"w": torch.randn(1000), "steps": torch.tensor(123456789)}
+    save_weights(weights, tmp_path / "w", precision="bfloat16")
+    loaded = load_weights(tmp_path / "w")
+    assert loaded["w"].dtype == torch.float32
+    assert torch.equal(loaded["w"], weights["w"].bfloat16().float())
+    assert ((loaded["w"] - weights["w"]).abs() <= weights["w"].abs() / 256).all()
+    assert loaded["steps"] == 123456789
+
+
+def test_weights_are_not_read_under_another_mask(tmp_path):
+    kept = torch.tensor([True, False, True])
+    save_weights({"w": torch.tensor([1.0, 0, 2])}, tmp_path / "weights.safetensors", {"w": kept})
+    with pytest.raises(LotteryTicketError, match=r"mask\.safetensors cannot be read"):
+        load_weights(tmp_path / "weights.safetensors")
+    save_mask({"w": torch.tensor([True, False, False])}, tmp_path / "mask.safetensors")
+    with pytest.raises(LotteryTicketError, match="does not fit its mask"):
+        load_weights(tmp_path / "weights.safetensors")
+    assert load_weights(tmp_path / "weights.safetensors", {"w": kept})["w"].tolist() == [1, 0, 2]
+
+
+def test_no_flipped_bit_passes_unnoticed(tmp_path):
+    """Of the tensors' bytes every tenth; zlib's own checksum notices."""
+    kept = torch.rand(40, 50) < 0.3
+    path = tmp_path / "t"
+    write_tensors(path, {"m": kept, "w": torch.randn(40, 50) * kept}, {"w": "m"})
+    whole = path.read_bytes()
+    first = 8 + int.from_bytes(whole[:8], "little")
+    assert len(whole) - first > 1000
+    for at in range(first, len(whole), 10):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ (1 << at % 8)]) + whole[at + 1 :])
+        with pytest.raises(LotteryTicketError, match="cannot be read"):
+            read_tensors(path)
+
+
+def bomb(shape, **more):
+    told = {"w": {"shape": shape, "dtype": "float32", "kept": "float32", **more}}
+    return {"w": torch.zeros(8, dtype=torch.uint8)}, {"tensors": json.dumps(told)}
+
+
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [
+        (bomb([2**20, 2**20]), "declares 1,099,511,627,776 elements"),
+        (bomb([2**45]), "no valid shape"),
+        (bomb([-1, 3]), "no valid shape"),
+        (bomb([True]), "no valid shape"),
+        (bomb("3"), "no valid shape"),
+        (bomb([3], kept="object"), "unknown type"),
+        (bomb([3], mask="nowhere"), "no mask"),
+        (bomb([3], mask="w"), "no mask"),
+        (bomb([3]), "decompressing"),
+        (({"w": torch.zeros(8)}, {}), "table of tensors"),
+        (({"w": torch.zeros(8)}, {"tensors": "[["}), "JSON"),
+    ],
+)
+def test_files_that_lie_are_refused(tmp_path, made, why):
+    tensors, metadata = made
+    save_file(tensors, tmp_path / "w", metadata)
+    with pytest.raises(LotteryTicketError, match=why):
+        read_tensors(tmp_path / "w")
+
+
+def test_a_pickle_is_never_run(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (tmp_path.joinpath("owned").touch, ())
+
+    (tmp_path / "w.safetensors").write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(LotteryTicketError, match="cannot be read"):
+        load_weights(tmp_path / "w.safetensors")
+    assert not (tmp_path / "owned").exists()

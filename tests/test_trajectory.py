@@ -5,7 +5,7 @@ import torch
 
 from lottery_ticket.models import make_network
 from lottery_ticket.pruning import prune, survivors
-from lottery_ticket.trajectory import find_tickets
+from lottery_ticket.trajectory import Checkpoint, find_tickets
 
 
 def network_of(settings, data):
@@ -124,8 +124,12 @@ def test_going_on_after_a_round_gives_the_same_bits(settings, small):
     settings = settings.model_copy(update={"arms": ("winning", "reinit", "reinit-own"), "rewind_iteration": 3})
     network = network_of(settings, small)
     whole = list(find_tickets(settings, network, small))
-    rewound = {0: whole[0][0].rewound}
-    rest = list(find_tickets(settings, network, small, finished=whole[1], rewound=rewound))
+    after = Checkpoint(
+        records=[done.record for done in whole[1]],
+        masks={(done.record.arm, 0): done.next_mask for done in whole[1] if done.next_mask},
+        rewound={0: whole[0][0].rewound},
+    )
+    rest = list(find_tickets(settings, network, small, after))
     assert [len(done) for done in rest] == [3, 3]
     for a, b in zip(whole[2:], rest, strict=True):
         for one, again in zip(a, b, strict=True):

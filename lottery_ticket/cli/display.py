@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from lottery_ticket.cli.options import output
 from lottery_ticket.experiment import Listener, Plan, Result
 from lottery_ticket.record import Record
 from lottery_ticket.training import Progress as TrainingProgress
@@ -133,9 +134,7 @@ def resume_command(run_id: str, tracking_uri: str | None) -> str:
 
 def print_result(result: Result, ui_command: str | None = None) -> None:
     """The table of rounds, the verdict in words, the figures and the command that opens the UI."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=120)
+    console = output()
     console.print(_table(result))
     verdict = result.verdict
     if verdict is not None:

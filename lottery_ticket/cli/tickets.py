@@ -1,0 +1,182 @@
+"""`lt tickets` and `lt pull`: what tickets a store has, and one of them as a folder."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from lottery_ticket.cli.options import Json, TrackingUri, output
+from lottery_ticket.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    from lottery_ticket.listing import Listed
+    from lottery_ticket.ticket import Ticket
+
+Trained = Annotated[bool, typer.Option("--trained", help="Bring the trained weights along.")]
+TicketReference = Annotated[
+    str,
+    typer.Argument(
+        metavar="TICKET",
+        help="A ticket's folder, RUN or RUN:ROUND (default: the smallest winning one), or models:/NAME@ALIAS.",
+    ),
+]
+ModelCode = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="PACKAGE.MODULE:FACTORY",
+        help="Allow a ticket of this model of yours, which runs its code.",
+        show_default=False,
+    ),
+]
+
+_SORTS = ("newest", "density", "accuracy", "gain")
+
+
+def tickets(
+    dataset: Annotated[str | None, typer.Option("--dataset", help="Only those found on it.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Only those of this network.")] = None,
+    arm: Annotated[str | None, typer.Option("--arm", help="Only those of this arm.")] = None,
+    max_density: Annotated[float | None, typer.Option("--max-density", help="At most this density, 0-1.")] = None,
+    min_accuracy: Annotated[float | None, typer.Option("--min-accuracy", help="At least this accuracy, 0-1.")] = None,
+    winning: Annotated[bool, typer.Option("--winning", help="Only those that win.")] = False,
+    sort: Annotated[
+        str,
+        typer.Option(
+            "--sort",
+            help="newest run first; density: smallest first; accuracy: best first; gain: over dense, largest first.",
+        ),
+    ] = "newest",
+    limit: Annotated[
+        int | None, typer.Option("--limit", help="At most so many. Default: 50 in the table, all with --json.")
+    ] = None,
+    tracking_uri: TrackingUri = None,
+    as_json: Json = False,
+) -> None:
+    """List the tickets of all runs in the store: where they are, how small, how good, and whether they win."""
+    for option, fraction in (("--max-density", max_density), ("--min-accuracy", min_accuracy)):
+        if fraction is not None and not 0 <= fraction <= 1:
+            raise InputError(option, fraction, "is not allowed; allowed: a number from 0 to 1")
+    if limit is not None and limit < 1:
+        raise InputError("--limit", limit, "is not allowed; allowed: a whole number from 1")
+    if sort not in _SORTS:
+        raise unknown("--sort", sort, _SORTS)
+
+    from lottery_ticket import listing, store
+
+    found = listing.list_tickets(store.connect(tracking_uri, create=False))
+    for option, value, known in (
+        ("--dataset", dataset, {each.dataset for each in found}),
+        ("--model", model, {each.model for each in found}),
+        ("--arm", arm, {each.arm for each in found}),
+    ):
+        if value is not None and found and value not in known:
+            raise unknown(option, value, sorted(known))
+    chosen = [
+        each
+        for each in found
+        if dataset in (None, each.dataset)
+        and model in (None, each.model)
+        and arm in (None, each.arm)
+        and (max_density is None or each.density <= max_density)
+        and (min_accuracy is None or each.test_accuracy >= min_accuracy)
+        and (not winning or each.winning == "yes")
+    ]
+    if sort == "density":
+        chosen.sort(key=lambda each: each.density)
+    elif sort == "accuracy":
+        chosen.sort(key=lambda each: -each.test_accuracy)
+    elif sort == "gain":
+        chosen.sort(key=lambda each: (each.dense_accuracy or 0) - each.test_accuracy)
+    if as_json:
+        rows = [asdict(each) | {"verdict": each.verdict} for each in chosen[:limit]]
+        typer.echo(json.dumps(rows))
+        return
+
+    _print(chosen, limit or 50, len(found))
+
+
+def pull(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="TICKET",
+            help="RUN or RUN:ROUND (default: the smallest winning one), or models:/NAME@ALIAS or models:/NAME/VERSION.",
+        ),
+    ],
+    dest: Annotated[
+        Path | None,
+        typer.Argument(help="The folder to write. Default: tickets/NAME, named after the ticket.", show_default=False),
+    ] = None,
+    arm: Annotated[str | None, typer.Option("--arm", help="Of this arm. Default: winning.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of this seed. Default: the run's first.")] = None,
+    trained: Trained = False,
+    model: ModelCode = None,
+    tracking_uri: TrackingUri = None,
+    as_json: Json = False,
+) -> None:
+    """Bring a ticket from the store into a folder: mask, start values and where it came from."""
+    from lottery_ticket import shelf
+    from lottery_ticket.folder import must_be_new
+
+    if dest is not None:
+        must_be_new(dest)
+    ticket = shelf.find(
+        source, tracking_uri=tracking_uri, trained=trained, arm=arm, seed=seed, model=model, option="TICKET"
+    )
+    folder = ticket.save(dest or Path("tickets", ticket.name))
+    if as_json:
+        typer.echo(json.dumps({"folder": str(folder), "density": ticket.density, **ticket.origin.model_dump()}))
+    else:
+        typer.echo(f"{folder}: {describe(ticket)}")
+
+
+def describe(ticket: "Ticket") -> str:
+    """A ticket in a few words."""
+    measured = ticket.metrics
+    words = [f"{ticket.settings.model} on {ticket.data.name}, {100 * ticket.density:.3g} % of the weights left"]
+    if measured.test_accuracy is not None:
+        words.append(f"test accuracy {100 * measured.test_accuracy:.2f} %")
+    if measured.dense_accuracy is not None:
+        words.append(f"dense {100 * measured.dense_accuracy:.2f} %")
+    if measured.winning is not None:
+        words.append({"yes": "wins", "no": "does not win", "undecided": "undecided whether it wins"}[measured.winning])
+    return ", ".join(words)
+
+
+def _print(tickets: "Sequence[Listed]", limit: int, of: int) -> None:
+    """The first tickets of a list as a table."""
+    console = output()
+    if not of:
+        console.print("There are no tickets in this store yet; `lt run` finds some.")
+        return
+    table = Table(caption="accuracies in % on the test set")
+    for name in ("run", "model", "data set", "arm"):
+        table.add_column(name, no_wrap=name == "run", overflow="fold")
+    for name in ("seed", "round", "% left", "accuracy", "dense"):
+        table.add_column(name, justify="right")
+    table.add_column("verdict")
+    for each in tickets[:limit]:
+        dense = "–" if each.dense_accuracy is None else f"{100 * each.dense_accuracy:.2f}"
+        table.add_row(
+            each.run_id,
+            each.model,
+            each.dataset,
+            each.arm,
+            str(each.seed),
+            str(each.round),
+            f"{100 * each.density:.3g}",
+            f"{100 * each.test_accuracy:.2f}",
+            dense,
+            each.verdict,
+        )
+    console.print(table)
+    shown = min(limit, len(tickets))
+    filtered = "" if len(tickets) == of else f" that fit, of {of:,}"
+    console.print(
+        f"{shown:,} of {len(tickets):,} tickets{filtered}." + (" --limit shows more." if shown < len(tickets) else "")
+    )

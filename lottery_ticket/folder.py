@@ -1,0 +1,207 @@
+"""A ticket on disk: a folder that is written whole or not at all, and checked from end to end when it is read.
+
+It holds `ticket.json` (what it is; see `Card`) and `ticket.safetensors`: for each prunable tensor `mask:NAME`, for
+each parameter and buffer `start:NAME` and, where the ticket was saved with them, `trained:NAME`, in the format of
+`lottery_ticket.files`.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
+
+from lottery_ticket.config import Settings
+from lottery_ticket.data import DataInfo
+from lottery_ticket.errors import InputError, LotteryTicketError, one_line
+from lottery_ticket.files import read_tensors, write_tensors
+from lottery_ticket.ticket import Metrics, Origin, Ticket
+
+SCHEMA_VERSION = 1
+TENSORS, CARD = "ticket.safetensors", "ticket.json"
+_LARGEST_CARD = 2**20  # bytes
+_NAME = re.compile(r"[^/\\:\0-\x1f]+")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Shape(_Part):
+    """A parameter or buffer: its shape, and whether it may be pruned."""
+
+    shape: tuple[NonNegativeInt, ...]
+    prunable: bool
+
+
+class Architecture(_Part):
+    """The network a ticket is of: its name, the shape of one image as it takes it, and its tensors."""
+
+    model: str
+    input_shape: tuple[int, ...]
+    classes: int
+    tensors: dict[str, Shape]
+
+
+class FileInfo(_Part):
+    """A file's length and SHA-256."""
+
+    bytes: NonNegativeInt
+    sha256: str
+
+
+class Card(_Part):
+    """`ticket.json`. `sha256` is that of this document, keys sorted and without white space, less `sha256`."""
+
+    schema_version: int
+    architecture: Architecture
+    density: float
+    dataset: DataInfo
+    settings: Settings
+    metrics: Metrics
+    origin: Origin
+    files: dict[str, FileInfo]
+    sha256: str = ""
+
+    def digest(self) -> str:
+        """What `sha256` must be."""
+        plain = self.model_dump(mode="json", exclude={"sha256"})
+        return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def must_be_new(path: Path, option: str = "DEST") -> None:
+    """InputError if something is at the path."""
+    if path.exists() or path.is_symlink():
+        raise InputError(option, str(path), "is there already; allowed: a path where nothing is yet")
+
+
+def write_folder(ticket: Ticket, folder: Path, option: str = "DEST") -> Path:
+    """Write a ticket; see `Ticket.save`."""
+    must_be_new(folder, option)
+    made: Path | None = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix=f".{folder.name[:60]}-", dir=folder.parent))
+        made.chmod(0o777 & ~_umask())
+        _write(ticket, made)
+        os.rename(made, folder)
+    except OSError as error:
+        raise LotteryTicketError(f"{folder} cannot be written: {one_line(error)}") from None
+    finally:
+        if made:
+            shutil.rmtree(made, ignore_errors=True)
+    return folder
+
+
+def read_folder(folder: Path, option: str = "TICKET") -> Ticket:
+    """The ticket in a folder, checked from end to end; InputError where it is not what it must be."""
+
+    def refuse(why: str) -> InputError:
+        return InputError(option, str(folder), f"{why}; allowed: a folder that `lt pull` wrote")
+
+    for file in (folder / CARD, folder / TENSORS):
+        if file.is_symlink() or not file.is_file():
+            raise refuse(f"has no file {file.name}" if folder.is_dir() else "is no folder")
+    try:
+        if (folder / CARD).stat().st_size > _LARGEST_CARD:
+            raise refuse(f"has a {CARD} of over {_LARGEST_CARD:,} bytes")
+        told = json.loads((folder / CARD).read_bytes())
+        version = told.get("schema_version") if isinstance(told, dict) else None
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise refuse(f"is of schema version {version}, newer than this lt, which reads {SCHEMA_VERSION}")
+        card = Card.model_validate(told)
+    except (OSError, ValueError, RecursionError) as error:
+        why = error.errors()[0] if isinstance(error, ValidationError) else None
+        where = f"{'.'.join(map(str, why['loc']))}: {why['msg']}" if why else one_line(error)
+        raise refuse(f"has a {CARD} that is not valid ({where})") from None
+    if card.sha256 != card.digest():
+        raise refuse(f"has a {CARD} that was changed: its SHA-256 is not the one it names")
+    expected, found = card.files.get(TENSORS), _file_info(folder / TENSORS)
+    if expected is None or found.bytes != expected.bytes:
+        raise refuse(f"has a {TENSORS} of {found.bytes:,} bytes, not {expected.bytes if expected else 0:,}")
+    if found.sha256 != expected.sha256:
+        raise refuse(f"has a {TENSORS} with another SHA-256 than {CARD} names")
+    try:
+        tensors, _ = read_tensors(folder / TENSORS)
+    except LotteryTicketError as error:
+        raise refuse(f"is damaged: {error}") from None
+    parts: dict[str, dict[str, torch.Tensor]] = {"mask": {}, "start": {}, "trained": {}}
+    for key, value in tensors.items():
+        part, _, name = key.partition(":")
+        if part not in parts or not _NAME.fullmatch(name) or ".." in name:
+            raise refuse(f"has a tensor named {key!r}")
+        parts[part][name] = value
+    shapes = card.architecture.tensors
+    for part, named in parts.items():
+        wanted = {name for name, shape in shapes.items() if shape.prunable or part != "mask"}
+        if named.keys() != wanted and (named or part != "trained"):
+            raise refuse(f"has other {part} tensors than {CARD} names")
+        for name, value in named.items():
+            if tuple(value.shape) != shapes[name].shape or (value.dtype == torch.bool) != (part == "mask"):
+                raise refuse(f"has a tensor {part}:{name} of shape {tuple(value.shape)}, not {shapes[name].shape}")
+            if value.is_floating_point() and not value.isfinite().all():
+                raise refuse(f"has values in {part}:{name} that are not finite")
+            if part == "mask" and not value.any():
+                raise refuse(f"has a mask of {name} without survivors")
+    for part in ("start", "trained"):
+        outside = [n for n, kept in parts["mask"].items() if n in parts[part] and parts[part][n][~kept].any()]
+        if outside:
+            raise refuse(f"has pruned weights in {part}:{outside[0]} that are not zero")
+    return Ticket(
+        mask=parts["mask"],
+        weights=parts["start"],
+        settings=card.settings,
+        data=card.dataset,
+        metrics=card.metrics,
+        origin=card.origin,
+        trained=parts["trained"] or None,
+    )
+
+
+def _write(ticket: Ticket, folder: Path) -> None:
+    tensors = {f"mask:{name}": kept for name, kept in ticket.mask.items()}
+    masks = {}
+    for part, values in (("start", ticket.weights), ("trained", ticket.trained or {})):
+        for name, value in values.items():
+            tensors[f"{part}:{name}"] = value
+            if name in ticket.mask:
+                masks[f"{part}:{name}"] = f"mask:{name}"
+    write_tensors(folder / TENSORS, tensors, masks)
+    architecture = Architecture(
+        model=ticket.settings.model,
+        input_shape=ticket.data.input_shape,
+        classes=ticket.data.classes,
+        tensors={
+            name: Shape(shape=tuple(value.shape), prunable=name in ticket.mask)
+            for name, value in ticket.weights.items()
+        },
+    )
+    card = Card(
+        schema_version=SCHEMA_VERSION,
+        architecture=architecture,
+        density=ticket.density,
+        dataset=ticket.data,
+        settings=ticket.settings,
+        metrics=ticket.metrics,
+        origin=ticket.origin,
+        files={TENSORS: _file_info(folder / TENSORS)},
+    )
+    signed = card.model_copy(update={"sha256": card.digest()})
+    (folder / CARD).write_text(signed.model_dump_json(indent=2), encoding="utf-8")
+
+
+def _file_info(path: Path) -> FileInfo:
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return FileInfo(bytes=path.stat().st_size, sha256=digest)
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
