@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lottery_ticket.config import Settings, load_preset, preset_names
     from lottery_ticket.errors import InputError, LotteryTicketError
-    from lottery_ticket.experiment import Result, resume, run
+    from lottery_ticket.experiment import Result, resume, run, train_ticket
     from lottery_ticket.files import load_mask, load_weights
     from lottery_ticket.record import Record
     from lottery_ticket.ticket import Ticket
@@ -36,6 +36,7 @@ _HOME = {
     "preset_names": "config",
     "resume": "experiment",
     "run": "experiment",
+    "train_ticket": "experiment",
 }
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "preset_names",
     "resume",
     "run",
+    "train_ticket",
 ]
 
 

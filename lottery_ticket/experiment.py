@@ -2,9 +2,9 @@
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from lottery_ticket import reading, shelf, store
 from lottery_ticket.allocation import Allocation, allocate
 from lottery_ticket.arms import ARMS, check_arms
-from lottery_ticket.config import Settings, as_text, load_preset, preset_names
+from lottery_ticket.config import Settings, as_text, load_preset, merge, preset_names
 from lottery_ticket.data import Data, Images, load_images, prepare
 from lottery_ticket.errors import InputError
 from lottery_ticket.figures import draw_all
@@ -21,10 +21,11 @@ from lottery_ticket.models import Network, make_network
 from lottery_ticket.pruning import Mask
 from lottery_ticket.reading import REWOUND, Stored
 from lottery_ticket.record import Record
+from lottery_ticket.retrain import begin, train_again
 from lottery_ticket.ticket import Ticket
 from lottery_ticket.tracking import Tracker
-from lottery_ticket.training import Progress, Train, arithmetic, choose_device, iterations_per_round, train
-from lottery_ticket.trajectory import Checkpoint, alive, find_tickets
+from lottery_ticket.training import Progress, Train, Watch, arithmetic, choose_device, iterations_per_round, train
+from lottery_ticket.trajectory import Checkpoint, Round, alive, find_tickets
 from lottery_ticket.verdict import Verdict, judge
 from lottery_ticket.workers import Workers
 
@@ -50,6 +51,7 @@ class Plan:
         settings: as given.
         allocation: how its members are spread over stacks and processes.
         iterations: of a round.
+        rounds: the rounds to train.
     """
 
     settings: Settings
@@ -58,6 +60,7 @@ class Plan:
     network: Network
     allocation: Allocation
     iterations: int
+    rounds: Sequence[int]
 
     @property
     def members(self) -> int:
@@ -155,7 +158,80 @@ def run(
     name = run_name(settings, preset)
     tracker = Tracker.create(client, experiment, settings, preset, name, plan.images, plan.data.info)
     tracker.seconds += connecting
-    return _go(plan, tracker, [], begun, listener or Listener())
+    return _go(plan, tracker, _find(plan), [], begun, listener or Listener())
+
+
+def train_ticket(
+    ticket: Ticket,
+    *,
+    dense: bool = True,
+    model: str | None = None,
+    tracking_uri: str | None = None,
+    experiment: str = store.DEFAULT_EXPERIMENT,
+    listener: Listener | None = None,
+    **overrides: Any,
+) -> Result:
+    """Train a ticket as it was found or otherwise, next to its controls, and keep all in MLflow as `run` does.
+
+    The ticket is the arm `winning` at the round it was found in; the dense control is round 0: the values that the
+    ticket was found from, none pruned. The other arms borrow the ticket's mask.
+
+    Args:
+        ticket: what to train.
+        dense: train the dense control.
+        model: see `Ticket.network`.
+        tracking_uri, experiment, listener: as for `run`.
+        overrides: settings that differ from the ticket's; `dataset` for transfer. `seeds` defaults to the ticket's
+            seed, `arms` to `winning,reinit`.
+
+    Raises:
+        InputError: settings that cannot be, data that the ticket does not take, an unreachable store.
+    """
+    begun = time.perf_counter()
+    own = ticket.network(model)
+    settings = retrain_settings(ticket, overrides)
+    plan = replace(make_plan(settings), rounds=[*([0] if dense else []), ticket.origin.round])
+    if plan.data.input_shape != ticket.data.input_shape:
+        raise InputError(
+            "--dataset",
+            settings.dataset,
+            f"has images of shape {plan.data.input_shape}; allowed: {ticket.data.input_shape}, which the ticket takes",
+        )
+
+    def method(after: Checkpoint | None, watch: Watch, trainer: Train) -> Iterator[list[Round]]:
+        return train_again(ticket, dense, plan.resolved, plan.network, own, plan.data, watch, trainer)
+
+    for seed in settings.seeds:
+        begin(ticket, plan.network, own, seed)
+    client = store.connect(tracking_uri)
+    changed = [
+        f"{name}={as_text(value)}"
+        for name, value in settings
+        if name not in ("rounds", "arms", "seeds", "rewind_iteration") and value != getattr(ticket.settings, name)
+    ]
+    name = " ".join(["ticket", ticket.name, *changed])
+    tracker = Tracker.create(
+        client, experiment, settings, "", name, plan.images, plan.data.info, ticket.origin.as_tags()
+    )
+    return _go(plan, tracker, method, [], begun, listener or Listener())
+
+
+def retrain_settings(ticket: Ticket, overrides: Mapping[str, Any]) -> Settings:
+    """The settings that a ticket is trained with: its own, but for the overrides."""
+    own = ticket.settings.model_dump() | {
+        "arms": ("winning", "reinit"),
+        "seeds": (ticket.origin.seed,),
+        "rounds": ticket.origin.round + 1,
+        "rewind_iteration": 0,  # where the ticket starts, it has with it
+    }
+    settings = merge((own, "the ticket"), (dict(overrides), None))
+    wrong = [arm for arm in settings.arms if arm not in ARMS or (ARMS[arm].own_mask and arm != "winning")]
+    if wrong or "winning" not in settings.arms:
+        borrowing = ", ".join(arm for arm in ARMS if not ARMS[arm].own_mask)
+        raise InputError(
+            "--arms", as_text(settings.arms), f"is not allowed; allowed: winning (the ticket), and with it {borrowing}"
+        )
+    return settings
 
 
 def resume(run_id: str, *, tracking_uri: str | None = None, listener: Listener | None = None) -> Result:
@@ -166,6 +242,8 @@ def resume(run_id: str, *, tracking_uri: str | None = None, listener: Listener |
     begun = time.perf_counter()
     client = store.connect(tracking_uri, create=False)
     stored = reading.read_run(client, run_id, "--resume")
+    if stored.origin:
+        raise InputError("--resume", run_id, "is one training of a ticket; allowed: runs of `lt run`")
     plan = make_plan(stored.settings)
     if stored.data and stored.data.digest != plan.images.digest:
         raise InputError(
@@ -175,7 +253,7 @@ def resume(run_id: str, *, tracking_uri: str | None = None, listener: Listener |
             f"{plan.images.digest}); allowed: the same data",
         )
     tracker = Tracker.reopen(client, stored, plan.images, plan.data.info)
-    return _go(plan, tracker, stored.records, begun, listener or Listener())
+    return _go(plan, tracker, _find(plan), stored.records, begun, listener or Listener())
 
 
 def read_result(run_id: str, tracking_uri: str | None = None, figures: Path | None = None) -> Result:
@@ -208,7 +286,7 @@ def make_plan(settings: Settings) -> Plan:
         )
     with arithmetic(settings, device):
         allocation = allocate(settings, network, data)
-    return Plan(settings, images, data, network, allocation, iterations)
+    return Plan(settings, images, data, network, allocation, iterations, range(settings.rounds))
 
 
 def run_name(settings: Settings, preset: str) -> str:
@@ -233,7 +311,18 @@ def complete_rounds(settings: Settings, records: Sequence[Record]) -> tuple[list
     return last, [record for record in records if record.round > done]
 
 
-def _go(plan: Plan, tracker: Tracker, kept: Sequence[Record], begun: float, listener: Listener) -> Result:
+Method = Callable[[Checkpoint | None, Watch, Train], Iterator[list[Round]]]
+"""What yields the finished rounds of a run, from the start or after a checkpoint."""
+
+
+def _find(plan: Plan) -> Method:
+    """The method itself: find tickets."""
+    return lambda after, watch, trainer: find_tickets(plan.resolved, plan.network, plan.data, after, watch, trainer)
+
+
+def _go(
+    plan: Plan, tracker: Tracker, method: Method, kept: Sequence[Record], begun: float, listener: Listener
+) -> Result:
     """Train the rounds that are not there yet, keep each as it is finished, conclude."""
     client, settings = tracker.client, plan.settings
     last, partial = complete_rounds(settings, kept)
@@ -243,7 +332,7 @@ def _go(plan: Plan, tracker: Tracker, kept: Sequence[Record], begun: float, list
         tracker.repeat_metrics(last, partial)
         listener.started(plan, tracker.run_id, last[0].round + 1 if last else 0)
         after = _checkpoint(client, tracker, settings, last) if last else None
-        for rounds in find_tickets(plan.resolved, plan.network, plan.data, after, listener.progress, trainer):
+        for rounds in method(after, listener.progress, trainer):
             new = [r for r in rounds if (r.record.arm, r.record.seed, r.record.round) not in there]
             old = [record for record in partial if record.round == rounds[0].record.round]
             tracker.log_rounds(new, old)
@@ -292,7 +381,7 @@ def _conclude(client: MlflowClient, stored: Stored, folder: Path) -> tuple[Verdi
 
 def _final_metrics(records: Sequence[Record], verdict: Verdict | None) -> dict[str, float]:
     dense = [r.test_accuracy for r in records if r.round == 0 and r.arm == "winning"]
-    if verdict is None:
+    if verdict is None or not dense:
         return {}
     return {
         "dense_accuracy": sum(dense) / len(dense),

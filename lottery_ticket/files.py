@@ -175,7 +175,10 @@ def _deflate(flat: Tensor) -> bytes:
             words = (words << word(1)) | (words >> word(8 * flat.element_size() - 1))
         raw = words.view(np.uint8).reshape(-1, flat.element_size()).T
     made = zlib.compressobj(strategy=zlib.Z_RLE)  # six times as fast as the default, and smaller on such bytes
-    return made.compress(raw.tobytes()) + made.flush()
+    stream = b""
+    for plane in [raw] if raw.ndim == 1 else raw:  # each coded by itself: their bytes are not alike
+        stream += made.compress(plane.tobytes()) + made.flush(zlib.Z_PARTIAL_FLUSH)
+    return stream + made.flush()
 
 
 def _inflate(stream: Tensor, kind: torch.dtype, count: int) -> Tensor:

@@ -64,7 +64,7 @@ def find(
         trajectory = None
         if run.data.tags["lt.kind"] == "trajectory":
             trajectory, run = run.info.run_id, reading.get_run(client, run.data.tags["mlflow.parentRunId"], option)
-        candidates = [each for each in listed(run) if trajectory in (None, each.trajectory)]
+        candidates = [each for each in _listed(run) if trajectory in (None, each.trajectory)]
         chosen = _choose(candidates, reference, round, arm, seed, option)
         return _read(client, run, chosen, trained, model)
 
@@ -120,6 +120,7 @@ def _read(client: MlflowClient, run: Run, chosen: Listed, trained: bool, model: 
         ),
         origin=Origin(
             tracking_uri=client.tracking_uri,
+            experiment_id=run.info.experiment_id,
             run_id=run.info.run_id,
             trajectory=chosen.trajectory,
             arm=chosen.arm,
@@ -147,6 +148,10 @@ def _start(client: MlflowClient, run: Run, ticket: Ticket, model: str | None) ->
     trajectory = of_seed["winning", origin.seed] if rewound else ticket.origin.trajectory
     assert trajectory is not None
     return reading.read_weights(client, trajectory, reading.REWOUND if rewound else "init.safetensors")
+
+
+def _listed(run: Run) -> list[Listed]:
+    return listed(run.info.run_id, run.info.run_name, run.data.params, run.data.tags)
 
 
 def _find_model(reference: str, tracking_uri: str | None, trained: bool, option: str) -> Ticket:

@@ -14,18 +14,13 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
+from lottery_ticket.address import DEFAULT_STORE, artifact_root, sqlite_file, tracking_uri
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 from lottery_ticket.view import view_tags
 
 DEFAULT_EXPERIMENT = "lottery-ticket"
-DEFAULT_STORE = "sqlite:///mlruns/mlflow.db"
 _REACHABLE_WITHIN = 3  # seconds to connect, and as many to answer
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
-
-
-def tracking_uri(given: str | None = None) -> str:
-    """The store's URI: as given, else MLFLOW_TRACKING_URI, else SQLite at mlruns/mlflow.db."""
-    return given or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
 
 
 def connect(given: str | None = None, create: bool = True) -> MlflowClient:
@@ -55,17 +50,6 @@ def connect(given: str | None = None, create: bool = True) -> MlflowClient:
     except Exception as error:
         raise InputError(option, uri, f"cannot be used ({one_line(error)}); {allowed}") from None
     return client
-
-
-def sqlite_file(uri: str) -> Path | None:
-    """The file of a SQLite store, None for any other."""
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
-
-
-def artifact_root(uri: str) -> Path | None:
-    """Where a SQLite store keeps its artifacts: `artifacts` beside the file; None where a server decides."""
-    file = sqlite_file(uri)
-    return file.parent.resolve() / "artifacts" if file else None
 
 
 def ensure_experiment(client: MlflowClient, name: str) -> str:

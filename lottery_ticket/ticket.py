@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict, NonNegativeInt
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
 
@@ -26,13 +26,24 @@ class Origin(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     tracking_uri: str | None = None
+    experiment_id: str | None = None
     run_id: str | None = None
     trajectory: str | None = None
     arm: str = "winning"
     seed: NonNegativeInt = 0
-    round: NonNegativeInt = 1
+    round: PositiveInt = 1
     version: str = lottery_ticket.__version__
     torch: str = torch.__version__
+
+    def as_tags(self) -> dict[str, str]:
+        """MLflow tags of a run that starts from the ticket, and a note with a link to where it was found."""
+        told = self.model_dump(include={"tracking_uri", "run_id", "trajectory", "arm", "seed", "round"})
+        tags = {f"lt.origin_{name}": str(value) for name, value in told.items()}
+        if self.run_id:
+            page = f"#/experiments/{self.experiment_id}/runs/{self.run_id}"
+            found = f"round {self.round} of {self.arm}-seed{self.seed} of run [{self.run_id}]({page})"
+            tags["mlflow.note.content"] = f"Trains a ticket: {found} in {self.tracking_uri}."
+        return tags
 
 
 class Metrics(BaseModel):
@@ -80,7 +91,14 @@ class Ticket:
         return f"{model}-{data}-{self.origin.arm}-seed{self.origin.seed}-round{self.origin.round}"
 
     @classmethod
-    def load(cls, source: str | Path, *, tracking_uri: str | None = None, trained: bool = True) -> "Ticket":
+    def load(
+        cls,
+        source: str | Path,
+        *,
+        tracking_uri: str | None = None,
+        trained: bool = True,
+        model: str | None = None,
+    ) -> "Ticket":
         """A ticket from a folder, a run or the MLflow Model Registry. Runs no code that stands in it.
 
         Args:
@@ -88,6 +106,7 @@ class Ticket:
                 winning ticket), or `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
             tracking_uri: of the MLflow store; default MLFLOW_TRACKING_URI, else SQLite at mlruns/mlflow.db.
             trained: bring the trained weights along where there are some.
+            model: see `network`; needed for tickets of a run that start from values drawn anew.
 
         Raises:
             InputError: there is no such ticket, or its files are damaged or not what they must be.
@@ -97,7 +116,7 @@ class Ticket:
         from lottery_ticket.folder import read_folder
 
         if shelf.in_store(str(source)):
-            return shelf.find(str(source), tracking_uri=tracking_uri, trained=trained)
+            return shelf.find(str(source), tracking_uri=tracking_uri, trained=trained, model=model)
         loaded = read_folder(Path(source))
         return loaded if trained else replace(loaded, trained=None)
 

@@ -37,7 +37,7 @@ class Display(Listener):
             disable=not self._console.is_terminal,
         )
         self._task: TaskID | None = None
-        self._rounds = 0
+        self._rounds: Sequence[int] = ()
         self._first = 0
         self._per_round = 0
         self._begun = 0.0
@@ -55,12 +55,12 @@ class Display(Listener):
         """Say what is trained on what, and start the bar."""
         settings = plan.settings
         self.run_id = run_id
-        self._rounds, self._first = settings.rounds, done
+        self._rounds, self._first = plan.rounds, done
         self._begun = time.monotonic()
         self._per_round = plan.members * plan.iterations
         self._console.print(
             f"{settings.model} on {settings.dataset}: {', '.join(settings.arms)} × {len(settings.seeds)} seed(s), "
-            f"{settings.rounds} rounds of {plan.iterations} iterations on {plan.resolved.device}, {_spread(plan)}; "
+            f"{len(plan.rounds)} rounds of {plan.iterations} iterations on {plan.resolved.device}, {_spread(plan)}; "
             f"MLflow run {run_id}"
         )
         weights = sum(mask.numel() for mask in plan.network.dense_mask().values())
@@ -71,8 +71,8 @@ class Display(Listener):
         for note in plan.allocation.notes:
             self._console.print(note)
         self._task = self._bar.add_task(
-            self._title(done),
-            total=settings.rounds * self._per_round,
+            self._title(plan.rounds[min(done, len(plan.rounds) - 1)]),
+            total=len(plan.rounds) * self._per_round,
             completed=done * self._per_round,
             accuracy="",
         )
@@ -82,7 +82,7 @@ class Display(Listener):
         """Move the bar."""
         if self._task is None or self._bar.disable:
             return
-        done = progress.round * self._per_round + progress.done
+        done = self._rounds.index(progress.round) * self._per_round + progress.done
         self._bar.update(self._task, completed=done, description=self._title(progress.round))
         if progress.accuracy:
             self._accuracy |= progress.accuracy
@@ -103,12 +103,13 @@ class Display(Listener):
             diverged = sum(record.diverged for record in mine)
             means.append(f"{arm} {mean:.2f} %" + (f" ({diverged} of {len(mine)} diverged)" if diverged else ""))
         spent = time.monotonic() - self._begun
-        left = spent / (r + 1 - self._first) * (self._rounds - r - 1)
-        line = f"round {r:>2}/{self._rounds - 1}  {records[0].weights_remaining_pct:6.4g} % left  {'  '.join(means)}"
+        done = self._rounds.index(r) + 1
+        left = spent / (done - self._first) * (len(self._rounds) - done)
+        line = f"{self._title(r)}  {records[0].weights_remaining_pct:6.4g} % left  {'  '.join(means)}"
         self._console.print(line + ("" if self._console.is_terminal else f"  ({_clock(left)} to go)"))
 
     def _title(self, r: int) -> str:
-        return f"round {min(r, self._rounds - 1)}/{self._rounds - 1}"
+        return f"round {r:>2}/{self._rounds[-1]}"
 
 
 def _spread(plan: Plan) -> str:
@@ -132,7 +133,13 @@ def resume_command(run_id: str, tracking_uri: str | None) -> str:
     return f"Go on with: {shlex.join(words)}"
 
 
-def print_result(result: Result, ui_command: str | None = None) -> None:
+def ui_command(experiment: str, tracking_uri: str | None) -> str:
+    """The command that opens MLflow's UI on an experiment."""
+    words = [*program(), "ui", *(["--experiment", experiment] if experiment != "lottery-ticket" else [])]
+    return shlex.join([*words, *(["--tracking-uri", tracking_uri] if tracking_uri else [])])
+
+
+def print_result(result: Result, ui: str | None = None) -> None:
     """The table of rounds, the verdict in words, the figures and the command that opens the UI."""
     console = output()
     console.print(_table(result))
@@ -153,8 +160,8 @@ def print_result(result: Result, ui_command: str | None = None) -> None:
     for path in result.figures:
         console.print(f"  {path}", soft_wrap=True)
     console.print(f"{result.seconds:.0f} s, of which MLflow {result.tracking_seconds:.1f} s. Run {result.run_id}.")
-    if ui_command:
-        console.print(f"See it in MLflow: {ui_command}", soft_wrap=True)
+    if ui:
+        console.print(f"See it in MLflow: {ui}", soft_wrap=True)
 
 
 def _table(result: Result) -> Table:

@@ -1,7 +1,7 @@
 """Flags made from the settings: one field, one flag."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,15 +29,13 @@ Config = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 
 
-def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
+def with_settings(
+    command: Callable[..., Any], fields: Sequence[str] = tuple(Settings.model_fields), defaults: str = "the preset's"
+) -> Callable[..., Any]:
     """Give a command that takes `**settings` one option per field; those not given are left out."""
 
     def wrapper(**values: Any) -> Any:
-        given = {
-            name: values.pop(name)
-            for name in Settings.model_fields
-            if values.get(name) is not None or values.pop(name, None)
-        }
+        given = {name: values.pop(name) for name in fields if values.get(name) is not None or values.pop(name, None)}
         return command(**values, **given)
 
     fixed = [p for p in inspect.signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD]
@@ -53,11 +51,12 @@ def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
                     help=f"{field.description} [{allowed(field)}]".replace("[", "\\["),
                     metavar=name.rsplit("_", 1)[-1].upper(),
                     show_default=False,
-                    rich_help_panel="Settings (defaults are the preset's)",
+                    rich_help_panel=f"Settings (defaults are {defaults})",
                 ),
             ],
         )
-        for name, field in Settings.model_fields.items()
+        for name in fields
+        for field in [Settings.model_fields[name]]
     ]
     wrapper.__signature__ = inspect.Signature([*fixed, *made])  # type: ignore[attr-defined]
     wrapper.__annotations__ = {p.name: p.annotation for p in [*fixed, *made]}

@@ -1,7 +1,6 @@
 """`lt run`: find winning tickets and keep every round in MLflow."""
 
 import json
-import shlex
 from typing import Annotated, Any
 
 import typer
@@ -37,7 +36,7 @@ def run(
         chosen, base = load_settings(preset, config, settings)
 
     from lottery_ticket import experiment as lab
-    from lottery_ticket.cli.display import Display, print_result, program, resume_command
+    from lottery_ticket.cli.display import Display, print_result, resume_command, ui_command
 
     display = Display()
     try:
@@ -64,6 +63,4 @@ def run(
     if as_json:
         typer.echo(json.dumps(result.to_json()))
     else:
-        ui = [*program(), "ui", *(["--experiment", experiment] if experiment != "lottery-ticket" else [])]
-        ui += ["--tracking-uri", tracking_uri] if tracking_uri else []
-        print_result(result, shlex.join(ui))
+        print_result(result, ui_command(experiment, tracking_uri))

@@ -66,9 +66,9 @@ def tickets(
     if sort not in _SORTS:
         raise unknown("--sort", sort, _SORTS)
 
-    from lottery_ticket import listing, store
+    from lottery_ticket.listing import list_tickets
 
-    found = listing.list_tickets(store.connect(tracking_uri, create=False))
+    found = list_tickets(tracking_uri)
     for option, value, known in (
         ("--dataset", dataset, {each.dataset for each in found}),
         ("--model", model, {each.model for each in found}),

@@ -32,6 +32,7 @@ def ui(
         raise InputError("--port", port, "cannot be listened on; allowed: a free port from 1 to 65535")
 
     from lottery_ticket import store
+    from lottery_ticket.address import artifact_root
     from lottery_ticket.view import QUERY
 
     client = store.connect(tracking_uri, create=False)
@@ -58,7 +59,7 @@ def ui(
         "1",
     ]
     command += ["--backend-store-uri", client.tracking_uri]
-    if root := store.artifact_root(client.tracking_uri):
+    if root := artifact_root(client.tracking_uri):
         command += ["--artifacts-destination", root.as_uri()]
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server ends with this command

@@ -1,0 +1,22 @@
+"""The MLflow store's address, and where its files are; needs no MLflow."""
+
+import os
+from pathlib import Path
+
+DEFAULT_STORE = "sqlite:///mlruns/mlflow.db"
+
+
+def tracking_uri(given: str | None = None) -> str:
+    """The store's URI: as given, else MLFLOW_TRACKING_URI, else SQLite at mlruns/mlflow.db."""
+    return given or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file of a SQLite store, None for any other."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def artifact_root(uri: str) -> Path | None:
+    """Where a SQLite store keeps its artifacts: `artifacts` beside the file; None where a server decides."""
+    file = sqlite_file(uri)
+    return file.parent.resolve() / "artifacts" if file else None

@@ -1,0 +1,66 @@
+"""`lt train`: train a ticket once more, perhaps on other data, next to its controls."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from lottery_ticket.cli.options import Json, TrackingUri, with_settings
+from lottery_ticket.cli.tickets import ModelCode, TicketReference
+from lottery_ticket.config import Settings
+
+_OF_THE_TICKET = {
+    "model",
+    "init",
+    "bias_init",
+    "rounds",
+    "prune_rate",
+    "prune_rate_conv",
+    "prune_rate_output",
+    "scope",
+    "criterion",
+    "rewind_iteration",
+}
+
+
+def _train(
+    ticket: TicketReference,
+    dense: Annotated[bool, typer.Option("--dense/--no-dense", help="Train the dense network too.")] = True,
+    model: ModelCode = None,
+    experiment: Annotated[str, typer.Option("--experiment", help="MLflow experiment.")] = "lottery-ticket",
+    tracking_uri: TrackingUri = None,
+    as_json: Json = False,
+    **settings: Any,
+) -> None:
+    """Train a ticket with its own or changed settings, next to the controls reinit and dense.
+
+    `--dataset` asks whether it wins on other data too: the images must have the ticket's shape; where the number of
+    classes differs, the output layer is drawn anew and not pruned. In MLflow the ticket is the arm `winning` at the
+    round it was found in, and round 0 is the dense network it was found from.
+    """
+    from lottery_ticket import experiment as lab
+    from lottery_ticket.cli.display import Display, print_result, ui_command
+    from lottery_ticket.ticket import Ticket
+
+    loaded = Ticket.load(ticket, tracking_uri=tracking_uri, trained=False, model=model)
+    try:
+        with Display() as display:
+            result = lab.train_ticket(
+                loaded,
+                dense=dense,
+                model=model,
+                tracking_uri=tracking_uri,
+                experiment=experiment,
+                listener=display,
+                **settings,
+            )
+    except KeyboardInterrupt:
+        typer.echo("\nInterrupted; the same command trains the ticket from its start.", err=True)
+        raise
+    if as_json:
+        typer.echo(json.dumps(result.to_json()))
+    else:
+        print_result(result, ui_command(experiment, tracking_uri))
+
+
+train = with_settings(_train, [name for name in Settings.model_fields if name not in _OF_THE_TICKET], "the ticket's")
