@@ -1,10 +1,12 @@
 """Keeping the pruned weights of a module at zero while somebody else trains it."""
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from lottery_ticket.pruning import Mask
 
@@ -18,16 +20,18 @@ class Held:
     """
 
     def __init__(self, module: nn.Module, mask: Mask):
-        self._pruned: list[tuple[nn.Parameter, Tensor]] = []
+        self._pruned: list[tuple[weakref.ref[nn.Parameter], Tensor]] = []
         self._handles: list[Any] = []
         for name, kept in mask.items():
             parameter = module.get_parameter(name)
             pruned = ~kept.to(parameter.device)
             with torch.no_grad():
                 parameter.masked_fill_(pruned, 0)
-            self._pruned.append((parameter, pruned))
+            self._pruned.append((weakref.ref(parameter), pruned))
             self._handles.append(parameter.register_hook(_without(pruned)))
-        self._handles.append(torch.optim.optimizer.register_optimizer_step_post_hook(self._after_step))
+        after_step = register_optimizer_step_post_hook(self._after_step)
+        self._handles.append(after_step)
+        weakref.finalize(module, after_step.remove)  # which torch keeps for all optimisers
 
     def remove(self) -> None:
         """Let the pruned weights grow again."""
@@ -35,11 +39,12 @@ class Held:
             handle.remove()
         self._handles.clear()
 
-    def _after_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    def _after_step(self, optimizer: Optimizer, *_: Any) -> None:
         stepped = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
         with torch.no_grad():
-            for parameter, pruned in self._pruned:
-                if id(parameter) in stepped:
+            for reference, pruned in self._pruned:
+                parameter = reference()
+                if parameter is not None and id(parameter) in stepped:
                     parameter.masked_fill_(pruned.to(parameter.device), 0)
 
 

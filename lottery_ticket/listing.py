@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from lottery_ticket.address import sqlite_file
 from lottery_ticket.address import tracking_uri as store_uri
-from lottery_ticket.summary import read_rounds, read_verdict
+from lottery_ticket.summary import in_words, read_rounds, read_verdict
 
 if TYPE_CHECKING:
     from lottery_ticket.verdict import Answer
@@ -41,10 +41,7 @@ class Listed:
     @property
     def verdict(self) -> str:
         """The verdict in words; about the arm `winning` only."""
-        if self.winning is None:
-            return ""
-        word = {"yes": "wins", "no": "does not win", "undecided": "undecided"}[self.winning]
-        return f"matches, {word}" if self.winning != "yes" and self.matching == "yes" else word
+        return in_words(self.matching, self.winning)
 
 
 def list_tickets(tracking_uri: str | None = None) -> list[Listed]:

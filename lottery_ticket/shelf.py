@@ -2,26 +2,19 @@
 
 import re
 from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 
-from lottery_ticket import reading, store
+from lottery_ticket import reading, registry, store
 from lottery_ticket.arms import ARMS, Moment
-from lottery_ticket.errors import InputError, LotteryTicketError, one_line
-from lottery_ticket.folder import read_folder
+from lottery_ticket.errors import InputError, LotteryTicketError
 from lottery_ticket.listing import Listed, listed
 from lottery_ticket.models import Weights
 from lottery_ticket.summary import read_rounds
 from lottery_ticket.ticket import Metrics, Origin, Ticket, network_of, under
 
 _RUN = re.compile(r"(?:runs:/)?([0-9a-f]{32})(?::(\d{1,9}))?")
-_MODEL = re.compile(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))")
-TICKET_FOLDER = "ticket"
-"""Where a registered model keeps its ticket."""
 
 
 def in_store(reference: str) -> bool:
@@ -53,7 +46,8 @@ def find(
         option: how errors call the reference.
     """
     if reference.startswith("models:"):
-        return _find_model(reference, tracking_uri, trained, option)
+        ticket = registry.find(store.connect(tracking_uri, create=False), reference, option)
+        return ticket if trained else replace(ticket, trained=None)
     matched = _RUN.fullmatch(reference)
     if not matched:
         raise InputError(option, reference, "is no ticket; allowed: RUN, RUN:ROUND, models:/NAME@ALIAS or a folder")
@@ -85,6 +79,8 @@ def _choose(
         allowed = f"allowed: --arm {', '.join(arms)}, --seed {', '.join(map(str, seeds))}"
         raise InputError(option, reference, f"has no ticket of {asked}; {allowed}")
     rounds = sorted({each.round for each in mine})
+    if round is None and len(rounds) == 1:
+        round = rounds[0]
     if round is None:
         won = [each.round for each in mine if each.winning == "yes"]
         if not won:
@@ -152,30 +148,3 @@ def _start(client: MlflowClient, run: Run, ticket: Ticket, model: str | None) ->
 
 def _listed(run: Run) -> list[Listed]:
     return listed(run.info.run_id, run.info.run_name, run.data.params, run.data.tags)
-
-
-def _find_model(reference: str, tracking_uri: str | None, trained: bool, option: str) -> Ticket:
-    """The ticket in a registered model."""
-    matched = _MODEL.fullmatch(reference)
-    if not matched:
-        raise InputError(
-            option, reference, "is no registered model; allowed: models:/NAME@ALIAS or models:/NAME/VERSION"
-        )
-    name, alias, version = matched.groups()
-    client = store.connect(tracking_uri, create=False)
-    with store.telling(reference), TemporaryDirectory() as work:
-        try:
-            found = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, version)
-        except MlflowException as error:
-            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                raise
-            known = sorted(each.name for each in client.search_registered_models())
-            allowed = f"allowed: {', '.join(known)}" if known else "no model is registered there"
-            why = f"is not in {client.tracking_uri} ({one_line(error)}); {allowed}"
-            raise InputError(option, reference, why) from None
-        run_id, path = found.tags.get("lt.run"), found.tags.get("lt.path")
-        if not run_id or not path:
-            raise InputError(option, reference, "holds no ticket; allowed: a model that `lt register` made")
-        folder = Path(client.download_artifacts(run_id, f"{path}/{TICKET_FOLDER}", work))
-        ticket = read_folder(folder, option)
-        return ticket if trained else replace(ticket, trained=None)

@@ -44,7 +44,7 @@ def connect(given: str | None = None, create: bool = True) -> MlflowClient:
         except OSError as error:
             raise InputError(option, uri, f"cannot be written ({one_line(error)}); allowed: a writable path") from None
     try:
-        with _made_once(file), impatient(0, _REACHABLE_WITHIN):
+        with _made_once(file), _impatient(0, _REACHABLE_WITHIN):
             client = MlflowClient(uri)
             client.search_experiments(max_results=1)
     except Exception as error:
@@ -86,7 +86,7 @@ def search(client: MlflowClient, experiments: list[str], query: str) -> list[Run
 @contextmanager
 def telling(what: str) -> Iterator[None]:
     """Within it, a store that fails is said so in one line, soon."""
-    with impatient(2, 20):
+    with _impatient(2, 20):
         try:
             yield
         except LotteryTicketError:
@@ -108,9 +108,13 @@ def _made_once(file: Path | None) -> Iterator[None]:
 
 
 @contextmanager
-def impatient(retries: int, seconds: int) -> Iterator[None]:
-    """Within it, a request to a tracking server is not tried more often nor waited for longer; see MLflow for else."""
-    wanted = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(retries), "MLFLOW_HTTP_REQUEST_TIMEOUT": str(seconds)}
+def _impatient(retries: int, seconds: int) -> Iterator[None]:
+    """Within it, a request to a tracking server is not tried more often nor waited for longer, and no bar is drawn."""
+    wanted = {
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(retries),
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(seconds),
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    }
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:

@@ -67,3 +67,11 @@ def read_verdict(tags: Mapping[str, str]) -> "dict[int, tuple[Answer, Answer]]":
         if key.startswith(_VERDICT)
         for index, answers in json.loads(value).items()
     }
+
+
+def in_words(matching: "Answer | None", winning: "Answer | None") -> str:
+    """A verdict on one round as it is printed; empty where there is none."""
+    if winning is None:
+        return ""
+    word = {"yes": "wins", "no": "does not win", "undecided": "undecided"}[winning]
+    return f"matches, {word}" if winning != "yes" and matching == "yes" else word

@@ -12,7 +12,7 @@ from torch.nn.utils import prune as torch_prune
 
 import lottery_ticket
 from lottery_ticket.config import Settings
-from lottery_ticket.data import DataInfo, describe, load_images
+from lottery_ticket.data import DataInfo, Images, describe, load_images
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 from lottery_ticket.holding import Held
 from lottery_ticket.models import MODELS, Network, Weights, make_network
@@ -125,6 +125,14 @@ class Ticket:
         from lottery_ticket.folder import write_folder
 
         return write_folder(self, Path(folder), option)
+
+    def images(self) -> Images:
+        """The data set that the ticket was found on; InputError where it is not there, or another."""
+        images = load_images(self.settings.dataset)
+        if images.digest != self.data.digest:
+            allowed = f"allowed: the data of the ticket, digest {self.data.digest}"
+            raise InputError("--dataset", self.settings.dataset, f"has the digest {images.digest}; {allowed}")
+        return images
 
     def network(self, model: str | None = None) -> Network:
         """The architecture, ready to build.

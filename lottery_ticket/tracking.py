@@ -249,6 +249,7 @@ def _write(done: Round, precision: str) -> TemporaryDirectory:
         (first / following).mkdir()
         save_mask(done.next_mask, first / following / "mask.safetensors")
     if done.rewound is not None:
+        (first / REWOUND).parent.mkdir(exist_ok=True)
         save_weights(done.rewound, first / REWOUND)
     (last / place / "round.json").write_text(done.record.model_dump_json())
     return folder

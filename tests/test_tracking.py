@@ -1,13 +1,8 @@
 """The MLflow contract, read back with MLflow's own client after a real `lt run`."""
 
 import json
-import os
-import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 
 import pytest
 import torch
@@ -162,40 +157,6 @@ def test_figures_are_drawn_again_from_mlflow_alone(lt, quick_flags, tmp_path):
         "accuracy.png", "early_stop.png", "learning_curves.png", "survivors.png", "input_mask.png"
     }  # fmt: skip
     assert "Smallest" in done.out or "No winning ticket" in done.out
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@pytest.fixture
-def server(tmp_path):
-    """A real tracking server with artifact proxying."""
-    folder = tmp_path / "server"
-    folder.mkdir()
-    port = free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/db", "--artifacts-destination", str(folder / "artifacts")]
-    process = subprocess.Popen(
-        command,
-        env=environment(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    uri = f"http://127.0.0.1:{port}"
-    for _ in range(600):
-        try:
-            urllib.request.urlopen(f"{uri}/health", timeout=1)
-            break
-        except OSError:
-            assert process.poll() is None
-            time.sleep(0.1)
-    yield uri
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def test_a_remote_tracking_server_works_the_same_way(lt, quick_flags, server, tmp_path):

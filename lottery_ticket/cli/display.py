@@ -16,8 +16,9 @@ from rich.table import Table
 from lottery_ticket.cli.options import output
 from lottery_ticket.experiment import Listener, Plan, Result
 from lottery_ticket.record import Record
+from lottery_ticket.summary import in_words
 from lottery_ticket.training import Progress as TrainingProgress
-from lottery_ticket.verdict import Difference, RoundVerdict
+from lottery_ticket.verdict import Difference, RoundVerdict, Verdict
 
 
 class Display(Listener):
@@ -145,12 +146,12 @@ def print_result(result: Result, ui: str | None = None) -> None:
     console.print(_table(result))
     verdict = result.verdict
     if verdict is not None:
-        won, matched = verdict.smallest_winning_pct, verdict.smallest_matching_pct
-        console.print(
-            f"Smallest winning ticket: {won:.3g} % of the weights." if won < 100 else "No winning ticket found."
-        )
-        if matched < 100:
-            console.print(f"Smallest matching ticket: {matched:.3g} % of the weights.")
+        if result.stored.origin:
+            for judged in verdict.rounds:
+                answer = in_words(judged.matching, judged.wins)
+                console.print(f"The ticket on {result.stored.settings.dataset}: {answer}.")
+        else:
+            _print_smallest(console, verdict)
         console.print(f"Evidence: {verdict.evidence}.", soft_wrap=True)
         if verdict.control is None:
             console.print("No control arm: whether a ticket wins stays undecided (add reinit to --arms).")
@@ -162,6 +163,13 @@ def print_result(result: Result, ui: str | None = None) -> None:
     console.print(f"{result.seconds:.0f} s, of which MLflow {result.tracking_seconds:.1f} s. Run {result.run_id}.")
     if ui:
         console.print(f"See it in MLflow: {ui}", soft_wrap=True)
+
+
+def _print_smallest(console: Console, verdict: Verdict) -> None:
+    won, matched = verdict.smallest_winning_pct, verdict.smallest_matching_pct
+    console.print(f"Smallest winning ticket: {won:.3g} % of the weights." if won < 100 else "No winning ticket found.")
+    if matched < 100:
+        console.print(f"Smallest matching ticket: {matched:.3g} % of the weights.")
 
 
 def _table(result: Result) -> Table:
@@ -191,9 +199,7 @@ def _table(result: Result) -> Table:
 def _judged(verdict: RoundVerdict | None) -> list[str]:
     if verdict is None:
         return ["", "", ""]
-    word = {"yes": "wins", "no": "does not win", "undecided": "undecided"}[verdict.wins]
-    if verdict.wins != "yes" and verdict.matching == "yes":
-        word = f"matches, {word}"
+    word = in_words(verdict.matching, verdict.wins)
     return [_points(verdict.against_dense), _points(verdict.against_control), word]
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from lottery_ticket.cli.options import Json, TrackingUri, output
 from lottery_ticket.errors import InputError, unknown
+from lottery_ticket.summary import in_words
 
 if TYPE_CHECKING:
     from lottery_ticket.listing import Listed
@@ -135,6 +136,33 @@ def pull(
         typer.echo(f"{folder}: {describe(ticket)}")
 
 
+def register(
+    source: Annotated[
+        str, typer.Argument(metavar="RUN", help="RUN or RUN:ROUND (default: the smallest winning ticket).")
+    ],
+    name: Annotated[str, typer.Option("--name", help="The registered model; made if need be.")],
+    alias: Annotated[str, typer.Option("--alias", help="The alias that the new version gets.")] = "smallest",
+    arm: Annotated[str | None, typer.Option("--arm", help="Of this arm. Default: winning.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of this seed. Default: the run's first.")] = None,
+    model: ModelCode = None,
+    tracking_uri: TrackingUri = None,
+    as_json: Json = False,
+) -> None:
+    """Put a trained ticket into the MLflow Model Registry, ready for `mlflow models serve` and `lt pull`."""
+    from lottery_ticket import registry, shelf, store
+
+    registry.check_names(name, alias)
+    if source.startswith("models:") or not shelf.in_store(source):
+        raise InputError("RUN", source, "is no run; allowed: RUN or RUN:ROUND, as `lt tickets` lists them")
+    ticket = shelf.find(source, tracking_uri=tracking_uri, trained=True, arm=arm, seed=seed, model=model, option="RUN")
+    ticket.network(model)
+    made = registry.register(store.connect(tracking_uri, create=False), ticket, name, alias)
+    if as_json:
+        typer.echo(json.dumps(asdict(made)))
+    else:
+        typer.echo(f"{made.uri} is version {made.version}: {describe(ticket)}")
+
+
 def describe(ticket: "Ticket") -> str:
     """A ticket in a few words."""
     measured = ticket.metrics
@@ -144,7 +172,7 @@ def describe(ticket: "Ticket") -> str:
     if measured.dense_accuracy is not None:
         words.append(f"dense {100 * measured.dense_accuracy:.2f} %")
     if measured.winning is not None:
-        words.append({"yes": "wins", "no": "does not win", "undecided": "undecided whether it wins"}[measured.winning])
+        words.append(f"verdict: {in_words(measured.matching, measured.winning)}")
     return ", ".join(words)
 
 

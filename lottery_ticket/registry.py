@@ -1,0 +1,110 @@
+"""Tickets in the MLflow Model Registry: a model that any MLflow can load and serve, and the ticket inside it."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+import lottery_ticket
+from lottery_ticket import store
+from lottery_ticket.errors import InputError, LotteryTicketError
+from lottery_ticket.folder import read_folder
+from lottery_ticket.summary import in_words
+from lottery_ticket.ticket import Ticket
+
+_MODEL = re.compile(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))")
+_TICKET = "data/ticket"
+"""Where a registered model keeps its ticket."""
+
+_TRAJECTORY, _PATH = "lt.trajectory", "lt.path"
+"""Tags of a model version: the run and the path in it where the model is."""
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A version of a registered model."""
+
+    name: str
+    version: str
+    alias: str
+    uri: str
+
+
+def register(client: MlflowClient, ticket: Ticket, name: str, alias: str = "smallest") -> Registered:
+    """Register a trained ticket of a run as a new version of a model and give it the alias.
+
+    The model takes images as the data set keeps them (its signature says shape and type) and gives class
+    probabilities; its input example is two test images. Tags: `lt.density`, `lt.verdict`, and where it comes from.
+    InputError for a name or alias that MLflow does not allow, and where the data set is not there.
+    """
+    from mlflow.models import ModelSignature
+    from mlflow.pyfunc import save_model
+    from mlflow.types import Schema, TensorSpec
+
+    check_names(name, alias)
+    run_id = ticket.origin.trajectory
+    if run_id is None or ticket.trained is None:
+        raise LotteryTicketError("only a trained ticket of a run can be registered")
+    info = ticket.data
+    signature = ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype(info.dtype), (-1, *info.image_shape))]),
+        outputs=Schema([TensorSpec(np.dtype("float32"), (-1, info.classes))]),
+    )
+    path = f"models/round-{ticket.origin.round:02}"
+    with store.telling("registering"), TemporaryDirectory() as work:
+        save_model(
+            Path(work, "model"),
+            loader_module="lottery_ticket.serving",
+            data_path=str(ticket.save(Path(work, "ticket"))),
+            signature=signature,
+            input_example=ticket.images().x_test[:2],
+            pip_requirements=[f"lottery-ticket-lab=={lottery_ticket.__version__}"],
+        )
+        client.log_artifacts(run_id, str(Path(work, "model")), path)
+        if not any(each.name == name for each in client.search_registered_models(f"name = '{name}'")):
+            client.create_registered_model(name)
+        source = f"{client.get_run(run_id).info.artifact_uri}/{path}"
+        tags = {
+            "lt.density": f"{ticket.density:.6g}",
+            "lt.verdict": in_words(ticket.metrics.matching, ticket.metrics.winning) or "none",
+            _TRAJECTORY: run_id,
+            _PATH: path,
+        }
+        version = client.create_model_version(name, source, run_id, tags=tags).version
+        client.set_registered_model_alias(name, alias, version)
+    return Registered(name, str(version), alias, f"models:/{name}@{alias}")
+
+
+def find(client: MlflowClient, reference: str, option: str = "TICKET") -> Ticket:
+    """The ticket in a registered model: `models:/NAME@ALIAS` or `models:/NAME/VERSION`."""
+    matched = _MODEL.fullmatch(reference)
+    if not matched:
+        allowed = "allowed: models:/NAME@ALIAS or models:/NAME/VERSION"
+        raise InputError(option, reference, f"names no registered model; {allowed}")
+    name, alias, version = matched.groups()
+    with store.telling(reference), TemporaryDirectory() as work:
+        try:
+            found = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, version)
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            known = sorted(f"{each.name} ({', '.join(each.aliases)})" for each in client.search_registered_models())
+            allowed = f"allowed: {', '.join(known)}" if known else "no model is registered there"
+            raise InputError(option, reference, f"is not in {client.tracking_uri}; {allowed}") from None
+        run_id, path = found.tags.get(_TRAJECTORY), found.tags.get(_PATH)
+        if not run_id or not path:
+            raise InputError(option, reference, "holds no ticket; allowed: a model that `lt register` made")
+        return read_folder(Path(client.download_artifacts(run_id, f"{path}/{_TICKET}", work)), option)
+
+
+def check_names(name: str, alias: str) -> None:
+    """InputError for a name or alias that MLflow or a `models:/` address cannot take."""
+    if not re.fullmatch(r"[\w.-]{1,100}", name) or set(name) == {"."}:
+        raise InputError("--name", name, "is not allowed; allowed: letters, digits, _, - and dots, at most 100")
+    if not re.fullmatch(r"[\w-]{1,100}", alias) or alias == "latest" or re.fullmatch(r"[vV]\d+", alias):
+        allowed = "letters, digits, _ and -, at most 100, but neither `latest` nor v1, v2, …"
+        raise InputError("--alias", alias, f"is not allowed; allowed: {allowed}")

@@ -1,0 +1,164 @@
+"""Tickets in the Model Registry: loaded and served by MLflow itself, and through a real tracking server."""
+
+import http.server
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lottery_ticket import Ticket
+from lottery_ticket.data import load_images
+from tests.conftest import environment, free_port, wait_for
+
+
+@pytest.fixture
+def run_id(lt, quick_flags):
+    """A run in the store of the test's folder."""
+    done = lt("run", *quick_flags, "--json")
+    assert done.code == 0, done.err
+    return done.json["run_id"]
+
+
+def test_registered_pulled_loaded_and_served(lt, run_id, small_npz, tmp_path):
+    done = lt("register", f"{run_id}:2", "--name", "small")
+    assert done.code == 0, done.err
+    assert done.out.startswith("models:/small@smallest is version 1: fc1 on small, 64 % of the weights left")
+    done = lt("register", f"{run_id}:1", "--name", "small", "--alias", "larger", "--json")
+    assert done.json == {"name": "small", "version": "2", "alias": "larger", "uri": "models:/small@larger"}
+
+    assert lt("pull", "models:/small@smallest", "a").code == 0
+    assert lt("pull", "models:/small/2", "b", "--trained").code == 0
+    assert Ticket.load(tmp_path / "a").origin.round == 2
+    trained = Ticket.load(tmp_path / "b")
+    assert (trained.origin.round, trained.origin.run_id, trained.trained is not None) == (1, run_id, True)
+    unknown = lt("pull", "models:/small@best", "c")
+    assert (unknown.code, unknown.err.count("\n")) == (2, 1)
+    assert "allowed: small (larger, smallest)" in unknown.err or "allowed: small (smallest, larger)" in unknown.err
+
+    code = """
+import json, sys
+import mlflow, numpy as np
+from mlflow import MlflowClient
+mlflow.set_tracking_uri("sqlite:///mlruns/mlflow.db")
+model = mlflow.pyfunc.load_model("models:/small@smallest")
+with np.load(sys.argv[1]) as data:
+    scores = model.predict(data["x_test"])
+version = MlflowClient().get_model_version("small", "1")
+example = model.metadata.load_input_example(mlflow.artifacts.download_artifacts("models:/small@smallest"))
+print(json.dumps([scores.argmax(1).tolist(), version.tags, example.shape, str(model.metadata.signature.inputs)]))
+"""
+    command = [sys.executable, "-c", code, str(small_npz)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True)
+    classes, tags, example, inputs = json.loads(done.stdout.splitlines()[-1])
+    images = load_images(str(small_npz))
+    kept = Ticket.load(f"runs:/{run_id}:2", tracking_uri=f"sqlite:///{tmp_path}/mlruns/mlflow.db")
+    accuracy = (np.array(classes) == images.y_test).mean()
+    assert accuracy == pytest.approx(kept.metrics.test_accuracy, abs=0.006)
+    assert float(tags["lt.density"]) == pytest.approx(0.64, abs=1e-3)
+    assert tags["lt.verdict"] in ("wins", "matches, undecided", "matches, does not win", "does not win", "undecided")
+    assert (example, "uint8" in inputs) == ([2, 28, 28], True)
+
+    port = free_port()
+    serve = ["models", "serve", "-m", "models:/small@smallest", "--env-manager", "local", "--port", str(port)]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", *serve],
+        cwd=tmp_path,
+        env=environment(
+            MLFLOW_TRACKING_URI="sqlite:///mlruns/mlflow.db",
+            PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        ),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_for(f"http://127.0.0.1:{port}/ping", server)
+        asked = urllib.request.Request(
+            f"http://127.0.0.1:{port}/invocations",
+            json.dumps({"inputs": images.x_test[:50].tolist()}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(asked, timeout=60) as response:
+            answer = np.array(json.load(response)["predictions"])
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+    assert answer.shape == (50, 10)
+    assert np.allclose(answer.sum(1), 1, atol=1e-4)
+    assert answer.argmax(1).tolist() == classes[:50]
+
+
+class Dying(http.server.BaseHTTPRequestHandler):
+    """Forwards every request to the tracking server, and dies at the first for an artifact named in `server.at`."""
+
+    def do_GET(self):
+        if self.server.at and self.server.at in self.path:
+            self.server.dead = True
+        if self.server.dead:
+            self.connection.close()
+            return
+        length = int(self.headers.get("Content-Length", 0))
+        wanted = {"Content-Type": self.headers.get("Content-Type", "application/json")}
+        asked = urllib.request.Request(
+            self.server.target + self.path, self.rfile.read(length) if length else None, wanted, method=self.command
+        )
+        try:
+            with urllib.request.urlopen(asked) as response:
+                status, content = response.status, response.read()
+        except urllib.error.HTTPError as error:
+            status, content = error.code, error.read()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_POST = do_PUT = do_PATCH = do_GET
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def dying(server):
+    """A way to the real server that can be cut: (its address, the object to cut it by)."""
+    way = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Dying)
+    way.target, way.at, way.dead = server, "", False
+    threading.Thread(target=way.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{way.server_port}", way
+    way.shutdown()
+    way.server_close()
+
+
+def test_all_of_it_works_against_a_tracking_server_and_none_of_it_is_half_done(lt, quick_flags, dying, tmp_path):
+    uri, way = dying
+
+    def remote(*arguments):
+        return lt(*arguments, MLFLOW_TRACKING_URI=uri)
+
+    run_id = remote("run", *quick_flags, "--json").json["run_id"]
+    shutil.rmtree(tmp_path / "mlruns")  # the figures
+    listed = remote("tickets", "--json").json
+    assert {row["run_id"] for row in listed} == {run_id}
+    assert remote("pull", f"{run_id}:2", "a", "--trained").code == 0
+    assert remote("register", f"{run_id}:2", "--name", "far").code == 0
+    assert remote("pull", "models:/far@smallest", "b", "--trained").code == 0
+    a, b = Ticket.load(tmp_path / "a"), Ticket.load(tmp_path / "b")
+    assert all((a.trained[name] == value).all() for name, value in b.trained.items())
+
+    for at in ("settings.json", "mask.safetensors", "init.safetensors", "weights.safetensors"):
+        way.at, way.dead = at, False
+        done = remote("pull", f"{run_id}:2", "c", "--trained")
+        assert (done.code, done.out) == (1, ""), done.err
+        assert done.err.startswith("lt: ")
+        assert done.err.count("\n") == 1
+        assert way.dead
+        assert {path.name for path in tmp_path.iterdir()} == {"a", "b", "server"}
