@@ -31,6 +31,8 @@ bench: .venv/installed        ## measured claims, printed
 	$(BIN)/python bench/engine.py lenet5
 	$(BIN)/python bench/late_rounds.py fc1
 	$(BIN)/python bench/late_rounds.py lenet5 --precision bfloat16
+	$(BIN)/python bench/size.py
+	$(BIN)/python bench/tickets.py
 
 bench-cuda: .venv/installed   ## the engine on a CUDA device, tables into results/
 	mkdir -p results

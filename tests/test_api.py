@@ -29,6 +29,17 @@ def test_the_readmes_example(tmp_path, monkeypatch, capsys, small_npz):
     assert (tmp_path / "mlruns/mlflow.db").exists()
 
 
+def test_the_readmes_example_of_a_ticket(tmp_path, monkeypatch, capsys, settings):
+    pattern = r"```python\n(import torch\nfrom lottery_ticket import Ticket.*?)```"
+    (example,) = re.findall(pattern, README.read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    lottery_ticket.run(settings).ticket(round=3).save("tickets/mine")
+    there = {}
+    exec(compile(example, "README.md", "exec"), there)
+    assert re.search(r"136,\d\d\d weights are not zero; the mask keeps 51.2%", capsys.readouterr().out)
+    assert all(torch.equal(kept, there["again"].mask[name]) for name, kept in there["ticket"].mask.items())
+
+
 def test_result_ticket_is_mask_and_theta_0(tmp_path, monkeypatch, settings, small):
     monkeypatch.chdir(tmp_path)
     result = lottery_ticket.run(settings)
