@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lottery_ticket.config import Settings, load_preset, preset_names
     from lottery_ticket.errors import InputError, LotteryTicketError
-    from lottery_ticket.experiment import Result, resume, run, train_ticket
+    from lottery_ticket.experiment import Result, resume, run
     from lottery_ticket.files import load_mask, load_weights
     from lottery_ticket.record import Record
+    from lottery_ticket.retrain import train_ticket
     from lottery_ticket.ticket import Ticket
     from lottery_ticket.trajectory import Round, find_tickets
     from lottery_ticket.verdict import Verdict, judge
@@ -36,7 +37,7 @@ _HOME = {
     "preset_names": "config",
     "resume": "experiment",
     "run": "experiment",
-    "train_ticket": "experiment",
+    "train_ticket": "retrain",
 }
 
 __all__ = [

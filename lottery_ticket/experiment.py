@@ -2,9 +2,9 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from lottery_ticket import reading, shelf, store
 from lottery_ticket.allocation import Allocation, allocate
 from lottery_ticket.arms import ARMS, check_arms
-from lottery_ticket.config import Settings, as_text, load_preset, merge, preset_names
+from lottery_ticket.config import Settings, as_text, load_preset, preset_names
 from lottery_ticket.data import Data, Images, load_images, prepare
 from lottery_ticket.errors import InputError
 from lottery_ticket.figures import draw_all
@@ -21,7 +21,6 @@ from lottery_ticket.models import Network, make_network
 from lottery_ticket.pruning import Mask
 from lottery_ticket.reading import REWOUND, Stored
 from lottery_ticket.record import Record
-from lottery_ticket.retrain import begin, train_again
 from lottery_ticket.ticket import Ticket
 from lottery_ticket.tracking import Tracker
 from lottery_ticket.training import Progress, Train, Watch, arithmetic, choose_device, iterations_per_round, train
@@ -158,80 +157,7 @@ def run(
     name = run_name(settings, preset)
     tracker = Tracker.create(client, experiment, settings, preset, name, plan.images, plan.data.info)
     tracker.seconds += connecting
-    return _go(plan, tracker, _find(plan), [], begun, listener or Listener())
-
-
-def train_ticket(
-    ticket: Ticket,
-    *,
-    dense: bool = True,
-    model: str | None = None,
-    tracking_uri: str | None = None,
-    experiment: str = store.DEFAULT_EXPERIMENT,
-    listener: Listener | None = None,
-    **overrides: Any,
-) -> Result:
-    """Train a ticket as it was found or otherwise, next to its controls, and keep all in MLflow as `run` does.
-
-    The ticket is the arm `winning` at the round it was found in; the dense control is round 0: the values that the
-    ticket was found from, none pruned. The other arms borrow the ticket's mask.
-
-    Args:
-        ticket: what to train.
-        dense: train the dense control.
-        model: see `Ticket.network`.
-        tracking_uri, experiment, listener: as for `run`.
-        overrides: settings that differ from the ticket's; `dataset` for transfer. `seeds` defaults to the ticket's
-            seed, `arms` to `winning,reinit`.
-
-    Raises:
-        InputError: settings that cannot be, data that the ticket does not take, an unreachable store.
-    """
-    begun = time.perf_counter()
-    own = ticket.network(model)
-    settings = retrain_settings(ticket, overrides)
-    plan = replace(make_plan(settings), rounds=[*([0] if dense else []), ticket.origin.round])
-    if plan.data.input_shape != ticket.data.input_shape:
-        raise InputError(
-            "--dataset",
-            settings.dataset,
-            f"has images of shape {plan.data.input_shape}; allowed: {ticket.data.input_shape}, which the ticket takes",
-        )
-
-    def method(after: Checkpoint | None, watch: Watch, trainer: Train) -> Iterator[list[Round]]:
-        return train_again(ticket, dense, plan.resolved, plan.network, own, plan.data, watch, trainer)
-
-    for seed in settings.seeds:
-        begin(ticket, plan.network, own, seed)
-    client = store.connect(tracking_uri)
-    changed = [
-        f"{name}={as_text(value)}"
-        for name, value in settings
-        if name not in ("rounds", "arms", "seeds", "rewind_iteration") and value != getattr(ticket.settings, name)
-    ]
-    name = " ".join(["ticket", ticket.name, *changed])
-    tracker = Tracker.create(
-        client, experiment, settings, "", name, plan.images, plan.data.info, ticket.origin.as_tags()
-    )
-    return _go(plan, tracker, method, [], begun, listener or Listener())
-
-
-def retrain_settings(ticket: Ticket, overrides: Mapping[str, Any]) -> Settings:
-    """The settings that a ticket is trained with: its own, but for the overrides."""
-    own = ticket.settings.model_dump() | {
-        "arms": ("winning", "reinit"),
-        "seeds": (ticket.origin.seed,),
-        "rounds": ticket.origin.round + 1,
-        "rewind_iteration": 0,  # where the ticket starts, it has with it
-    }
-    settings = merge((own, "the ticket"), (dict(overrides), None))
-    wrong = [arm for arm in settings.arms if arm not in ARMS or (ARMS[arm].own_mask and arm != "winning")]
-    if wrong or "winning" not in settings.arms:
-        borrowing = ", ".join(arm for arm in ARMS if not ARMS[arm].own_mask)
-        raise InputError(
-            "--arms", as_text(settings.arms), f"is not allowed; allowed: winning (the ticket), and with it {borrowing}"
-        )
-    return settings
+    return carry_out(plan, tracker, _find(plan), [], begun, listener or Listener())
 
 
 def resume(run_id: str, *, tracking_uri: str | None = None, listener: Listener | None = None) -> Result:
@@ -253,7 +179,7 @@ def resume(run_id: str, *, tracking_uri: str | None = None, listener: Listener |
             f"{plan.images.digest}); allowed: the same data",
         )
     tracker = Tracker.reopen(client, stored, plan.images, plan.data.info)
-    return _go(plan, tracker, _find(plan), stored.records, begun, listener or Listener())
+    return carry_out(plan, tracker, _find(plan), stored.records, begun, listener or Listener())
 
 
 def read_result(run_id: str, tracking_uri: str | None = None, figures: Path | None = None) -> Result:
@@ -320,10 +246,13 @@ def _find(plan: Plan) -> Method:
     return lambda after, watch, trainer: find_tickets(plan.resolved, plan.network, plan.data, after, watch, trainer)
 
 
-def _go(
+def carry_out(
     plan: Plan, tracker: Tracker, method: Method, kept: Sequence[Record], begun: float, listener: Listener
 ) -> Result:
-    """Train the rounds that are not there yet, keep each as it is finished, conclude."""
+    """Train the rounds that are not among `kept`, keep each as it is finished, conclude.
+
+    `begun` is when the run began, on the clock of `time.perf_counter`.
+    """
     client, settings = tracker.client, plan.settings
     last, partial = complete_rounds(settings, kept)
     there = {(record.arm, record.seed, record.round): record for record in partial}

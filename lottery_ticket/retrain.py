@@ -1,17 +1,95 @@
 """Training a ticket once more, perhaps on other data, next to its controls."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
+from lottery_ticket import store
 from lottery_ticket.arms import ARMS, Moment
-from lottery_ticket.config import Settings
+from lottery_ticket.config import Settings, as_text, merge
 from lottery_ticket.data import Data
 from lottery_ticket.errors import InputError
+from lottery_ticket.experiment import Listener, Result, carry_out, make_plan
 from lottery_ticket.models import Network, Weights
 from lottery_ticket.pruning import Mask
 from lottery_ticket.ticket import Ticket, under
+from lottery_ticket.tracking import Tracker
 from lottery_ticket.training import Member, Train, Watch
-from lottery_ticket.trajectory import Round, finished_round
+from lottery_ticket.trajectory import Checkpoint, Round, finished_round
+
+
+def train_ticket(
+    ticket: Ticket,
+    *,
+    dense: bool = True,
+    model: str | None = None,
+    tracking_uri: str | None = None,
+    experiment: str = store.DEFAULT_EXPERIMENT,
+    listener: Listener | None = None,
+    **overrides: Any,
+) -> Result:
+    """Train a ticket as it was found or otherwise, next to its controls, and keep all in MLflow as `run` does.
+
+    The ticket is the arm `winning` at the round it was found in; the dense control is round 0: the values that the
+    ticket was found from, none pruned. The other arms borrow the ticket's mask.
+
+    Args:
+        ticket: what to train.
+        dense: train the dense control.
+        model: see `Ticket.network`.
+        tracking_uri, experiment, listener: as for `run`.
+        overrides: settings that differ from the ticket's; `dataset` for transfer. `seeds` defaults to the ticket's
+            seed, `arms` to `winning,reinit`.
+
+    Raises:
+        InputError: settings that cannot be, data that the ticket does not take, an unreachable store.
+    """
+    begun = time.perf_counter()
+    own = ticket.network(model)
+    settings = retrain_settings(ticket, overrides)
+    plan = replace(make_plan(settings), rounds=[*([0] if dense else []), ticket.origin.round])
+    if plan.data.input_shape != ticket.data.input_shape:
+        raise InputError(
+            "--dataset",
+            settings.dataset,
+            f"has images of shape {plan.data.input_shape}; allowed: {ticket.data.input_shape}, which the ticket takes",
+        )
+
+    def method(after: Checkpoint | None, watch: Watch, trainer: Train) -> Iterator[list[Round]]:
+        return train_again(ticket, dense, plan.resolved, plan.network, own, plan.data, watch, trainer)
+
+    for seed in settings.seeds:
+        begin(ticket, plan.network, own, seed)
+    client = store.connect(tracking_uri)
+    changed = [
+        f"{name}={as_text(value)}"
+        for name, value in settings
+        if name not in ("rounds", "arms", "seeds", "rewind_iteration") and value != getattr(ticket.settings, name)
+    ]
+    name = " ".join(["ticket", ticket.name, *changed])
+    tracker = Tracker.create(
+        client, experiment, settings, "", name, plan.images, plan.data.info, ticket.origin.as_tags()
+    )
+    return carry_out(plan, tracker, method, [], begun, listener or Listener())
+
+
+def retrain_settings(ticket: Ticket, overrides: Mapping[str, Any]) -> Settings:
+    """The settings that a ticket is trained with: its own, but for the overrides."""
+    own = ticket.settings.model_dump() | {
+        "arms": ("winning", "reinit"),
+        "seeds": (ticket.origin.seed,),
+        "rounds": ticket.origin.round + 1,
+        "rewind_iteration": 0,  # where the ticket starts, it has with it
+    }
+    settings = merge((own, "the ticket"), (dict(overrides), None))
+    wrong = [arm for arm in settings.arms if arm not in ARMS or (ARMS[arm].own_mask and arm != "winning")]
+    if wrong or "winning" not in settings.arms:
+        borrowing = ", ".join(arm for arm in ARMS if not ARMS[arm].own_mask)
+        raise InputError(
+            "--arms", as_text(settings.arms), f"is not allowed; allowed: winning (the ticket), and with it {borrowing}"
+        )
+    return settings
 
 
 @dataclass(frozen=True)

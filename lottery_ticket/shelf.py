@@ -128,7 +128,9 @@ def _read(client: MlflowClient, run: Run, chosen: Listed, trained: bool, model: 
         trained=reading.read_trained(client, chosen.trajectory, chosen.round, mask) if trained else None,
     )
     if trained and not all(value.isfinite().all() for value in (ticket.trained or {}).values()):
-        raise LotteryTicketError(f"{ticket.name} diverged: its trained weights are not finite")
+        raise LotteryTicketError(
+            f"{ticket.name} diverged: its trained weights are not finite; allowed: the ticket without them"
+        )
     return replace(ticket, weights=under(mask, _start(client, run, ticket, model)))
 
 

@@ -57,7 +57,7 @@ class Metrics(BaseModel):
     winning: Answer | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ticket:
     """A subnetwork found by a run.
 
@@ -157,7 +157,9 @@ class Ticket:
             trained: the trained weights instead.
             model: see `network`.
         """
-        built = self.network(model).build()
+        network = self.network(model)
+        with torch.random.fork_rng(devices=[]):
+            built = network.build()
         built.load_state_dict(self.values(trained))
         return built
 

@@ -244,18 +244,8 @@ def test_command(lt, quick_flags, tmp_path):
     for what in ("parameters: 266,610 → ", "bytes: ", "seconds: "):
         assert what in done.out
 
-    again = lt("export", f"{run}:2", "--format", "state-dict", "--compact")
-    assert again.code == 2
-    assert again.err.startswith("lt: DEST: 'exports/")
-    assert lt("pull", f"{run}:2", "ticket").code == 0
-    untrained = lt("export", "ticket", "--format", "state-dict")
-    assert untrained.code == 2
-    assert "lt pull --trained" in untrained.err
-    assert lt("export", f"{run}:2", "--format", "pickle").code == 2
-
     pytest.importorskip("onnxruntime", reason="needs the packages of the extra onnx")
-    assert lt("pull", f"{run}:2", "trained", "--trained").code == 0
-    done = lt("export", "trained", "my.onnx", "--json")
+    done = lt("export", f"{run}:2", "my.onnx", "--json")
     assert done.code == 0, done.err
     assert not done.err
     assert done.json["path"] == "my.onnx"

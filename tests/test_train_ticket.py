@@ -8,9 +8,8 @@ import torch
 
 import lottery_ticket
 from lottery_ticket import InputError, Ticket
-from lottery_ticket.experiment import retrain_settings
 from lottery_ticket.models import make_network
-from lottery_ticket.retrain import begin
+from lottery_ticket.retrain import begin, retrain_settings
 
 
 @pytest.fixture(scope="module")

@@ -38,14 +38,14 @@ def _train(
     classes differs, the output layer is drawn anew and not pruned. In MLflow the ticket is the arm `winning` at the
     round it was found in, and round 0 is the dense network it was found from.
     """
-    from lottery_ticket import experiment as lab
     from lottery_ticket.cli.display import Display, print_result, ui_command
+    from lottery_ticket.retrain import train_ticket
     from lottery_ticket.ticket import Ticket
 
     loaded = Ticket.load(ticket, tracking_uri=tracking_uri, trained=False, model=model)
     try:
         with Display() as display:
-            result = lab.train_ticket(
+            result = train_ticket(
                 loaded,
                 dense=dense,
                 model=model,
