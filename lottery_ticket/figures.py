@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-_STYLE = {
+STYLE = {
     "figure.dpi": 150,
     "savefig.bbox": "tight",
     "font.size": 10,
@@ -44,7 +44,7 @@ def draw_all(records: Sequence[Record], name: str, folder: Path, mask: Callable[
     """
     drawn: dict[str, Figure | None] = {}
     name = textwrap.fill(name, 60)
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         drawn["accuracy"] = draw_accuracy(records, name)
         drawn["early_stop"] = draw_early_stop(records, name)
         drawn["learning_curves"] = draw_learning_curves(records, name)

@@ -87,8 +87,8 @@ class Ticket:
     @property
     def name(self) -> str:
         """A short name for files and titles, e.g. `fc1-mnist-winning-seed0-round10`."""
-        model, data = (re.sub(r"[^\w.-]+", "-", part) for part in (self.settings.model, self.data.name))
-        return f"{model}-{data}-{self.origin.arm}-seed{self.origin.seed}-round{self.origin.round}"
+        found = f"{self.settings.model}-{self.data.name}-{self.origin.arm}-seed{self.origin.seed}"
+        return re.sub(r"[^\w.-]+", "-", f"{found}-round{self.origin.round}").lstrip(".-")
 
     @classmethod
     def load(
@@ -184,11 +184,7 @@ class Ticket:
 
     def to_prune(self, trained: bool = False, model: str | None = None) -> nn.Module:
         """The module of the ticket under the masks of `torch.nn.utils.prune` (`weight_orig`, `weight_mask`)."""
-        module = self.module(trained, model)
-        for name, kept in self.mask.items():
-            path, _, parameter = name.rpartition(".")
-            torch_prune.custom_from_mask(module.get_submodule(path), parameter, kept)
-        return module
+        return under_torch_masks(self.module(trained, model), self.mask)
 
     @classmethod
     def from_prune(cls, module: nn.Module, settings: Settings) -> "Ticket":
@@ -209,6 +205,14 @@ class Ticket:
             raise InputError("module", type(module).__name__, f"has other tensors than {settings.model}; {allowed}")
         mask = network.dense_mask() | masks
         return cls(mask, under(mask, {name: values[name] for name in expected}), settings, info)
+
+
+def under_torch_masks(module: nn.Module, mask: Mask) -> nn.Module:
+    """The module itself, put under masks of `torch.nn.utils.prune`."""
+    for name, kept in mask.items():
+        path, _, parameter = name.rpartition(".")
+        torch_prune.custom_from_mask(module.get_submodule(path), parameter, kept)
+    return module
 
 
 def network_of(settings: Settings, data: DataInfo, model: str | None) -> Network:

@@ -10,10 +10,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from lottery_ticket.chain import load_compact
 from lottery_ticket.config import load_preset
 from lottery_ticket.data import channels_first, describe, load_images
 from lottery_ticket.errors import InputError, LotteryTicketError
-from lottery_ticket.export import export, load_compact
+from lottery_ticket.export import export
 from lottery_ticket.models import make_network
 from lottery_ticket.ticket import Origin, Ticket, under
 from tests.networks import Residual

@@ -8,7 +8,7 @@ import typer
 from typer.exceptions import TyperException
 
 import lottery_ticket
-from lottery_ticket.cli import data, figures, presets, run, tickets, train, ui
+from lottery_ticket.cli import data, diff, export, figures, presets, run, tickets, train, ui
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 
 app = typer.Typer(
@@ -33,6 +33,8 @@ app.command("run")(run.run)
 app.add_typer(presets.app, name="presets")
 app.command("tickets")(tickets.tickets)
 app.command("pull")(tickets.pull)
+app.command("diff")(diff.diff)
+app.command("export")(export.export)
 app.command("register")(tickets.register)
 app.command("train")(train.train)
 app.command("figures")(figures.figures)

@@ -1,0 +1,172 @@
+"""`lt diff`: whether two tickets are the same."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from lottery_ticket.cli.options import Json, TrackingUri, output
+from lottery_ticket.cli.tickets import ModelCode, TicketReference
+from lottery_ticket.errors import InputError
+
+if TYPE_CHECKING:
+    from lottery_ticket.compare import Comparison, Overlap, Range
+    from lottery_ticket.ticket import Ticket
+
+_FORMATS = (".png", ".pdf", ".svg")
+
+
+def diff(
+    first: TicketReference,
+    second: TicketReference,
+    figure: Annotated[
+        Path | None,
+        typer.Option(
+            "--figure",
+            help="Draw it there, as .png, .pdf or .svg. Default: mlruns/figures/diff-A-B.png.",
+            show_default=False,
+        ),
+    ] = None,
+    model: ModelCode = None,
+    tracking_uri: TrackingUri = None,
+    as_json: Json = False,
+) -> None:
+    """Say whether two tickets are the same: overlap of masks against chance, shared signs, distance of values."""
+    if figure is not None and figure.suffix.lower() not in _FORMATS:
+        raise InputError("--figure", str(figure), f"is no picture; allowed: a path that ends in {', '.join(_FORMATS)}")
+
+    from lottery_ticket.compare import compare
+    from lottery_ticket.compare_figure import draw_comparison
+    from lottery_ticket.folder import must_be_new
+    from lottery_ticket.ticket import Ticket
+
+    if figure is not None:
+        must_be_new(figure, "--figure")
+    one, other = (Ticket.load(reference, tracking_uri=tracking_uri, model=model) for reference in (first, second))
+    comparison = compare(one, other)
+    path = figure or Path("mlruns/figures", f"diff-{_short_name(one)}-{_short_name(other)}.png")
+    draw_comparison(comparison, path)
+    if as_json:
+        told = {"answer": answer(comparison), "figure": str(path)}
+        typer.echo(json.dumps(asdict(comparison) | told))
+    else:
+        _print(comparison)
+        typer.echo(f"Figure: {path}")
+
+
+def answer(found: "Comparison") -> str:
+    """Whether it is the same ticket, and the numbers that say so, in a few sentences."""
+    overall, start = found.overall, found.overall.start
+    same_values = start.distance == 0
+    if found.nested == "equal":
+        said = ["The same ticket." if same_values else "Two tickets: the same mask with other start values."]
+    elif found.nested:
+        inner, outer = ("A", "B") if found.nested == "first in second" else ("B", "A")
+        said = [
+            f"Two tickets: {inner} lies within {outer}, with {'the same' if same_values else 'other'} start values."
+        ]
+    else:
+        iou, (low, high) = overall.iou or 0, overall.iou_range or (0, 1)
+        than = "more than" if iou > high else "less than" if iou < low else "no more than"
+        said = [f"Two tickets, whose masks share {than} chance gives."]
+    at_most = overall.iou_at_most is not None and overall.iou_at_most < 1
+    bound = f" (at most {_percent(overall.iou_at_most)} % at these densities)" if at_most else ""
+    said.append(
+        f"Of the weights that survive in either, {_percent(overall.iou)} % survive in both{bound}; chance gives "
+        f"{_percent(overall.iou_by_chance)} % ({_range(overall.iou_range)})."
+    )
+    if start.same_sign is not None and start.relative_distance is not None:
+        differ = f"differ by {start.relative_distance:.2f} times their size (independent values: 1.41)"
+        said.append(
+            f"Of the {overall.shared:,} shared ones, {_percent(start.same_sign)} % start with the same sign (chance "
+            f"gives {_percent(start.same_sign_by_chance)} %, {_range(start.same_sign_range)}), and their start values "
+            f"{'are equal' if same_values else differ}."
+        )
+        if found.nested is None and start.relative_distance > 1:
+            said.append(
+                "Weights are compared by their place: tickets that differ only in the order of their hidden units "
+                "count as different."
+            )
+    return " ".join(said)
+
+
+def _short_name(ticket: "Ticket") -> str:
+    """A short name for a file, with the run's id so that it is unique."""
+    origin = ticket.origin
+    name = f"{(origin.run_id or ticket.name)[:8]}-{origin.arm}-seed{origin.seed}-round{origin.round}"
+    return re.sub(r"[^\w.-]+", "-", name)
+
+
+def _print(found: "Comparison") -> None:
+    console = output()
+    for letter, label in zip("AB", found.labels, strict=True):
+        console.print(f"{letter}: {label}", markup=False)
+    rows = {escape(name): each for name, each in found.tensors.items()} | {"all": found.overall}
+    console.print(_masks(rows))
+    console.print(_values(rows))
+    console.print(answer(found))
+
+
+def _masks(rows: "Mapping[str, Overlap]") -> Table:
+    table = Table(
+        title="Masks",
+        caption="A, B: % of the weights left; IoU: survivors in both / in either; chance: independent random masks "
+        "with as many survivors, central 95 %; σ: standard deviations by which the overlap exceeds chance",
+    )
+    table.add_column("tensor", overflow="fold")
+    for name in ("A %", "B %", "in both", "IoU %", "by chance %", "σ"):
+        table.add_column(name, justify="right")
+    for name, each in rows.items():
+        table.add_row(
+            name,
+            *map(_percent, each.densities),
+            f"{each.shared:,}",
+            _percent(each.iou),
+            f"{_percent(each.iou_by_chance)} ({_range(each.iou_range)})",
+            _number(each.z, "+.1f"),
+        )
+    return table
+
+
+def _values(rows: "Mapping[str, Overlap]") -> Table:
+    table = Table(
+        title="Weights that survive in both",
+        caption="chance: signs in random order; distance: r.m.s. of the difference / r.m.s. of the values, 0 = equal, "
+        "1.41 = independent",
+    )
+    table.add_column("tensor", overflow="fold")
+    table.add_column("values")
+    for name in ("same sign %", "by chance %", "distance", "correlation"):
+        table.add_column(name, justify="right")
+    for name, each in rows.items():
+        kinds = {"start": each.start} | ({"trained": each.trained} if each.trained else {})
+        for kind, values in kinds.items():
+            table.add_row(
+                name if kind == "start" else "",
+                kind,
+                _percent(values.same_sign),
+                f"{_percent(values.same_sign_by_chance)} ({_range(values.same_sign_range)})",
+                _number(values.relative_distance, ".2f"),
+                _number(values.correlation, "+.2f"),
+            )
+    return table
+
+
+def _percent(fraction: float | None) -> str:
+    if fraction is None:
+        return "–"
+    return f"{100 * fraction:.2f}" if fraction >= 0.01 or fraction == 0 else f"{100 * fraction:.3g}"
+
+
+def _range(ends: "Range | None") -> str:
+    return "–".join(map(_percent, ends)) if ends else "–"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None else f"{value:{form}}"

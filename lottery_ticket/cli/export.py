@@ -1,0 +1,75 @@
+"""`lt export`: the trained network of a ticket as a file for other programs."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lottery_ticket.cli.options import Json, TrackingUri
+from lottery_ticket.cli.tickets import ModelCode, TicketReference, describe
+from lottery_ticket.errors import unknown
+
+if TYPE_CHECKING:
+    from lottery_ticket.export import Comparison
+
+
+def export(
+    source: TicketReference,
+    dest: Annotated[
+        Path | None,
+        typer.Argument(help="The file to write. Default: in exports, named after the ticket.", show_default=False),
+    ] = None,
+    format: Annotated[str, typer.Option("--format", help="onnx, state-dict or torch-prune.")] = "onnx",
+    compact: Annotated[
+        bool,
+        typer.Option(
+            "--compact",
+            help="Take out the inputs, channels and units that no surviving path reaches; say how much that brings.",
+        ),
+    ] = False,
+    model: ModelCode = None,
+    tracking_uri: TrackingUri = None,
+    as_json: Json = False,
+) -> None:
+    """Write a ticket's trained network as ONNX or safetensors and check its predictions on the whole test set.
+
+    ONNX takes images as the data set keeps them; the safetensors are of a module that takes standardised ones.
+    """
+    from lottery_ticket.export import FORMATS
+    from lottery_ticket.export import export as write
+    from lottery_ticket.folder import must_be_new
+    from lottery_ticket.ticket import Ticket
+
+    if format not in FORMATS:
+        raise unknown("--format", format, FORMATS)
+    if dest is not None:
+        must_be_new(dest)
+    ticket = Ticket.load(source, tracking_uri=tracking_uri, model=model)
+    ending = ("-compact" if compact else "") + FORMATS[format]
+    done = write(ticket, dest or Path("exports", ticket.name + ending), format, compact, model=model)
+    if as_json:
+        typer.echo(json.dumps(asdict(done) | {"path": str(done.path)}))
+        return
+    typer.echo(f"{done.path}: {describe(ticket)}")
+    ties = f", but for {done.ties} ties between two classes" if done.ties else ""
+    typer.echo(
+        f"Checked: {done.runtime} reads it and predicts the same as the ticket on all {done.images:,} test images"
+        f"{ties}; {100 * done.accuracy:.2f} % of them rightly. {done.bytes:,} bytes."
+    )
+    if done.compact:
+        _print(done.compact, f"{done.runtime}, one thread, the {done.images:,} test images; median")
+
+
+def _print(comparison: "Comparison", how: str) -> None:
+    """What compaction took out and what that brings."""
+    width = max(len(each.layer) for each in comparison.layers)
+    for each in comparison.layers:
+        inputs, units = ("channels in", "out") if each.kind == "Conv2d" else ("inputs", "units")
+        (had, left), (made, makes) = each.inputs, each.units
+        typer.echo(f"  {each.layer:<{width}}  {inputs} {had:,} → {left:,}, {units} {made:,} → {makes:,}")
+    for name, (before, after) in (("parameters", comparison.parameters), ("bytes", comparison.bytes)):
+        typer.echo(f"{name}: {before:,} → {after:,}, {after / before:.2g} ×")
+    slow, fast = comparison.seconds
+    typer.echo(f"seconds: {slow:.3g} → {fast:.3g}, {fast / slow:.2g} × ({how})")
