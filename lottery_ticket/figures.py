@@ -173,7 +173,10 @@ def _over_weights(axes: Axes, records: Sequence[Record], value: Callable[[Record
         (line,) = axes.plot(pct, mean, marker="o", markersize=3.5, color=colour, label=label)
         if seeds > 1:
             low, high = [min(each) for each in values], [max(each) for each in values]
-            axes.fill_between(pct, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+            if len(pct) > 1:
+                axes.fill_between(pct, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+            else:
+                axes.vlines(pct, low, high, color=line.get_color(), alpha=0.4, linewidth=4)
         lowest = min(lowest, *(min(each) for each in values))
     _log_percent(axes, "x", [r.weights_remaining_pct for r in records])
     return lowest

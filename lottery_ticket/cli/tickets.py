@@ -182,7 +182,7 @@ def _print(tickets: "Sequence[Listed]", limit: int, of: int) -> None:
     if not of:
         console.print("There are no tickets in this store yet; `lt run` finds some.")
         return
-    table = Table(caption="accuracies in % on the test set")
+    table = Table(caption="accuracies in % on the test set; the verdict is on the round, over all seeds of the run")
     for name in ("run", "model", "data set", "arm"):
         table.add_column(name, no_wrap=name == "run", overflow="fold")
     for name in ("seed", "round", "% left", "accuracy", "dense"):
