@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lottery_ticket.chain import load_compact
     from lottery_ticket.config import Settings, load_preset, preset_names
     from lottery_ticket.errors import InputError, LotteryTicketError
     from lottery_ticket.experiment import Result, resume, run
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from lottery_ticket.trajectory import Round, find_tickets
     from lottery_ticket.verdict import Verdict, judge
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {
     "InputError": "errors",
@@ -31,6 +32,7 @@ _HOME = {
     "Verdict": "verdict",
     "find_tickets": "trajectory",
     "judge": "verdict",
+    "load_compact": "chain",
     "load_mask": "files",
     "load_preset": "config",
     "load_weights": "files",
@@ -51,6 +53,7 @@ __all__ = [
     "Verdict",
     "find_tickets",
     "judge",
+    "load_compact",
     "load_mask",
     "load_preset",
     "load_weights",

@@ -97,6 +97,7 @@ class Comparison:
     Attributes:
         names: of the two, as `Ticket.name`.
         settings: those in which their runs differ and that bear on the ticket: the first's value and the second's.
+        same_start: whether everything starts from the same values, what is not pruned included.
         nested: whether the survivors of one are all among the other's, as in the rounds of one trajectory.
         tensors: prunable tensor → what they share there.
         overall: all prunable tensors together.
@@ -104,6 +105,7 @@ class Comparison:
 
     names: tuple[str, str]
     settings: dict[str, tuple[Any, Any]]
+    same_start: bool
     nested: Nested | None
     tensors: dict[str, Overlap]
     overall: Overlap
@@ -127,6 +129,9 @@ def compare(first: Ticket, second: Ticket) -> Comparison:
         settings={
             name: (ours[name], theirs[name]) for name in ours if name not in _ASIDE and ours[name] != theirs[name]
         },
+        same_start=all(
+            name in second.weights and torch.equal(value, second.weights[name]) for name, value in first.weights.items()
+        ),
         nested=_nested(first.mask, second.mask),
         tensors={name: _overlap(first, second, [name]) for name in first.mask},
         overall=_overlap(first, second, list(first.mask)),

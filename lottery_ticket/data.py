@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line, unknown
@@ -95,7 +95,7 @@ class DataInfo(BaseModel):
         mean, std: of the training images, one for each channel (one in all for images (D,)).
     """
 
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str
     digest: str
@@ -104,6 +104,13 @@ class DataInfo(BaseModel):
     classes: PositiveInt
     mean: tuple[float, ...]
     std: tuple[PositiveFloat, ...]
+
+    @model_validator(mode="after")
+    def _fits(self) -> "DataInfo":
+        channels = self.input_shape[0] if len(self.image_shape) > 1 else 1
+        if not len(self.mean) == len(self.std) == channels:
+            raise ValueError(f"mean and std are not those of {channels} channel(s)")
+        return self
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -278,7 +285,7 @@ def _mnist() -> Images:
             )
         raw = gzip.decompress(raw)
         shape = [int.from_bytes(raw[4 + 4 * axis : 8 + 4 * axis], "big") for axis in range(raw[3])]
-        arrays.append(np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(shape))
+        arrays.append(np.frombuffer(bytearray(raw), np.uint8, offset=4 + 4 * raw[3]).reshape(shape))
     x_train, y_train, x_test, y_test = arrays
     return Images("mnist", "packaged", x_train, y_train.astype(np.int64), x_test, y_test.astype(np.int64))
 

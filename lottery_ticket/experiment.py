@@ -117,16 +117,17 @@ class Result:
         }
 
     def ticket(self, round: int, seed: int | None = None) -> Ticket:
-        """The winning arm's ticket at a round, read from MLflow; the seed defaults to the run's first.
+        """The winning arm's ticket at a round, read from MLflow; the seed defaults to the smallest.
 
         InputError where that round was not finished.
         """
-        return shelf.find(self.run_id, tracking_uri=self.client.tracking_uri, round=round, seed=seed)
+        trajectory = "" if seed is None else f":winning-seed{seed}"
+        return shelf.find(f"{self.run_id}:{round}{trajectory}", tracking_uri=self.client.tracking_uri)
 
     def smallest_winning_ticket(self) -> Ticket | None:
-        """The winning ticket with the fewest weights, of the first seed that has it; None if the run found none."""
+        """The winning ticket with the fewest weights, of the smallest seed that has it; None if the run found none."""
         won = [r for r in self.verdict.rounds if r.wins == "yes"] if self.verdict else []
-        return self.ticket(won[-1].round, won[-1].seeds[0]) if won else None
+        return self.ticket(won[-1].round, min(won[-1].seeds)) if won else None
 
 
 def run(

@@ -170,13 +170,15 @@ def _over_weights(axes: Axes, records: Sequence[Record], value: Callable[[Record
         seeds = max(map(len, values))
         colour = _COLOURS.get(arm)
         label = arm if seeds == 1 else f"{arm} (mean, min–max of {seeds} seeds)"
-        (line,) = axes.plot(pct, mean, marker="o", markersize=3.5, color=colour, label=label)
+        joined = rounds == list(range(rounds[0], rounds[-1] + 1)) and len(rounds) > 1
+        style = "-" if joined else "none"
+        (line,) = axes.plot(pct, mean, linestyle=style, marker="o", markersize=3.5, color=colour, label=label)
         if seeds > 1:
             low, high = [min(each) for each in values], [max(each) for each in values]
-            if len(pct) > 1:
+            if joined:
                 axes.fill_between(pct, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
-            else:
-                axes.vlines(pct, low, high, color=line.get_color(), alpha=0.4, linewidth=4)
+            else:  # the rounds between were not trained
+                axes.vlines(pct, low, high, color=line.get_color(), alpha=0.3, linewidth=4)
         lowest = min(lowest, *(min(each) for each in values))
     _log_percent(axes, "x", [r.weights_remaining_pct for r in records])
     return lowest

@@ -28,7 +28,7 @@ from lottery_ticket.errors import LotteryTicketError, one_line
 from lottery_ticket.models import Weights
 from lottery_ticket.pruning import Mask
 
-MOST_ELEMENTS = 2**30
+MOST_BYTES = 2**31
 """Of all tensors of a file together; a file that declares more is refused before room is made for them."""
 
 _TYPES = {
@@ -46,8 +46,7 @@ def save_mask(mask: Mask, path: str | Path) -> None:
 
 def load_mask(path: str | Path) -> Mask:
     """Read a mask: parameter name → dense bool tensor, True where the weight survives."""
-    mask, _ = read_tensors(path)
-    return mask
+    return read_tensors(path)
 
 
 def save_weights(
@@ -71,7 +70,7 @@ def load_weights(path: str | Path, mask: Mask | None = None) -> Weights:
 
     Of pruned tensors a file holds the survivors; `mask` defaults to the one in `mask.safetensors` beside it.
     """
-    stored, _ = read_tensors(path)
+    stored = read_tensors(path)
     weights = {}
     for name, value in stored.items():
         parameter, _, survivors = name.partition(":")
@@ -93,7 +92,6 @@ def write_tensors(
     tensors: Mapping[str, Tensor],
     masks: Mapping[str, str] | None = None,
     rounded: frozenset[str] | set[str] = frozenset(),
-    metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write named tensors.
 
@@ -102,7 +100,6 @@ def write_tensors(
         tensors: what to write.
         masks: tensor → the bool tensor, written too, outside of which it is zero.
         rounded: the tensors to keep in bfloat16.
-        metadata: further metadata of the file.
     """
     stored, told = {}, {}
     for name, value in tensors.items():
@@ -116,11 +113,11 @@ def write_tensors(
         told[name] = {"shape": list(value.shape), "dtype": _NAMES[value.dtype], "kept": _NAMES[flat.dtype]}
         if kept is not None:
             told[name]["mask"] = kept
-    Path(path).write_bytes(save(stored, {"tensors": json.dumps(told), **(metadata or {})}))
+    Path(path).write_bytes(save(stored, {"tensors": json.dumps(told)}))
 
 
-def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read what `write_tensors` wrote: dense tensors in their original types, and the further metadata.
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """Read what `write_tensors` wrote: dense tensors in their original types.
 
     No code in the file is ever run. Raises LotteryTicketError where the file is not what it must be.
     """
@@ -129,9 +126,9 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         if not path.is_file():
             raise LotteryTicketError("there is no such file")
         with safe_open(os.fspath(path), "pt") as file:
-            metadata = dict(file.metadata() or {})
+            told = (file.metadata() or {}).get("tensors", "{}")
             stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 – not a dict
-        return _decode(stored, json.loads(metadata.pop("tensors", "{}"))), metadata
+        return _decode(stored, json.loads(told))
     except (SafetensorError, LotteryTicketError, OSError, ValueError, RecursionError, zlib.error) as error:
         raise LotteryTicketError(f"{path} cannot be read: {one_line(error)}") from None
 
@@ -143,11 +140,13 @@ def _decode(stored: dict[str, Tensor], told: Any) -> dict[str, Tensor]:
         shape = entry.get("shape") if isinstance(entry, dict) else None
         if not isinstance(shape, list) or not all(type(size) is int and 0 <= size < 2**40 for size in shape):
             raise LotteryTicketError(f"tensor {name!r} has no valid shape")
+        if not all(isinstance(entry.get(key, ""), str) for key in ("dtype", "kept", "mask")):
+            raise LotteryTicketError(f"tensor {name!r} has an entry that is no text")
         if entry.get("dtype") not in _TYPES or entry.get("kept") not in _TYPES or stored[name].dtype != torch.uint8:
             raise LotteryTicketError(f"tensor {name!r} is of an unknown type")
-    declared = sum(math.prod(entry["shape"]) for entry in told.values())
-    if declared > MOST_ELEMENTS:
-        raise LotteryTicketError(f"it declares {declared:,} elements; allowed: at most {MOST_ELEMENTS:,}")
+    declared = sum(math.prod(entry["shape"]) * _TYPES[entry["dtype"]].itemsize for entry in told.values())
+    if declared > MOST_BYTES:
+        raise LotteryTicketError(f"it declares {declared:,} bytes; allowed: at most {MOST_BYTES:,}")
     tensors: dict[str, Tensor] = {}
     for name in sorted(told, key=lambda name: "mask" in told[name]):  # the masks first
         entry = told[name]
@@ -192,9 +191,11 @@ def _inflate(stream: Tensor, kind: torch.dtype, count: int) -> Tensor:
     if kind == torch.bool:
         return torch.from_numpy(np.unpackbits(np.frombuffer(raw, np.uint8), count=count).view(bool))
     word = _WORD[size]
-    words = np.frombuffer(bytearray(raw), np.uint8).reshape(size, -1).T.copy().view(word).ravel()
+    words = np.array(np.frombuffer(raw, np.uint8).reshape(size, -1).T, order="C").view(word).ravel()
     if kind.is_floating_point:
-        words = (words >> word(1)) | (words << word(8 * size - 1))
+        lowest = words << word(8 * size - 1)
+        words >>= word(1)
+        words |= lowest
     return torch.from_numpy(words.view(f"i{size}")).view(kind)
 
 

@@ -8,10 +8,10 @@ each parameter and buffer `start:NAME` and, where the ticket was saved with them
 import hashlib
 import json
 import os
-import re
 import shutil
-import tempfile
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import torch
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
@@ -20,12 +20,11 @@ from lottery_ticket.config import Settings
 from lottery_ticket.data import DataInfo
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 from lottery_ticket.files import read_tensors, write_tensors
-from lottery_ticket.ticket import Metrics, Origin, Ticket
+from lottery_ticket.ticket import Metrics, Origin, Ticket, is_name
 
 SCHEMA_VERSION = 1
 TENSORS, CARD = "ticket.safetensors", "ticket.json"
 _LARGEST_CARD = 2**20  # bytes
-_NAME = re.compile(r"[^/\\:\0-\x1f]+")
 
 
 class _Part(BaseModel):
@@ -56,7 +55,7 @@ class FileInfo(_Part):
 
 
 class Card(_Part):
-    """`ticket.json`. `sha256` is that of this document, keys sorted and without white space, less `sha256`."""
+    """`ticket.json`. `sha256` is that of this document less `sha256`, see `card_digest`."""
 
     schema_version: int
     architecture: Architecture
@@ -68,33 +67,41 @@ class Card(_Part):
     files: dict[str, FileInfo]
     sha256: str = ""
 
-    def digest(self) -> str:
-        """What `sha256` must be."""
-        plain = self.model_dump(mode="json", exclude={"sha256"})
-        return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+def card_digest(told: dict[str, Any]) -> str:
+    """SHA-256 of a `ticket.json` less its `sha256`: as JSON, keys sorted, without white space."""
+    plain = {key: value for key, value in told.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def must_be_new(path: Path, option: str = "DEST") -> None:
-    """InputError if something is at the path."""
-    if path.exists() or path.is_symlink():
+    """InputError if something is at the path, or nothing can be."""
+    try:
+        there = path.exists() or path.is_symlink()
+    except OSError as error:  # a name that is too long
+        raise InputError(
+            option, str(path), f"is no path ({error.strerror}); allowed: a path where nothing is"
+        ) from None
+    if there:
         raise InputError(option, str(path), "is there already; allowed: a path where nothing is yet")
 
 
-def write_folder(ticket: Ticket, folder: Path, option: str = "DEST") -> Path:
+def write_folder(ticket: Ticket, folder: Path) -> Path:
     """Write a ticket; see `Ticket.save`."""
-    must_be_new(folder, option)
-    made: Path | None = None
+    must_be_new(folder)
+    if wrong := ticket.fault():
+        raise LotteryTicketError(f"{ticket.name} {wrong}")
+    made = folder.parent / f".{folder.name[:60]}-{uuid4().hex[:12]}"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=f".{folder.name[:60]}-", dir=folder.parent))
-        made.chmod(0o777 & ~_umask())
+        made.mkdir()
         _write(ticket, made)
+        must_be_new(folder)
         os.rename(made, folder)
     except OSError as error:
         raise LotteryTicketError(f"{folder} cannot be written: {one_line(error)}") from None
     finally:
-        if made:
-            shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(made, ignore_errors=True)
     return folder
 
 
@@ -112,28 +119,35 @@ def read_folder(folder: Path, option: str = "TICKET") -> Ticket:
             raise refuse(f"has a {CARD} of over {_LARGEST_CARD:,} bytes")
         told = json.loads((folder / CARD).read_bytes())
         version = told.get("schema_version") if isinstance(told, dict) else None
-        if isinstance(version, int) and version > SCHEMA_VERSION:
+        if type(version) is not int or version < 1:
+            raise refuse(f"has a {CARD} that names no schema version")
+        if version > SCHEMA_VERSION:
             raise refuse(f"is of schema version {version}, newer than this lt, which reads {SCHEMA_VERSION}")
+        if told.get("sha256") != card_digest(told):
+            raise refuse(f"has a {CARD} that was changed: its SHA-256 is not the one it names")
         card = Card.model_validate(told)
     except (OSError, ValueError, RecursionError) as error:
         why = error.errors()[0] if isinstance(error, ValidationError) else None
         where = f"{'.'.join(map(str, why['loc']))}: {why['msg']}" if why else one_line(error)
         raise refuse(f"has a {CARD} that is not valid ({where})") from None
-    if card.sha256 != card.digest():
-        raise refuse(f"has a {CARD} that was changed: its SHA-256 is not the one it names")
-    expected, found = card.files.get(TENSORS), _file_info(folder / TENSORS)
-    if expected is None or found.bytes != expected.bytes:
-        raise refuse(f"has a {TENSORS} of {found.bytes:,} bytes, not {expected.bytes if expected else 0:,}")
-    if found.sha256 != expected.sha256:
+    built = card.architecture
+    if (built.model, built.input_shape, built.classes) != (
+        card.settings.model, card.dataset.input_shape, card.dataset.classes
+    ):  # fmt: skip
+        raise refuse(f"has a {CARD} whose architecture is not that of its settings and data set")
+    expected, length = card.files.get(TENSORS), (folder / TENSORS).stat().st_size
+    if expected is None or length != expected.bytes:
+        raise refuse(f"has a {TENSORS} of {length:,} bytes, not {expected.bytes if expected else 0:,}")
+    if _file_info(folder / TENSORS).sha256 != expected.sha256:
         raise refuse(f"has a {TENSORS} with another SHA-256 than {CARD} names")
     try:
-        tensors, _ = read_tensors(folder / TENSORS)
+        tensors = read_tensors(folder / TENSORS)
     except LotteryTicketError as error:
         raise refuse(f"is damaged: {error}") from None
     parts: dict[str, dict[str, torch.Tensor]] = {"mask": {}, "start": {}, "trained": {}}
     for key, value in tensors.items():
         part, _, name = key.partition(":")
-        if part not in parts or not _NAME.fullmatch(name) or ".." in name:
+        if part not in parts or not is_name(name):
             raise refuse(f"has a tensor named {key!r}")
         parts[part][name] = value
     shapes = card.architecture.tensors
@@ -144,15 +158,7 @@ def read_folder(folder: Path, option: str = "TICKET") -> Ticket:
         for name, value in named.items():
             if tuple(value.shape) != shapes[name].shape or (value.dtype == torch.bool) != (part == "mask"):
                 raise refuse(f"has a tensor {part}:{name} of shape {tuple(value.shape)}, not {shapes[name].shape}")
-            if value.is_floating_point() and not value.isfinite().all():
-                raise refuse(f"has values in {part}:{name} that are not finite")
-            if part == "mask" and not value.any():
-                raise refuse(f"has a mask of {name} without survivors")
-    for part in ("start", "trained"):
-        outside = [n for n, kept in parts["mask"].items() if n in parts[part] and parts[part][n][~kept].any()]
-        if outside:
-            raise refuse(f"has pruned weights in {part}:{outside[0]} that are not zero")
-    return Ticket(
+    ticket = Ticket(
         mask=parts["mask"],
         weights=parts["start"],
         settings=card.settings,
@@ -161,6 +167,9 @@ def read_folder(folder: Path, option: str = "TICKET") -> Ticket:
         origin=card.origin,
         trained=parts["trained"] or None,
     )
+    if wrong := ticket.fault():
+        raise refuse(wrong)
+    return ticket
 
 
 def _write(ticket: Ticket, folder: Path) -> None:
@@ -191,17 +200,11 @@ def _write(ticket: Ticket, folder: Path) -> None:
         origin=ticket.origin,
         files={TENSORS: _file_info(folder / TENSORS)},
     )
-    signed = card.model_copy(update={"sha256": card.digest()})
-    (folder / CARD).write_text(signed.model_dump_json(indent=2), encoding="utf-8")
+    told = card.model_dump(mode="json", exclude={"sha256"})
+    (folder / CARD).write_text(json.dumps(told | {"sha256": card_digest(told)}, indent=2), encoding="utf-8")
 
 
 def _file_info(path: Path) -> FileInfo:
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return FileInfo(bytes=path.stat().st_size, sha256=digest)
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

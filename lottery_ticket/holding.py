@@ -16,7 +16,9 @@ class Held:
 
     Their gradients are set to zero, so that no optimiser's state knows of them, and after each step of any
     `torch.optim` optimiser the weights themselves are, which holds also for those that mix the entries of a gradient
-    (Muon). The module's parameters keep their names; `state_dict` is that of a module without it.
+    (Muon). The module's parameters keep their names; `state_dict` is that of a module without it. It holds the
+    parameters that the module has now: one that is copied (`copy.deepcopy`) or replaced (`load_state_dict` with
+    `assign=True`) is held by a new call of `apply_to`.
     """
 
     def __init__(self, module: nn.Module, mask: Mask):
@@ -28,7 +30,8 @@ class Held:
             with torch.no_grad():
                 parameter.masked_fill_(pruned, 0)
             self._pruned.append((weakref.ref(parameter), pruned))
-            self._handles.append(parameter.register_hook(_without(pruned)))
+            if parameter.requires_grad:
+                self._handles.append(parameter.register_hook(_without(pruned)))
         after_step = register_optimizer_step_post_hook(self._after_step)
         self._handles.append(after_step)
         weakref.finalize(module, after_step.remove)  # which torch keeps for all optimisers

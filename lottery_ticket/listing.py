@@ -58,7 +58,7 @@ def _read_store(tracking_uri: str | None) -> list[_Run]:
     from lottery_ticket import store
 
     client = store.connect(tracking_uri, create=False)
-    with store.telling("the list of runs"):
+    with store.telling("listing the runs"):
         experiments = [each.experiment_id for each in client.search_experiments()]
         runs = store.search(client, experiments, "tags.`lt.kind` = 'run'") if experiments else []
     return [(run.info.run_id, run.info.run_name, run.data.params, run.data.tags) for run in runs]
@@ -91,7 +91,10 @@ def _read_sqlite(file: Path) -> list[_Run]:
 
 def listed(run_id: str, run_name: str, params: Mapping[str, str], tags: Mapping[str, str]) -> list[Listed]:
     """The tickets of a run, from its params and tags."""
-    rounds, verdict = list(read_rounds(tags)), read_verdict(tags)
+    try:
+        rounds, verdict = list(read_rounds(tags)), read_verdict(tags)
+    except (ValueError, TypeError, KeyError, IndexError):  # tags that somebody edited
+        return []
     dense = {each.seed: each.test_accuracy for each in rounds if each.round == 0 and each.arm == "winning"}
     tickets = []
     for each in rounds:

@@ -1,5 +1,6 @@
 """Runs read back from MLflow: settings, records, masks and weights."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -8,6 +9,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
+import lottery_ticket
 from lottery_ticket import store
 from lottery_ticket.config import Settings
 from lottery_ticket.data import DataInfo
@@ -61,16 +63,25 @@ def get_run(client: MlflowClient, run_id: str, option: str = "RUN") -> Run:
     return run
 
 
-def read_settings(client: MlflowClient, run_id: str) -> Settings:
+def read_settings(client: MlflowClient, run: Run) -> Settings:
     """The settings of a run."""
     with TemporaryDirectory() as work:
-        return Settings.model_validate_json(_download(client, run_id, "settings.json", work).read_bytes())
+        told = _download(client, run.info.run_id, "settings.json", work).read_bytes()
+    try:
+        return Settings.model_validate_json(told)
+    except ValueError:
+        raise _of_another_version(run) from None
 
 
 def read_data_info(run: Run) -> DataInfo | None:
     """What a run was trained on; None where its process ended before it was logged."""
     inputs = run.inputs.dataset_inputs if run.inputs else []
-    return DataInfo.model_validate_json(inputs[0].dataset.profile) if inputs else None
+    if not inputs:
+        return None
+    try:
+        return DataInfo.model_validate(json.loads(inputs[0].dataset.profile)["info"])
+    except (ValueError, KeyError, TypeError):
+        raise _of_another_version(run) from None
 
 
 def read_run(client: MlflowClient, run_id: str, option: str = "RUN") -> Stored:
@@ -79,7 +90,7 @@ def read_run(client: MlflowClient, run_id: str, option: str = "RUN") -> Stored:
     if parent.data.tags["lt.kind"] != "run":
         whole = parent.data.tags["mlflow.parentRunId"]
         raise InputError(option, run_id, f"is one trajectory of a run; allowed: the run, {whole}")
-    settings = read_settings(client, run_id)
+    settings = read_settings(client, parent)
     children = {}
     query = f"tags.`mlflow.parentRunId` = '{run_id}'"
     for child in store.search(client, [parent.info.experiment_id], query):
@@ -131,6 +142,13 @@ def _read_records(client: MlflowClient, child: str) -> list[Record]:
                 except ValueError:  # cut off while it was written: this round does not exist
                     continue
     return records
+
+
+def _of_another_version(run: Run) -> LotteryTicketError:
+    made = run.data.tags.get("lt.version", "another")
+    return LotteryTicketError(
+        f"run {run.info.run_id} was made by lt {made}, which this lt {lottery_ticket.__version__} cannot read"
+    )
 
 
 def _download(client: MlflowClient, run_id: str, path: str, folder: str) -> Path:

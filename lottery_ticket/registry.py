@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from uuid import uuid4
 
 import numpy as np
 from mlflow import MlflowClient
@@ -13,6 +14,7 @@ import lottery_ticket
 from lottery_ticket import store
 from lottery_ticket.errors import InputError, LotteryTicketError
 from lottery_ticket.folder import read_folder
+from lottery_ticket.models import MODELS
 from lottery_ticket.summary import in_words
 from lottery_ticket.ticket import Ticket
 
@@ -39,7 +41,8 @@ def register(client: MlflowClient, ticket: Ticket, name: str, alias: str = "smal
 
     The model takes images as the data set keeps them (its signature says shape and type) and gives class
     probabilities; its input example is two test images. Tags: `lt.density`, `lt.verdict`, and where it comes from.
-    InputError for a name or alias that MLflow does not allow, and where the data set is not there.
+    Of a model that is not the package's, whoever loads it must be able to import the factory. InputError for a name or
+    alias that MLflow does not allow, and where the data set is not there.
     """
     from mlflow.models import ModelSignature
     from mlflow.pyfunc import save_model
@@ -54,14 +57,16 @@ def register(client: MlflowClient, ticket: Ticket, name: str, alias: str = "smal
         inputs=Schema([TensorSpec(np.dtype(info.dtype), (-1, *info.image_shape))]),
         outputs=Schema([TensorSpec(np.dtype("float32"), (-1, info.classes))]),
     )
-    path = f"models/round-{ticket.origin.round:02}"
-    with store.telling("registering"), TemporaryDirectory() as work:
+    path = f"models/round-{ticket.origin.round:02}-{uuid4().hex[:8]}"  # a version does not change afterwards
+    with store.telling(f"registering {name}"), TemporaryDirectory() as work:
         save_model(
             Path(work, "model"),
             loader_module="lottery_ticket.serving",
             data_path=str(ticket.save(Path(work, "ticket"))),
             signature=signature,
             input_example=ticket.images().x_test[:2],
+            # which says that its code may be run
+            model_config=None if ticket.settings.model in MODELS else {"model": ticket.settings.model},
             pip_requirements=[f"lottery-ticket-lab=={lottery_ticket.__version__}"],
         )
         client.log_artifacts(run_id, str(Path(work, "model")), path)
@@ -86,7 +91,7 @@ def find(client: MlflowClient, reference: str, option: str = "TICKET") -> Ticket
         allowed = "allowed: models:/NAME@ALIAS or models:/NAME/VERSION"
         raise InputError(option, reference, f"names no registered model; {allowed}")
     name, alias, version = matched.groups()
-    with store.telling(reference), TemporaryDirectory() as work:
+    with store.telling(f"reading {reference}"), TemporaryDirectory() as work:
         try:
             found = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, version)
         except MlflowException as error:

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+
 from lottery_ticket import store
 from lottery_ticket.arms import ARMS, Moment
 from lottery_ticket.config import Settings, as_text, merge
@@ -48,7 +50,9 @@ def train_ticket(
     begun = time.perf_counter()
     own = ticket.network(model)
     settings = retrain_settings(ticket, overrides)
-    plan = replace(make_plan(settings), rounds=[*([0] if dense else []), ticket.origin.round])
+    from_the_start = settings.model_copy(update={"rewind_iteration": 0})  # where the ticket starts, it has with it
+    rounds = [*([0] if dense else []), ticket.origin.round]
+    plan = replace(make_plan(from_the_start), settings=settings, rounds=rounds)
     if plan.data.input_shape != ticket.data.input_shape:
         raise InputError(
             "--dataset",
@@ -59,13 +63,12 @@ def train_ticket(
     def method(after: Checkpoint | None, watch: Watch, trainer: Train) -> Iterator[list[Round]]:
         return train_again(ticket, dense, plan.resolved, plan.network, own, plan.data, watch, trainer)
 
-    for seed in settings.seeds:
-        begin(ticket, plan.network, own, seed)
+    begin(ticket, settings, plan.network, own)
     client = store.connect(tracking_uri)
     changed = [
         f"{name}={as_text(value)}"
         for name, value in settings
-        if name not in ("rounds", "arms", "seeds", "rewind_iteration") and value != getattr(ticket.settings, name)
+        if name not in ("rounds", "arms", "seeds") and value != getattr(ticket.settings, name)
     ]
     name = " ".join(["ticket", ticket.name, *changed])
     tracker = Tracker.create(
@@ -80,7 +83,6 @@ def retrain_settings(ticket: Ticket, overrides: Mapping[str, Any]) -> Settings:
         "arms": ("winning", "reinit"),
         "seeds": (ticket.origin.seed,),
         "rounds": ticket.origin.round + 1,
-        "rewind_iteration": 0,  # where the ticket starts, it has with it
     }
     settings = merge((own, "the ticket"), (dict(overrides), None))
     wrong = [arm for arm in settings.arms if arm not in ARMS or (ARMS[arm].own_mask and arm != "winning")]
@@ -98,42 +100,82 @@ class Beginning:
 
     Attributes:
         mask: the ticket's.
-        ticket: its start values, pruned weights zero.
-        dense: the values of the dense control: those the ticket was found from, none pruned.
+        start: its start values, pruned weights zero.
+        dense: the values of the dense control, none pruned.
+        members: the ticket and the controls under its mask.
     """
 
     mask: Mask
-    ticket: Weights
+    start: Weights
     dense: Weights
+    members: list[Member]
 
 
-def begin(ticket: Ticket, network: Network, own: Network, seed: int) -> Beginning:
+def begin(ticket: Ticket, settings: Settings, network: Network, own: Network) -> dict[int, Beginning]:
     """A ticket made ready for a network of the same architecture, whose number of classes may be another.
 
     Where it is, the output layer is drawn anew from the seed and no weight of it is pruned, as in Morcos et al. 2019
     (arXiv 1906.02773), section 3.
 
+    The dense control starts from the ticket's values and, where weights are pruned, from what the ticket's seed draws:
+    for the arms `winning` and `random-mask` of `lt run` that is the network they were found from. Of a late-rewound
+    ticket the dense control is that network at iteration 0, as in its run.
+
     Args:
         ticket: what to train.
+        settings: arms and seeds.
         network: what it is trained as, for the new data.
         own: the network that the ticket was found with.
-        seed: of the training.
+
+    Returns:
+        Seed → where its trainings start.
+
+    Raises:
+        InputError: a control that this ticket cannot have, or tensors that cannot be taken over.
     """
-    mask, start, dense = dict(ticket.mask), dict(ticket.weights), own.draw(ticket.origin.seed, "init")
+    drawn = own.draw(ticket.origin.seed, "init")
+    late = ticket.settings.rewind_iteration > 0
+    if late and "random-mask" in settings.arms:
+        why = "needs the values of all weights where the ticket was rewound to, which it does not hold"
+        raise InputError("--arms", as_text(settings.arms), f"{why}; allowed: winning, reinit")
+    whole = {
+        name: value.where(ticket.mask[name], drawn[name]) if name in ticket.mask else value
+        for name, value in ticket.weights.items()
+    }
+    beginnings = {}
+    for seed in settings.seeds:
+        mask, start, dense = ticket.mask, ticket.weights, drawn if late else whole
+        if changed := _output_layer(ticket, network):
+            fresh = network.draw(seed, "init")
+            new = {name: fresh[name] for name in changed}
+            mask = mask | {name: kept for name, kept in network.dense_mask().items() if name in changed}
+            start, dense = start | new, dense | new
+        moment = Moment(network, seed, ticket.origin.round, mask, mask, start)
+        from_dense = replace(moment, rewound=dense)
+        members = [
+            Member(arm, seed, *ARMS[arm].start(moment if arm == "winning" else from_dense)) for arm in settings.arms
+        ]
+        for member in members:
+            values = under(member.mask, member.weights)
+            if member.arm != "winning" and all(torch.equal(values[name], under(mask, start)[name]) for name in mask):
+                why = f"starts with seed {seed} from the values of this ticket, which is of the arm {ticket.origin.arm}"
+                raise InputError("--arms", member.arm, f"{why}; allowed: other --seeds, or --arms winning")
+        beginnings[seed] = Beginning(mask, start, dense, members)
+    return beginnings
+
+
+def _output_layer(ticket: Ticket, network: Network) -> list[str]:
+    """The tensors of the output layer, if they are of another shape than the ticket's; InputError if others are."""
     shapes = {name: value.shape for name, value in network.module.state_dict().items()}
-    other = {name for name, value in start.items() if value.shape != shapes.get(name)}
-    if other:
-        (output,) = (name for name, kind in network.kinds.items() if kind == "output")
-        layer = output.rpartition(".")[0]
-        if shapes.keys() != start.keys() or any(name.rpartition(".")[0] != layer for name in other):
-            raise InputError(
-                "--dataset", ", ".join(sorted(other)), f"cannot be taken over; allowed: another {layer} layer, no more"
-            )
-        fresh = network.draw(seed, "init")
-        new = {name: fresh[name] for name in start if name.rpartition(".")[0] == layer}
-        mask[output] = network.dense_mask()[output]
-        start, dense = start | new, dense | new
-    return Beginning(mask, under(mask, start), dense)
+    other = [name for name, value in ticket.weights.items() if value.shape != shapes.get(name)]
+    if not other and shapes.keys() == ticket.weights.keys():
+        return []
+    (output,) = (name for name, kind in network.kinds.items() if kind == "output")
+    layer = output.rpartition(".")[0]
+    if shapes.keys() != ticket.weights.keys() or any(name.rpartition(".")[0] != layer for name in other):
+        why = f"cannot be taken over; allowed: another {layer} layer, no more"
+        raise InputError("--dataset", ", ".join(sorted(other)), why)
+    return [name for name in shapes if name.rpartition(".")[0] == layer]
 
 
 def train_again(
@@ -160,25 +202,19 @@ def train_again(
         watch: told of progress within a round.
         train: what trains the members of a round.
     """
-    beginnings = {seed: begin(ticket, network, own, seed) for seed in settings.seeds}
+    beginnings = begin(ticket, settings, network, own)
     rounds = {0: [Member("winning", seed, network.dense_mask(), each.dense) for seed, each in beginnings.items()]}
-    rounds[ticket.origin.round] = [
-        Member(
-            arm, seed, *ARMS[arm].start(Moment(network, seed, ticket.origin.round, each.mask, each.mask, each.ticket))
-        )
-        for arm in settings.arms
-        for seed, each in beginnings.items()
-    ]
+    controlled = [member for each in beginnings.values() for member in each.members]
+    rounds[ticket.origin.round] = sorted(controlled, key=lambda member: settings.arms.index(member.arm))
     if not dense:
         del rounds[0]
-    kept = set()
+    first = min(rounds)
     for r, members in rounds.items():
         trained = train(network, members, data, settings, r, None, watch)
-        finished = []
-        for member, result in zip(members, trained, strict=True):
-            done = finished_round(r, member, result)
-            if member.arm == "winning" and member.seed not in kept:
-                kept.add(member.seed)
-                done = replace(done, rewound=beginnings[member.seed].ticket)
-            finished.append(done)
-        yield finished
+        finished = [finished_round(r, *pair) for pair in zip(members, trained, strict=True)]
+        yield [
+            replace(done, rewound=beginnings[done.record.seed].start)
+            if (done.record.arm, r) == ("winning", first)
+            else done
+            for done in finished
+        ]

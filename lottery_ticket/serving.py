@@ -18,9 +18,9 @@ from lottery_ticket.ticket import Ticket
 class Classifier:
     """The trained network of a ticket."""
 
-    def __init__(self, ticket: Ticket):
+    def __init__(self, ticket: Ticket, model: str | None):
         self._data = ticket.data
-        self._module = ticket.module(trained=True, model=ticket.settings.model).eval()
+        self._module = ticket.module(trained=True, model=model).eval()
 
     def predict(self, images: np.ndarray, params: dict[str, Any] | None = None) -> np.ndarray:
         """Class probabilities, N × classes float32, of images N×H×W, N×H×W×C or N×D as the data set keeps them."""
@@ -29,5 +29,5 @@ class Classifier:
             return np.concatenate([self._module(part).softmax(1).numpy() for part in x.split(2000)])
 
 
-def _load_pyfunc(path: str) -> Classifier:
-    return Classifier(read_folder(Path(path), "model"))
+def _load_pyfunc(path: str, model_config: dict[str, Any] | None = None) -> Classifier:
+    return Classifier(read_folder(Path(path), "model"), (model_config or {}).get("model"))

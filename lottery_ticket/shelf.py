@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -14,7 +15,7 @@ from lottery_ticket.models import Weights
 from lottery_ticket.summary import read_rounds
 from lottery_ticket.ticket import Metrics, Origin, Ticket, network_of, under
 
-_RUN = re.compile(r"(?:runs:/)?([0-9a-f]{32})(?::(\d{1,9}))?")
+_RUN = re.compile(r"(?:runs:/)?([0-9a-f]{32})(?::(\d{1,9}))?(?::([a-z-]+)-seed(\d{1,10}))?")
 
 
 def in_store(reference: str) -> bool:
@@ -27,21 +28,17 @@ def find(
     *,
     tracking_uri: str | None = None,
     trained: bool = False,
-    round: int | None = None,
-    arm: str | None = None,
-    seed: int | None = None,
     model: str | None = None,
     option: str = "TICKET",
 ) -> Ticket:
     """A ticket from the store.
 
     Args:
-        reference: `RUN` or `RUN:ROUND`, with or without `runs:/` before it, where RUN is the id of a run or of one
-            trajectory; or `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+        reference: `RUN`, `RUN:ROUND`, `RUN:ARM-seedN` or `RUN:ROUND:ARM-seedN`, with or without `runs:/` before it,
+            where RUN is the id of a run or of one trajectory; default is the smallest winning ticket, and the arm
+            `winning` with the smallest seed that has the round. Or `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
         tracking_uri: of the store.
         trained: bring the trained weights along.
-        round: as in `RUN:ROUND`. Default: that of the smallest winning ticket.
-        arm, seed: of a run; default `winning` and its first seed that has the round.
         model: see `Ticket.network`; needed for the arms that redraw, of models that are not the package's.
         option: how errors call the reference.
     """
@@ -50,16 +47,20 @@ def find(
         return ticket if trained else replace(ticket, trained=None)
     matched = _RUN.fullmatch(reference)
     if not matched:
-        raise InputError(option, reference, "is no ticket; allowed: RUN, RUN:ROUND, models:/NAME@ALIAS or a folder")
+        allowed = "allowed: RUN, RUN:ROUND, RUN:ROUND:ARM-seedN, models:/NAME@ALIAS or a folder"
+        raise InputError(option, reference, f"is no ticket; {allowed}")
+    run_id, asked_round, arm, seed = matched.groups()
+    round = int(asked_round) if asked_round else None
     client = store.connect(tracking_uri, create=False)
-    round = int(matched[2]) if matched[2] else round
-    with store.telling(f"run {matched[1]}"):
-        run = reading.get_run(client, matched[1], option)
+    with store.telling(f"reading run {run_id}"):
+        run = reading.get_run(client, run_id, option)
         trajectory = None
         if run.data.tags["lt.kind"] == "trajectory":
-            trajectory, run = run.info.run_id, reading.get_run(client, run.data.tags["mlflow.parentRunId"], option)
+            trajectory, run = run_id, reading.get_run(client, run.data.tags["mlflow.parentRunId"], option)
         candidates = [each for each in _listed(run) if trajectory in (None, each.trajectory)]
-        chosen = _choose(candidates, reference, round, arm, seed, option)
+        if round is None and _origin(run):
+            round = next((each.round for each in candidates), None)  # the only one
+        chosen = _choose(candidates, reference, round, arm, int(seed) if seed else None, option)
         return _read(client, run, chosen, trained, model)
 
 
@@ -67,38 +68,33 @@ def _choose(
     candidates: list[Listed], reference: str, round: int | None, arm: str | None, seed: int | None, option: str
 ) -> Listed:
     """The ticket asked for."""
-    arms = list(dict.fromkeys(each.arm for each in candidates))
-    if not arms:
-        raise InputError(option, reference, "has no finished round after round 0; allowed: a run that has")
+    there = list(dict.fromkeys(f"{each.arm}-seed{each.seed}" for each in candidates))
+    if not there:
+        why = "lists no round after round 0: none is finished, or another version of lt made it"
+        raise InputError(option, reference, f"{why}; allowed: a run that `lt tickets` lists")
     if arm is None:
-        arm = arms[0] if len(arms) == 1 else "winning"
+        arm = candidates[0].arm if len({each.arm for each in candidates}) == 1 else "winning"
     mine = [each for each in candidates if each.arm == arm and seed in (None, each.seed)]
     if not mine:
-        seeds = sorted({each.seed for each in candidates})
-        asked = arm if seed is None else f"{arm} with seed {seed}"
-        allowed = f"allowed: --arm {', '.join(arms)}, --seed {', '.join(map(str, seeds))}"
-        raise InputError(option, reference, f"has no ticket of {asked}; {allowed}")
+        asked = arm if seed is None else f"{arm}-seed{seed}"
+        raise InputError(option, reference, f"has no ticket of {asked}; allowed: {', '.join(there)}")
     rounds = sorted({each.round for each in mine})
-    if round is None and len(rounds) == 1:
-        round = rounds[0]
     if round is None:
         won = [each.round for each in mine if each.winning == "yes"]
         if not won:
             judged = any(each.winning for each in mine)
-            why = (
-                "has no winning ticket" if judged else f"has no verdict on {arm}" + (" yet" if arm == "winning" else "")
-            )
+            why = "has no winning ticket" if judged else f"has no verdict on {arm}"
             raise InputError(option, reference, f"{why}; allowed: RUN:ROUND with a round up to {rounds[-1]}")
         round = max(won)
     found = [each for each in mine if each.round == round]
     if not found:
         raise InputError(option, reference, f"has no ticket of round {round}; allowed: {rounds[0]} to {rounds[-1]}")
-    return found[0]
+    return min(found, key=lambda each: each.seed)
 
 
 def _read(client: MlflowClient, run: Run, chosen: Listed, trained: bool, model: str | None) -> Ticket:
     """Mask, start values and, if asked for, trained weights from the artifacts."""
-    settings, info = reading.read_settings(client, run.info.run_id), reading.read_data_info(run)
+    settings, info = reading.read_settings(client, run), reading.read_data_info(run)
     if info is None:
         raise LotteryTicketError(f"run {run.info.run_id} does not say what it was trained on")
     mask = reading.read_mask(client, chosen.trajectory, chosen.round)
@@ -115,7 +111,7 @@ def _read(client: MlflowClient, run: Run, chosen: Listed, trained: bool, model: 
             winning=chosen.winning,
         ),
         origin=Origin(
-            tracking_uri=client.tracking_uri,
+            tracking_uri=_public(client.tracking_uri),
             experiment_id=run.info.experiment_id,
             run_id=run.info.run_id,
             trajectory=chosen.trajectory,
@@ -131,7 +127,10 @@ def _read(client: MlflowClient, run: Run, chosen: Listed, trained: bool, model: 
         raise LotteryTicketError(
             f"{ticket.name} diverged: its trained weights are not finite; allowed: the ticket without them"
         )
-    return replace(ticket, weights=under(mask, _start(client, run, ticket, model)))
+    ticket = replace(ticket, weights=under(mask, _start(client, run, ticket, model)))
+    if wrong := ticket.fault():
+        raise LotteryTicketError(f"{ticket.name} of run {run.info.run_id} {wrong}")
+    return ticket
 
 
 def _start(client: MlflowClient, run: Run, ticket: Ticket, model: str | None) -> Weights:
@@ -142,10 +141,20 @@ def _start(client: MlflowClient, run: Run, ticket: Ticket, model: str | None) ->
         moment = Moment(network, origin.seed, origin.round, ticket.mask, ticket.mask, {})
         return ARMS[origin.arm].start(moment).weights
     of_seed = {(each.arm, each.seed): each.trajectory for each in read_rounds(run.data.tags)}
-    rewound = ticket.settings.rewind_iteration or any(key.startswith(reading.ORIGIN) for key in run.data.tags)
-    trajectory = of_seed["winning", origin.seed] if rewound else ticket.origin.trajectory
-    assert trajectory is not None
-    return reading.read_weights(client, trajectory, reading.REWOUND if rewound else "init.safetensors")
+    if ticket.settings.rewind_iteration or (_origin(run) and origin.arm == "winning"):
+        return reading.read_weights(client, of_seed["winning", origin.seed], reading.REWOUND)
+    return reading.read_weights(client, of_seed[origin.arm, origin.seed], "init.safetensors")
+
+
+def _origin(run: Run) -> bool:
+    """Whether a run is of `lt train`."""
+    return any(key.startswith(reading.ORIGIN) for key in run.data.tags)
+
+
+def _public(uri: str) -> str:
+    """A store's address without the user and password in it."""
+    parts = urlsplit(uri)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else uri
 
 
 def _listed(run: Run) -> list[Listed]:

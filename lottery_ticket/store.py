@@ -84,7 +84,7 @@ def search(client: MlflowClient, experiments: list[str], query: str) -> list[Run
 
 
 @contextmanager
-def telling(what: str) -> Iterator[None]:
+def telling(doing: str) -> Iterator[None]:
     """Within it, a store that fails is said so in one line, soon."""
     with _impatient(2, 20):
         try:
@@ -92,7 +92,7 @@ def telling(what: str) -> Iterator[None]:
         except LotteryTicketError:
             raise
         except (MlflowException, OSError) as error:
-            raise LotteryTicketError(f"{what} cannot be read: {one_line(error)}") from error
+            raise LotteryTicketError(f"{doing} failed: {one_line(error)}") from error
 
 
 @contextmanager

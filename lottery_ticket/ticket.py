@@ -38,7 +38,7 @@ class Origin(BaseModel):
     def as_tags(self) -> dict[str, str]:
         """MLflow tags of a run that starts from the ticket, and a note with a link to where it was found."""
         told = self.model_dump(include={"tracking_uri", "run_id", "trajectory", "arm", "seed", "round"})
-        tags = {f"lt.origin_{name}": str(value) for name, value in told.items()}
+        tags = {f"lt.origin_{name}": str(value) for name, value in told.items() if value is not None}
         if self.run_id:
             page = f"#/experiments/{self.experiment_id}/runs/{self.run_id}"
             found = f"round {self.round} of {self.arm}-seed{self.seed} of run [{self.run_id}]({page})"
@@ -57,7 +57,7 @@ class Metrics(BaseModel):
     winning: Answer | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Ticket:
     """A subnetwork found by a run.
 
@@ -86,9 +86,16 @@ class Ticket:
 
     @property
     def name(self) -> str:
-        """A short name for files and titles, e.g. `fc1-mnist-winning-seed0-round10`."""
-        found = f"{self.settings.model}-{self.data.name}-{self.origin.arm}-seed{self.origin.seed}"
-        return re.sub(r"[^\w.-]+", "-", f"{found}-round{self.origin.round}").lstrip(".-")
+        """A name for files and titles, e.g. `fc1-mnist-winning-seed0-round10-1f2e3d4c`, with the run's first digits."""
+        origin = self.origin
+        where = [origin.arm, f"seed{origin.seed}", f"round{origin.round}", origin.run_id[:8]] if origin.run_id else []
+        found = [self.settings.model, self.data.name, *where]
+        return re.sub(r"[^\w.-]+", "-", "-".join(found)).lstrip(".-")
+
+    def __repr__(self) -> str:
+        """The ticket in one line."""
+        trained = ", trained" if self.trained else ""
+        return f"<Ticket {self.name}: {100 * self.density:.3g} % of the weights left{trained}>"
 
     @classmethod
     def load(
@@ -102,7 +109,7 @@ class Ticket:
         """A ticket from a folder, a run or the MLflow Model Registry. Runs no code that stands in it.
 
         Args:
-            source: the path of a folder that `lt pull` wrote, `runs:/RUN` or `runs:/RUN:ROUND` (default: the smallest
+            source: the path of a folder that `lt pull` wrote, `runs:/RUN[:ROUND][:ARM-seedN]` (default: the smallest
                 winning ticket), or `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
             tracking_uri: of the MLflow store; default MLFLOW_TRACKING_URI, else SQLite at mlruns/mlflow.db.
             trained: bring the trained weights along where there are some.
@@ -120,11 +127,34 @@ class Ticket:
         loaded = read_folder(Path(source))
         return loaded if trained else replace(loaded, trained=None)
 
-    def save(self, folder: str | Path, option: str = "DEST") -> Path:
+    def save(self, folder: str | Path) -> Path:
         """Write the ticket's folder, which appears whole or not at all. InputError if it is there already."""
         from lottery_ticket.folder import write_folder
 
-        return write_folder(self, Path(folder), option)
+        return write_folder(self, Path(folder))
+
+    def fault(self) -> str | None:
+        """What is wrong with the tensors of the ticket, in words; None where nothing is."""
+        for name in [*self.weights, *self.mask]:
+            if not is_name(name):
+                return f"has a tensor named {name!r}"
+        for part, values in (("start", self.weights), ("trained", self.trained)):
+            if values is None:
+                continue
+            if values.keys() != self.weights.keys() or not self.mask.keys() <= values.keys():
+                return f"has other {part} tensors than it should"
+            for name, value in values.items():
+                kept = self.mask.get(name)
+                if value.shape != self.weights[name].shape or (kept is not None and kept.shape != value.shape):
+                    return f"has a tensor {part}:{name} of shape {tuple(value.shape)}, unlike the others"
+                if value.is_floating_point() and not value.isfinite().all():
+                    return f"has values in {part}:{name} that are not finite"
+                if kept is not None and value[~kept].any():
+                    return f"has pruned weights in {part}:{name} that are not zero"
+        for name, kept in self.mask.items():
+            if kept.dtype != torch.bool or not kept.any():
+                return f"has a mask of {name} without survivors"
+        return None
 
     def images(self) -> Images:
         """The data set that the ticket was found on; InputError where it is not there, or another."""
@@ -141,11 +171,18 @@ class Ticket:
             model: the same `package.module:factory` as in the ticket, to say that its code may be run; a ticket alone
                 makes nothing but the package's own models.
         """
+        if self.settings.model in MODELS:  # a ticket may lie about sizes: make room only for those that it has
+            with torch.device("meta"):
+                outline = MODELS[self.settings.model](self.data.input_shape, self.data.classes)
+            self._must_fit(outline)
         made = network_of(self.settings, self.data, model)
-        if _shapes(made.module.state_dict()) != _shapes(self.weights) or made.kinds.keys() != self.mask.keys():
+        self._must_fit(made.module)
+        return made
+
+    def _must_fit(self, module: nn.Module) -> None:
+        if _shapes(module.state_dict()) != _shapes(self.weights):
             allowed = "allowed: the model as it was when the ticket was found"
             raise InputError("--model", self.settings.model, f"has other tensors than the ticket; {allowed}")
-        return made
 
     def module(self, trained: bool = False, model: str | None = None) -> nn.Module:
         """A torch module with the values the ticket starts from, pruned weights zero.
@@ -227,6 +264,13 @@ def _shapes(values: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in values.items()}
 
 
+def is_name(name: str) -> bool:
+    """Whether a tensor may be called so: it is no path."""
+    return bool(re.fullmatch(r"[^/\\:\0-\x1f]+", name)) and ".." not in name
+
+
 def under(mask: Mask, weights: Mapping[str, Tensor]) -> Weights:
-    """The weights with the pruned ones zero."""
+    """The weights with the pruned ones zero. LotteryTicketError where they are of other shapes than the mask."""
+    if wrong := [name for name, kept in mask.items() if name not in weights or weights[name].shape != kept.shape]:
+        raise LotteryTicketError(f"the values of {wrong[0]} do not fit its mask")
     return {name: value.where(mask[name], 0) if name in mask else value for name, value in weights.items()}

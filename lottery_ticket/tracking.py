@@ -106,7 +106,11 @@ class Tracker:
         self.wait()
         begun = time.perf_counter()
         # Written here, sent there: torch's operations in a second thread would slow down those of the training.
-        written = [(done.record, _write(done, self.settings.checkpoint_precision)) for done in rounds]
+        known = {(record.arm, record.seed) for record in self.about.records}
+        precision = self.settings.checkpoint_precision
+        written = [
+            (done.record, _write(done, precision, (done.record.arm, done.record.seed) not in known)) for done in rounds
+        ]
         self._pending = self._worker.submit(self._send, written, [*kept, *(done.record for done in rounds)])
         self.seconds += time.perf_counter() - begun
 
@@ -232,7 +236,7 @@ def metrics_of(record: Record) -> list[Metric]:
     return metrics
 
 
-def _write(done: Round, precision: str) -> TemporaryDirectory:
+def _write(done: Round, precision: str, first_round: bool) -> TemporaryDirectory:
     """A folder with the artifacts of a round as they lie in the run: `first`, then `last` with its `round.json`."""
     folder = TemporaryDirectory(prefix="lottery-ticket-")
     place = f"rounds/{done.record.round:02}"
@@ -240,7 +244,7 @@ def _write(done: Round, precision: str) -> TemporaryDirectory:
     following = f"rounds/{done.record.round + 1:02}"
     (first / place).mkdir(parents=True)
     (last / place).mkdir(parents=True)
-    if done.record.round == 0:
+    if first_round:
         save_weights(done.start, first / "init.safetensors")
     save_mask(done.mask, first / place / "mask.safetensors")
     kept = None if done.record.diverged else done.mask
@@ -261,7 +265,7 @@ def _dataset(images: Images, info: DataInfo) -> DatasetInput:
         for key, value in vars(images).items()
         if hasattr(value, "dtype")
     }
-    profile = {"num_train": len(images.y_train), "num_test": len(images.y_test), **info.model_dump()}
+    profile = {"num_train": len(images.y_train), "num_test": len(images.y_test), "info": info.model_dump()}
     return DatasetInput(
         Dataset(
             name=images.name[:500],

@@ -23,7 +23,8 @@ class Round:
         mask: prunable tensor → bool tensor, the survivors during this round.
         start: the values the training started from (θ₀ for a winning ticket); pruned ones do not count.
         weights: the trained parameters and buffers, pruned weights exactly zero.
-        rewound: θₖ, in round 0 of a run with late rewinding.
+        rewound: what the arm `winning` starts from in later rounds where that is not θ₀: θₖ, told in round 0, or the
+            values of a ticket that is trained again, told in its first round.
         next_mask: what pruning leaves for the next round, where there is one and this arm finds its own mask.
     """
 

@@ -167,7 +167,7 @@ def test_other_architectures(other, said):
 def test_settings_that_differ_are_in_the_labels():
     found = compare(ticket({"w": [1]}, lr=0.1, jobs=2), ticket({"w": [1]}, lr=0.5, jobs=1))
     assert found.settings == {"lr": (0.1, 0.5)}
-    assert found.labels == ("fc1-toy-winning-seed0-round1, lr=0.1", "fc1-toy-winning-seed0-round1, lr=0.5")
+    assert found.labels == ("fc1-toy, lr=0.1", "fc1-toy, lr=0.5")
 
 
 def test_figure_of_masks_that_share_nothing(tmp_path):
@@ -198,8 +198,8 @@ def test_command(lt, quick_flags, tmp_path):
     assert (tmp_path / rounds["figure"]).read_bytes().startswith(b"\x89PNG")
 
     seeds = lt("diff", f"{trajectory['winning', 0]}:2", f"{trajectory['winning', 1]}:2", "--json").json
-    assert seeds["names"][0].endswith("winning-seed0-round2")
-    assert seeds["names"][1].endswith("winning-seed1-round2")
+    assert "winning-seed0-round2-" in seeds["names"][0]
+    assert "winning-seed1-round2-" in seeds["names"][1]
     assert seeds["overall"]["start"]["relative_distance"] == pytest.approx(math.sqrt(2), abs=0.02)
     assert seeds["figure"] != rounds["figure"]
 

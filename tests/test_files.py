@@ -105,12 +105,15 @@ def bomb(shape, **more):
 @pytest.mark.parametrize(
     ("made", "why"),
     [
-        (bomb([2**20, 2**20]), "declares 1,099,511,627,776 elements"),
+        (bomb([2**20, 2**20]), "declares 4,398,046,511,104 bytes"),
         (bomb([2**45]), "no valid shape"),
         (bomb([-1, 3]), "no valid shape"),
         (bomb([True]), "no valid shape"),
         (bomb("3"), "no valid shape"),
         (bomb([3], kept="object"), "unknown type"),
+        (bomb([3], kept=[]), "is no text"),
+        (bomb([3], dtype={}), "is no text"),
+        (bomb([3], mask=["w"]), "is no text"),
         (bomb([3], mask="nowhere"), "no mask"),
         (bomb([3], mask="w"), "no mask"),
         (bomb([3]), "decompressing"),

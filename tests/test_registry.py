@@ -3,6 +3,7 @@
 import http.server
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -35,6 +36,10 @@ def test_registered_pulled_loaded_and_served(lt, run_id, small_npz, tmp_path):
     done = lt("register", f"{run_id}:1", "--name", "small", "--alias", "larger", "--json")
     assert done.json == {"name": "small", "version": "2", "alias": "larger", "uri": "models:/small@larger"}
 
+    assert lt("register", f"{run_id}:2", "--name", "other").code == 0
+    assert len([*tmp_path.glob("mlruns/artifacts/**/models/round-02-*")]) == 2, "no version changes another"
+
+    assert lt("pull", "models:/small@smallest").out.startswith("tickets/small-smallest: ")
     assert lt("pull", "models:/small@smallest", "a").code == 0
     assert lt("pull", "models:/small/2", "b", "--trained").code == 0
     assert Ticket.load(tmp_path / "a").origin.round == 2
@@ -42,7 +47,7 @@ def test_registered_pulled_loaded_and_served(lt, run_id, small_npz, tmp_path):
     assert (trained.origin.round, trained.origin.run_id, trained.trained is not None) == (1, run_id, True)
     unknown = lt("pull", "models:/small@best", "c")
     assert (unknown.code, unknown.err.count("\n")) == (2, 1)
-    assert "allowed: small (larger, smallest)" in unknown.err or "allowed: small (smallest, larger)" in unknown.err
+    assert re.search(r"allowed: other \(smallest\), small \((larger, smallest|smallest, larger)\)", unknown.err)
 
     code = """
 import json, sys

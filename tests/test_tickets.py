@@ -1,10 +1,10 @@
 """Tickets: pulled, checked, loaded, held, converted; listed from a real store."""
 
-import contextlib
 import gc
 import hashlib
 import json
 import pickle
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +19,8 @@ import lottery_ticket
 from lottery_ticket import InputError, LotteryTicketError, Ticket, shelf
 from lottery_ticket.arms import ARMS
 from lottery_ticket.data import channels_first, load_images
-from lottery_ticket.files import read_tensors, write_tensors
-from lottery_ticket.folder import CARD, SCHEMA_VERSION, TENSORS, Card
+from lottery_ticket.files import load_weights, read_tensors, save_weights, write_tensors
+from lottery_ticket.folder import CARD, SCHEMA_VERSION, TENSORS, card_digest
 from lottery_ticket.listing import _read_sqlite, _read_store, list_tickets
 from lottery_ticket.models import make_network
 from lottery_ticket.reading import read_run
@@ -83,7 +83,7 @@ def same(a, b):
 @pytest.mark.parametrize("arm", ARMS)
 @pytest.mark.parametrize("seed", [0, 3])
 def test_a_ticket_is_the_mask_and_the_values_its_round_started_from(found, store, rounds, arm, seed):
-    ticket = shelf.find(f"{found.run_id}:2", tracking_uri=store, arm=arm, seed=seed, trained=True)
+    ticket = shelf.find(f"{found.run_id}:2:{arm}-seed{seed}", tracking_uri=store, trained=True)
     there = rounds[arm, seed, 2]
     assert same(ticket.mask, there.mask)
     start = {name: value * there.mask.get(name, 1) for name, value in there.start.items()}
@@ -195,6 +195,25 @@ def test_a_held_module_is_not_kept_alive(ticket):
     assert len(_global_optimizer_post_hooks) == before
 
 
+def test_frozen_layers_are_held_too(ticket):
+    module = ticket.module()
+    module.fc2.weight.requires_grad_(False)
+    ticket.apply_to(module)
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+    module(torch.randn(4, 1, 28, 28)).sum().backward()
+    optimizer.step()
+    assert torch.equal(module.fc2.weight, ticket.weights["fc2.weight"])
+    assert (module.fc1.weight[~ticket.mask["fc1.weight"]] == 0).all()
+
+
+def test_making_a_module_leaves_the_callers_randomness_alone(ticket):
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    ticket.module()
+    assert torch.equal(torch.rand(3), expected)
+
+
 def test_apply_to_refuses_another_network(ticket):
     with pytest.raises(InputError, match="module: 'Linear' does not take the ticket"):
         ticket.apply_to(torch.nn.Linear(3, 4))
@@ -255,6 +274,61 @@ def test_a_deleted_run_is_not_listed(found, store, folder):
         found.client.restore_run(found.run_id)
 
 
+def test_tags_that_somebody_edited_do_not_hide_other_runs(found, store):
+    other = found.client.create_run("1", tags={"lt.kind": "run", "lt.rounds/winning-seed0/0": "[1"}).info.run_id
+    listed = {each.run_id for each in list_tickets(store)}
+    assert found.run_id in listed
+    assert other not in listed
+    with pytest.raises(InputError, match="lists no round after round 0"):
+        Ticket.load(f"runs:/{other}:1", tracking_uri=store)
+
+
+def test_a_run_of_another_version_is_named_so(found, store, tmp_path):
+    (tmp_path / "settings.json").write_text('{"learning_rate": 1}')
+    tags = {key: value for key, value in found.client.get_run(found.run_id).data.tags.items() if key[:3] == "lt."}
+    other = found.client.create_run("1", tags=tags | {"lt.version": "9.9"}).info.run_id
+    found.client.log_artifact(other, str(tmp_path / "settings.json"))
+    for call in (
+        lambda: Ticket.load(f"runs:/{other}:1", tracking_uri=store),
+        lambda: lottery_ticket.resume(other, tracking_uri=store),
+    ):
+        with pytest.raises(LotteryTicketError, match=r"was made by lt 9\.9, which this lt .* cannot read"):
+            call()
+    found.client.delete_run(other)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda init: init["fc1.bias"].fill_(torch.nan), "not finite"),
+        (lambda init: init.update({"fc1.weight": torch.ones(1)}), "do not fit its mask"),
+        (lambda init: init.pop("fc2.weight"), "do not fit its mask"),
+        (lambda init: init.update({"../../evil": torch.ones(1)}), r"a tensor named '\.\./\.\./evil'"),
+    ],
+)
+def test_a_store_that_lies_is_not_believed(tmp_path, monkeypatch, settings, change, why):
+    monkeypatch.chdir(tmp_path)
+    short = settings.model_copy(update={"rounds": 2, "arms": ("winning",)})
+    run = lottery_ticket.run(short, tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    (init,) = tmp_path.glob("artifacts/**/init.safetensors")
+    values = load_weights(init)
+    change(values)
+    save_weights(values, init)
+    with pytest.raises(LotteryTicketError, match=why):
+        run.ticket(1)
+
+
+def test_a_ticket_prints_in_one_line(ticket):
+    assert re.fullmatch(
+        r"<Ticket fc1-small-winning-seed0-round3-\w{8}: 51.2 % of the weights left, trained>", repr(ticket)
+    )
+
+
+def test_users_and_passwords_stay_at_home():
+    assert shelf._public("https://me:secret@host:5000/x") == "https://host:5000/x"
+    assert shelf._public("sqlite:///mlruns/mlflow.db") == "sqlite:///mlruns/mlflow.db"
+
+
 # What a folder may be given as and must not be.
 
 
@@ -267,8 +341,7 @@ def resigned(folder, change_card=None, tensors=None):
     told["files"][TENSORS] = {"bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
     if change_card:
         change_card(told)
-    with contextlib.suppress(ValueError):
-        told["sha256"] = Card.model_validate(told).digest()
+    told["sha256"] = card_digest(told)
     (folder / CARD).write_text(json.dumps(told))
 
 
@@ -276,7 +349,7 @@ def rewritten(change):
     """Write the tensors again after `change` has had its way with them."""
 
     def write(path):
-        tensors, _ = read_tensors(path)
+        tensors = read_tensors(path)
         masks = {name: f"mask:{name.split(':')[1]}" for name in tensors if f"mask:{name.split(':')[1]}" in tensors}
         masks = {name: mask for name, mask in masks.items() if not name.startswith("mask:")}
         change(tensors, masks)
@@ -330,12 +403,26 @@ LIES = {
         {"change_card": lambda told: told.update(schema_version=SCHEMA_VERSION + 1)},
         r"schema version 2, newer than this lt, which reads 1",
     ),
-    "no schema": ({"change_card": lambda told: told.pop("schema_version")}, "schema_version: Field required"),
+    "no schema": ({"change_card": lambda told: told.pop("schema_version")}, "names no schema version"),
     "unknown key": ({"change_card": lambda told: told.update(run="rm -rf")}, "run: Extra inputs are not permitted"),
     "lr below 0": ({"change_card": lambda told: told["settings"].update(lr=-1)}, r"settings\.lr"),
     "huge shape": (
         {"change_card": lambda told: told["architecture"]["tensors"]["fc1.weight"].update(shape=[2**40, 2**40])},
         "of shape",
+    ),
+    "other sizes": (
+        {"change_card": lambda told: told["dataset"].update(image_shape=[60000, 60000])},
+        "architecture is not that of its settings and data set",
+    ),
+    "seven means": (
+        {"change_card": lambda told: told["dataset"].update(mean=[0.0] * 7, std=[1.0] * 7)},
+        r"mean and std are not those of 1 channel",
+    ),
+    "schema as text": ({"change_card": lambda told: told.update(schema_version="1")}, "names no schema version"),
+    "schema below 1": ({"change_card": lambda told: told.update(schema_version=-3)}, "names no schema version"),
+    "unknown key in a part": (
+        {"change_card": lambda told: told["dataset"].update(evil=1)},
+        r"dataset\.evil: Extra inputs are not permitted",
     ),
 }
 
@@ -372,7 +459,7 @@ def test_a_damaged_folder_is_refused(pulled, file, change, why):
 
 
 def test_no_flipped_bit_of_a_card_passes(pulled):
-    """White space apart, every change of the card is noticed."""
+    """White space apart, every flipped bit of the card is noticed."""
     raw = (pulled / CARD).read_bytes()
     told = Ticket.load(pulled)
     for at in range(0, len(raw), 17):
@@ -403,13 +490,19 @@ def test_saving_is_all_or_nothing(ticket, tmp_path, monkeypatch):
     (tmp_path / "there").mkdir()
     with pytest.raises(InputError, match="is there already"):
         ticket.save(tmp_path / "there")
-    monkeypatch.setattr("lottery_ticket.folder.Card.digest", lambda self: 1 / 0)
+    monkeypatch.setattr("lottery_ticket.folder.card_digest", lambda told: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         ticket.save(tmp_path / "new")
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
     (tmp_path / "file").touch()
     with pytest.raises(LotteryTicketError, match="cannot be written"):
         ticket.save(tmp_path / "file" / "new")
+    with pytest.raises(InputError, match=r"DEST: .* is no path"):
+        ticket.save(tmp_path / ("x" * 300))
+    ticket.weights["fc1.bias"][0] = torch.nan
+    with pytest.raises(LotteryTicketError, match=r"values in start:fc1\.bias that are not finite"):
+        ticket.save(tmp_path / "nan")
+    assert {path.name for path in tmp_path.iterdir()} == {"there", "file"}
 
 
 def test_the_tensors_are_plain_safetensors_and_small(ticket, pulled):
@@ -457,7 +550,10 @@ def test_lt_pull_writes_a_folder_once(cli, found, tmp_path):
     assert again.err == "lt: DEST: 'mine' is there already; allowed: a path where nothing is yet\n"
     done = cli("pull", found.run_id, "--json")
     assert (tmp_path / done.json["folder"] / TENSORS).exists()
-    assert done.json["folder"] == str(Path("tickets", f"fc1-small-winning-seed0-round{done.json['round']}"))
+    name = f"fc1-small-winning-seed0-round{done.json['round']}-{found.run_id[:8]}"
+    assert done.json["folder"] == str(Path("tickets", name))
+    done = cli("pull", f"{found.run_id}:2:reinit-own-seed3", "--json")
+    assert (done.json["arm"], done.json["seed"], done.json["round"]) == ("reinit-own", 3, 2)
 
 
 @pytest.mark.parametrize(
@@ -466,10 +562,10 @@ def test_lt_pull_writes_a_folder_once(cli, found, tmp_path):
         (["pull", "0" * 32], "TICKET: '00000000000000000000000000000000' is no run in"),
         (["pull", "{run}:9"], "has no ticket of round 9; allowed: 1 to 3"),
         (["pull", "{run}:0"], "has no ticket of round 0; allowed: 1 to 3"),
-        (["pull", "{run}:x"], "is no ticket; allowed: RUN, RUN:ROUND, models:/NAME@ALIAS"),
-        (["pull", "{run}", "--seed", "7"], "has no ticket of winning with seed 7; allowed: --arm winning"),
-        (["pull", "{run}", "--arm", "dense"], "has no ticket of dense; allowed: --arm winning"),
-        (["pull", "{run}", "--arm", "reinit"], "has no verdict on reinit; allowed: RUN:ROUND"),
+        (["pull", "{run}:x"], "is no ticket; allowed: RUN, RUN:ROUND, RUN:ROUND:ARM-seedN, models:/NAME@ALIAS"),
+        (["pull", "{run}:winning-seed7"], "has no ticket of winning-seed7; allowed: winning-seed0, winning-seed3"),
+        (["pull", "{run}:2:dense-seed0"], "has no ticket of dense-seed0; allowed: winning-seed0, winning-seed3"),
+        (["pull", "{run}:reinit-seed0"], "has no verdict on reinit; allowed: RUN:ROUND"),
         (["pull", "models:/none@smallest"], "is not in sqlite:"),
         (["pull", "models:/none"], "names no registered model; allowed: models:/NAME@ALIAS or models:/NAME/VERSION"),
         (["pull", "nowhere"], "is no ticket; allowed: RUN, RUN:ROUND"),

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 import lottery_ticket
-from lottery_ticket import InputError, Ticket
+from lottery_ticket import InputError, Ticket, shelf
 from lottery_ticket.models import make_network
 from lottery_ticket.retrain import begin, retrain_settings
+from lottery_ticket.ticket import under
+from lottery_ticket.trajectory import find_tickets
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +66,7 @@ def test_changed_settings_and_other_controls(store, ticket):
     }
     assert again.stored.settings.lr == 0.01
     assert all(r.iterations == 10 for r in again.rounds)
-    assert again.stored.name.endswith("lr=0.01 iterations=10 epochs=None") or "lr=0.01" in again.stored.name
+    assert again.stored.name == f"ticket {ticket.name} iterations=10 lr=0.01"
     assert again.verdict.rounds == ()
 
 
@@ -92,21 +94,74 @@ def test_transfer_to_other_classes_draws_the_output_layer_anew(store, ticket, sm
     assert moved.data.classes == 7
 
 
-def test_the_dense_control_starts_where_the_ticket_comes_from(ticket):
-    network = ticket.network()
-    start = begin(ticket, network, network, seed=9)
-    for name, kept in ticket.mask.items():
-        assert torch.equal(start.dense[name] * kept, ticket.weights[name])
-        assert (start.dense[name] != 0).all()
+def beginning(ticket, seed=0, **overrides):
+    settings = retrain_settings(ticket, {"seeds": f"{seed},", **overrides})
+    return begin(ticket, settings, ticket.network(), ticket.network())[seed]
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_every_control_starts_as_in_the_run_that_found_the_ticket(found, ticket, small):
+    settings = found.stored.settings.model_copy(update={"arms": ("winning", "reinit", "random-mask")})
+    there = [each for done in find_tickets(settings, ticket.network(), small) for each in done]
+    rounds = {(each.record.arm, each.record.seed, each.record.round): each for each in there}
+    start = beginning(ticket, arms="winning,reinit,random-mask")
+    assert same(start.dense, rounds["winning", 0, 0].start)
+    for member in start.members:
+        one = rounds[member.arm, 0, 2]
+        assert same(member.mask, one.mask)
+        assert same(under(member.mask, member.weights), under(one.mask, one.start))
+        assert (under(member.mask, member.weights)["fc1.weight"] != 0).sum() == one.mask["fc1.weight"].sum()
+
+
+def test_the_dense_control_of_any_ticket_holds_the_tickets_values(found, store, ticket):
+    pruned = Ticket.from_prune(ticket.to_prune(trained=True), ticket.settings)
+    reinit = shelf.find(f"{found.run_id}:2:reinit-seed0", tracking_uri=store)
+    for each in (pruned, reinit):
+        dense = beginning(each, seed=5).dense
+        assert same(under(each.mask, dense), each.weights)
+        assert (dense["fc1.weight"] != 0).all()
+
+
+def test_a_ticket_is_not_its_own_control(found, store):
+    reinit = shelf.find(f"{found.run_id}:2:reinit-seed3", tracking_uri=store)
+    with pytest.raises(InputError, match="starts with seed 3 from the values of this ticket"):
+        beginning(reinit, seed=3)
+    assert len(beginning(reinit, seed=4).members) == 2
+
+
+def test_late_rewinding(store, settings, tmp_path):
+    late = settings.model_copy(update={"rewind_iteration": 10, "rounds": 2})
+    ticket = lottery_ticket.run(late, tracking_uri=store).ticket(1)
+    start = beginning(ticket)
+    theta = ticket.network().draw(0, "init")
+    assert same(start.dense, theta)
+    assert not torch.equal(ticket.weights["fc1.weight"], theta["fc1.weight"] * ticket.mask["fc1.weight"])
+    with pytest.raises(InputError, match="--arms: 'winning,random-mask' needs the values of all weights"):
+        beginning(ticket, arms="winning,random-mask")
+    again = lottery_ticket.train_ticket(ticket, tracking_uri=store, iterations=5)
+    kept = Ticket.load(f"runs:/{again.run_id}", tracking_uri=store)
+    assert same(kept.weights, ticket.weights)
+    assert same(beginning(kept).dense, theta)
+
+
+def test_controls_of_a_training_can_be_pulled(found, store, ticket):
+    again = lottery_ticket.train_ticket(ticket, arms="winning,random-mask", tracking_uri=store, iterations=5)
+    control = shelf.find(f"{again.run_id}:2:random-mask-seed0", tracking_uri=store)
+    there = beginning(ticket, arms="winning,random-mask").members[1]
+    assert same(control.mask, there.mask)
+    assert same(control.weights, under(there.mask, there.weights))
 
 
 def test_the_output_layer_depends_on_the_seed(ticket):
-    settings = retrain_settings(ticket, {})
+    settings = retrain_settings(ticket, {"seeds": "1,2"})
     network = make_network(settings, ticket.data.input_shape, 4)
-    one, other = (begin(ticket, network, ticket.network(), seed) for seed in (1, 2))
-    assert one.ticket["output.weight"].shape == (4, 100)
-    assert not torch.equal(one.ticket["output.weight"], other.ticket["output.weight"])
-    assert torch.equal(one.ticket["output.weight"], one.dense["output.weight"])
+    one, other = begin(ticket, settings, network, ticket.network()).values()
+    assert one.start["output.weight"].shape == (4, 100)
+    assert not torch.equal(one.start["output.weight"], other.start["output.weight"])
+    assert torch.equal(one.start["output.weight"], one.dense["output.weight"])
     assert one.mask["output.weight"].all()
 
 

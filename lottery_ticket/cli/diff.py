@@ -1,7 +1,6 @@
 """`lt diff`: whether two tickets are the same."""
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -13,11 +12,10 @@ from rich.table import Table
 
 from lottery_ticket.cli.options import Json, TrackingUri, output
 from lottery_ticket.cli.tickets import ModelCode, TicketReference
-from lottery_ticket.errors import InputError
+from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 
 if TYPE_CHECKING:
     from lottery_ticket.compare import Comparison, Overlap, Range
-    from lottery_ticket.ticket import Ticket
 
 _FORMATS = (".png", ".pdf", ".svg")
 
@@ -50,8 +48,11 @@ def diff(
         must_be_new(figure, "--figure")
     one, other = (Ticket.load(reference, tracking_uri=tracking_uri, model=model) for reference in (first, second))
     comparison = compare(one, other)
-    path = figure or Path("mlruns/figures", f"diff-{_short_name(one)}-{_short_name(other)}.png")
-    draw_comparison(comparison, path)
+    path = figure or Path("mlruns/figures", f"diff-{one.name[:80]}-{other.name[:80]}.png")
+    try:
+        draw_comparison(comparison, path)
+    except OSError as error:
+        raise LotteryTicketError(f"{path} cannot be written: {one_line(error)}") from None
     if as_json:
         told = {"answer": answer(comparison), "figure": str(path)}
         typer.echo(json.dumps(asdict(comparison) | told))
@@ -65,7 +66,8 @@ def answer(found: "Comparison") -> str:
     overall, start = found.overall, found.overall.start
     same_values = start.distance == 0
     if found.nested == "equal":
-        said = ["The same ticket." if same_values else "Two tickets: the same mask with other start values."]
+        other = "other biases or buffers" if same_values else "other start values"
+        said = ["The same ticket." if found.same_start else f"Two tickets: the same mask with {other}."]
     elif found.nested:
         inner, outer = ("A", "B") if found.nested == "first in second" else ("B", "A")
         said = [
@@ -94,13 +96,6 @@ def answer(found: "Comparison") -> str:
                 "count as different."
             )
     return " ".join(said)
-
-
-def _short_name(ticket: "Ticket") -> str:
-    """A short name for a file, with the run's id so that it is unique."""
-    origin = ticket.origin
-    name = f"{(origin.run_id or ticket.name)[:8]}-{origin.arm}-seed{origin.seed}-round{origin.round}"
-    return re.sub(r"[^\w.-]+", "-", name)
 
 
 def _print(found: "Comparison") -> None:

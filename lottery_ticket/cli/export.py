@@ -35,7 +35,9 @@ def export(
 ) -> None:
     """Write a ticket's trained network as ONNX or safetensors and check its predictions on the whole test set.
 
-    ONNX takes images as the data set keeps them; the safetensors are of a module that takes standardised ones.
+    ONNX takes `images`, N×C×H×W float32 with pixels as the data set keeps them (MNIST: N×1×28×28, 0 to 255), and gives
+    `scores`, N×classes. The safetensors are of a module that takes standardised images; mean and std stand in the
+    metadata.
     """
     from lottery_ticket.export import FORMATS
     from lottery_ticket.export import export as write

@@ -1,6 +1,7 @@
 """`lt tickets` and `lt pull`: what tickets a store has, and one of them as a folder."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -22,7 +23,7 @@ TicketReference = Annotated[
     str,
     typer.Argument(
         metavar="TICKET",
-        help="A ticket's folder, RUN or RUN:ROUND (default: the smallest winning one), or models:/NAME@ALIAS.",
+        help="A ticket's folder, RUN[:ROUND][:ARM-seedN] (default: the smallest winning one) or models:/NAME@ALIAS.",
     ),
 ]
 ModelCode = Annotated[
@@ -106,15 +107,13 @@ def pull(
         str,
         typer.Argument(
             metavar="TICKET",
-            help="RUN or RUN:ROUND (default: the smallest winning one), or models:/NAME@ALIAS or models:/NAME/VERSION.",
+            help="RUN[:ROUND][:ARM-seedN] (default: the smallest winning one), models:/NAME@ALIAS or …/VERSION.",
         ),
     ],
     dest: Annotated[
         Path | None,
-        typer.Argument(help="The folder to write. Default: tickets/NAME, named after the ticket.", show_default=False),
+        typer.Argument(help="The folder to write. Default: in tickets, named after the ticket.", show_default=False),
     ] = None,
-    arm: Annotated[str | None, typer.Option("--arm", help="Of this arm. Default: winning.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Of this seed. Default: the run's first.")] = None,
     trained: Trained = False,
     model: ModelCode = None,
     tracking_uri: TrackingUri = None,
@@ -126,10 +125,9 @@ def pull(
 
     if dest is not None:
         must_be_new(dest)
-    ticket = shelf.find(
-        source, tracking_uri=tracking_uri, trained=trained, arm=arm, seed=seed, model=model, option="TICKET"
-    )
-    folder = ticket.save(dest or Path("tickets", ticket.name))
+    ticket = shelf.find(source, tracking_uri=tracking_uri, trained=trained, model=model)
+    name = re.sub(r"[@/]", "-", source.removeprefix("models:/")) if source.startswith("models:/") else ticket.name
+    folder = ticket.save(dest or Path("tickets", name))
     if as_json:
         typer.echo(json.dumps({"folder": str(folder), "density": ticket.density, **ticket.origin.model_dump()}))
     else:
@@ -138,12 +136,10 @@ def pull(
 
 def register(
     source: Annotated[
-        str, typer.Argument(metavar="RUN", help="RUN or RUN:ROUND (default: the smallest winning ticket).")
+        str, typer.Argument(metavar="RUN", help="RUN[:ROUND][:ARM-seedN] (default: the smallest winning ticket).")
     ],
     name: Annotated[str, typer.Option("--name", help="The registered model; made if need be.")],
     alias: Annotated[str, typer.Option("--alias", help="The alias that the new version gets.")] = "smallest",
-    arm: Annotated[str | None, typer.Option("--arm", help="Of this arm. Default: winning.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Of this seed. Default: the run's first.")] = None,
     model: ModelCode = None,
     tracking_uri: TrackingUri = None,
     as_json: Json = False,
@@ -154,7 +150,7 @@ def register(
     registry.check_names(name, alias)
     if source.startswith("models:") or not shelf.in_store(source):
         raise InputError("RUN", source, "is no run; allowed: RUN or RUN:ROUND, as `lt tickets` lists them")
-    ticket = shelf.find(source, tracking_uri=tracking_uri, trained=True, arm=arm, seed=seed, model=model, option="RUN")
+    ticket = shelf.find(source, tracking_uri=tracking_uri, trained=True, model=model, option="RUN")
     ticket.network(model)
     made = registry.register(store.connect(tracking_uri, create=False), ticket, name, alias)
     if as_json:
@@ -180,7 +176,7 @@ def _print(tickets: "Sequence[Listed]", limit: int, of: int) -> None:
     """The first tickets of a list as a table."""
     console = output()
     if not of:
-        console.print("There are no tickets in this store yet; `lt run` finds some.")
+        console.print("There are no tickets in this store yet; `lt run` finds some. (Those of lt 0.1 are not listed.)")
         return
     table = Table(caption="accuracies in % on the test set; the verdict is on the round, over all seeds of the run")
     for name in ("run", "model", "data set", "arm"):
