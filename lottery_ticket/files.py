@@ -1,7 +1,8 @@
 """Masks and weights as safetensors: deflated bits for masks, room in proportion to survivors for weights.
 
 Every tensor stands in the file under its name as a uint8 tensor, one zlib stream. What it holds is told by the
-metadata entry `tensors`, JSON: name → `{"shape", "dtype", "kept", "mask"}`.
+metadata entry `tensors`, JSON: name → `{"shape", "dtype", "kept", "mask", "crc32"}`; the metadata entry `crc32` is that of
+this text.
 
 - A mask (`dtype` bool): `numpy.packbits` of the flattened mask (big-endian bits).
 - Other tensors: the elements in row-major order (of a pruned tensor only those where the tensor named by `mask` is
@@ -109,11 +110,14 @@ def write_tensors(
             flat = flat[tensors[kept].flatten()]
         if name in rounded:
             flat = flat.bfloat16()
-        stored[name] = torch.frombuffer(bytearray(_deflate(flat)), dtype=torch.uint8)
+        stream = _deflate(flat)
+        stored[name] = torch.frombuffer(bytearray(stream), dtype=torch.uint8)
         told[name] = {"shape": list(value.shape), "dtype": _NAMES[value.dtype], "kept": _NAMES[flat.dtype]}
+        told[name]["crc32"] = zlib.crc32(stream)
         if kept is not None:
             told[name]["mask"] = kept
-    Path(path).write_bytes(save(stored, {"tensors": json.dumps(told)}))
+    text = json.dumps(told)
+    Path(path).write_bytes(save(stored, {"tensors": text, "crc32": str(zlib.crc32(text.encode()))}))
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
@@ -126,9 +130,12 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         if not path.is_file():
             raise LotteryTicketError("there is no such file")
         with safe_open(os.fspath(path), "pt") as file:
-            told = (file.metadata() or {}).get("tensors", "{}")
+            metadata = file.metadata() or {}
             stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 – not a dict
-        return _decode(stored, json.loads(told))
+        text = metadata.get("tensors", "{}")
+        if metadata.get("crc32") != str(zlib.crc32(text.encode())):
+            raise LotteryTicketError("its table of tensors is damaged")
+        return _decode(stored, json.loads(text))
     except (SafetensorError, LotteryTicketError, OSError, ValueError, RecursionError, zlib.error) as error:
         raise LotteryTicketError(f"{path} cannot be read: {one_line(error)}") from None
 
@@ -144,6 +151,8 @@ def _decode(stored: dict[str, Tensor], told: Any) -> dict[str, Tensor]:
             raise LotteryTicketError(f"tensor {name!r} has an entry that is no text")
         if entry.get("dtype") not in _TYPES or entry.get("kept") not in _TYPES or stored[name].dtype != torch.uint8:
             raise LotteryTicketError(f"tensor {name!r} is of an unknown type")
+        if entry.get("crc32") != zlib.crc32(stored[name].numpy()):
+            raise LotteryTicketError(f"tensor {name!r} is damaged")
     declared = sum(math.prod(entry["shape"]) * _TYPES[entry["dtype"]].itemsize for entry in told.values())
     if declared > MOST_BYTES:
         raise LotteryTicketError(f"it declares {declared:,} bytes; allowed: at most {MOST_BYTES:,}")

@@ -367,7 +367,7 @@ def test_run_that_lt_did_not_make(lt, tmp_path, foreign, arguments, option, know
     before = entries(tmp_path)
     done = lt(*arguments.format(run_id).split())
     check(done, f"{option}: '{run_id}' ", said)
-    assert "allowed: the id of a run that `lt run` made" in done.err
+    assert "allowed: the id of a run that `lt run` or `lt train` made" in done.err
     assert entries(tmp_path) == before
 
 

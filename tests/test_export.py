@@ -1,6 +1,7 @@
 """`lt export`: files that other programs read, checked on the test set."""
 
 import json
+import re
 import sys
 from dataclasses import replace
 
@@ -238,7 +239,7 @@ def test_command(lt, quick_flags, tmp_path):
     assert done.code == 0, done.err
     assert not done.err
     (made,) = (tmp_path / "exports").iterdir()
-    assert made.name == "fc1-small-winning-seed0-round2-compact.safetensors"
+    assert re.fullmatch(r"fc1-small-winning-seed0-round2-\w{8}-compact\.safetensors", made.name)
     assert f"exports/{made.name}: fc1 on small, 64 % of the weights left" in done.out
     assert "predicts the same as the ticket on all 400 test images" in done.out
     assert f"fc1     inputs 784 → {load_compact(made).fc1.in_features}, units 300 → " in done.out
