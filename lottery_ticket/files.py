@@ -1,8 +1,8 @@
 """Masks and weights as safetensors: deflated bits for masks, room in proportion to survivors for weights.
 
 Every tensor stands in the file under its name as a uint8 tensor, one zlib stream. What it holds is told by the
-metadata entry `tensors`, JSON: name → `{"shape", "dtype", "kept", "mask", "crc32"}`; the metadata entry `crc32` is that of
-this text.
+metadata entry `tensors`, JSON: name → `{"shape", "dtype", "kept", "mask", "crc32"}`; the metadata entry `crc32` is that
+of this text.
 
 - A mask (`dtype` bool): `numpy.packbits` of the flattened mask (big-endian bits).
 - Other tensors: the elements in row-major order (of a pruned tensor only those where the tensor named by `mask` is
@@ -102,7 +102,8 @@ def write_tensors(
         masks: tensor → the bool tensor, written too, outside of which it is zero.
         rounded: the tensors to keep in bfloat16.
     """
-    stored, told = {}, {}
+    stored: dict[str, Tensor] = {}
+    told: dict[str, dict[str, Any]] = {}
     for name, value in tensors.items():
         kept = (masks or {}).get(name)
         flat = value.detach().cpu().flatten()
@@ -151,7 +152,7 @@ def _decode(stored: dict[str, Tensor], told: Any) -> dict[str, Tensor]:
             raise LotteryTicketError(f"tensor {name!r} has an entry that is no text")
         if entry.get("dtype") not in _TYPES or entry.get("kept") not in _TYPES or stored[name].dtype != torch.uint8:
             raise LotteryTicketError(f"tensor {name!r} is of an unknown type")
-        if entry.get("crc32") != zlib.crc32(stored[name].numpy()):
+        if entry.get("crc32") != zlib.crc32(stored[name].numpy().data):
             raise LotteryTicketError(f"tensor {name!r} is damaged")
     declared = sum(math.prod(entry["shape"]) * _TYPES[entry["dtype"]].itemsize for entry in told.values())
     if declared > MOST_BYTES:
