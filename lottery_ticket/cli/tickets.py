@@ -95,7 +95,7 @@ def tickets(
     elif sort == "gain":
         chosen.sort(key=lambda each: (each.dense_accuracy or 0) - each.test_accuracy)
     if as_json:
-        rows = [asdict(each) | {"verdict": each.verdict} for each in chosen[:limit]]
+        rows = [vars(each) | {"verdict": each.verdict} for each in chosen[:limit]]
         typer.echo(json.dumps(rows))
         return
 
