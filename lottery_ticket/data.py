@@ -295,6 +295,8 @@ def _npz(path: Path, name: str, option: str) -> Images:
         return InputError(option, str(path), why)
 
     arrays = {}
+    if path.exists() and not path.is_file():  # a pipe would wait for ever
+        raise refuse(f"is no file; allowed: an .npz with {', '.join(KEYS)}")
     try:
         with np.load(path, allow_pickle=False) as file:
             missing = [key for key in KEYS if key not in file]

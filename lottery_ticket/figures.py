@@ -27,6 +27,7 @@ STYLE = {
     "axes.grid": True,
     "grid.alpha": 0.3,
     "legend.frameon": False,
+    "text.parse_math": False,  # a $ in a name is a $
 }
 _COLOURS = {"winning": "#0072B2", "reinit": "#D55E00", "random-mask": "#009E73", "reinit-own": "#CC79A7"}
 _CURVES_AT = (100.0, 41.0, 21.0, 10.0, 5.0)  # percent of weights left, as the densities Frankle & Carbin show

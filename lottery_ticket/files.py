@@ -1,8 +1,8 @@
 """Masks and weights as safetensors: deflated bits for masks, room in proportion to survivors for weights.
 
 Every tensor stands in the file under its name as a uint8 tensor, one zlib stream. What it holds is told by the
-metadata entry `tensors`, JSON: name → `{"shape", "dtype", "kept", "mask", "crc32"}`; the metadata entry `crc32` is that
-of this text.
+metadata entry `tensors`: the CRC-32 of what follows in eight hexadecimal digits, then JSON, name → `{"shape", "dtype",
+"kept", "mask", "crc32"}`. (One entry, because safetensors writes several in any order, and equal files are equal bytes.)
 
 - A mask (`dtype` bool): `numpy.packbits` of the flattened mask (big-endian bits).
 - Other tensors: the elements in row-major order (of a pruned tensor only those where the tensor named by `mask` is
@@ -47,7 +47,10 @@ def save_mask(mask: Mask, path: str | Path) -> None:
 
 def load_mask(path: str | Path) -> Mask:
     """Read a mask: parameter name → dense bool tensor, True where the weight survives."""
-    return read_tensors(path)
+    mask = read_tensors(path)
+    if any(kept.dtype != torch.bool for kept in mask.values()):
+        raise LotteryTicketError(f"{path} cannot be read: it holds no mask")
+    return mask
 
 
 def save_weights(
@@ -118,7 +121,7 @@ def write_tensors(
         if kept is not None:
             told[name]["mask"] = kept
     text = json.dumps(told)
-    Path(path).write_bytes(save(stored, {"tensors": text, "crc32": str(zlib.crc32(text.encode()))}))
+    Path(path).write_bytes(save(stored, {"tensors": _crc32(text) + text}))
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
@@ -131,13 +134,20 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         if not path.is_file():
             raise LotteryTicketError("there is no such file")
         with safe_open(os.fspath(path), "pt") as file:
-            metadata = file.metadata() or {}
+            told = (file.metadata() or {}).get("tensors", "")
             stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 – not a dict
-        text = metadata.get("tensors", "{}")
-        if metadata.get("crc32") != str(zlib.crc32(text.encode())):
+        if told[:8] != _crc32(told[8:]):
             raise LotteryTicketError("its table of tensors is damaged")
-        return _decode(stored, json.loads(text))
-    except (SafetensorError, LotteryTicketError, OSError, ValueError, RecursionError, zlib.error) as error:
+        return _decode(stored, json.loads(told[8:]))
+    except (
+        SafetensorError,
+        LotteryTicketError,
+        OSError,
+        ValueError,
+        RuntimeError,
+        RecursionError,
+        zlib.error,
+    ) as error:
         raise LotteryTicketError(f"{path} cannot be read: {one_line(error)}") from None
 
 
@@ -146,12 +156,15 @@ def _decode(stored: dict[str, Tensor], told: Any) -> dict[str, Tensor]:
         raise LotteryTicketError("its table of tensors does not fit the tensors in it")
     for name, entry in told.items():
         shape = entry.get("shape") if isinstance(entry, dict) else None
-        if not isinstance(shape, list) or not all(type(size) is int and 0 <= size < 2**40 for size in shape):
+        sizes = shape if isinstance(shape, list) and len(shape) <= 16 else [None]
+        if not all(type(size) is int and 0 <= size < 2**31 for size in sizes):
             raise LotteryTicketError(f"tensor {name!r} has no valid shape")
         if not all(isinstance(entry.get(key, ""), str) for key in ("dtype", "kept", "mask")):
             raise LotteryTicketError(f"tensor {name!r} has an entry that is no text")
         if entry.get("dtype") not in _TYPES or entry.get("kept") not in _TYPES or stored[name].dtype != torch.uint8:
             raise LotteryTicketError(f"tensor {name!r} is of an unknown type")
+        if _TYPES[entry["kept"]].itemsize > _TYPES[entry["dtype"]].itemsize:
+            raise LotteryTicketError(f"tensor {name!r} is kept in a wider type than its own")
         if entry.get("crc32") != zlib.crc32(stored[name].numpy().data):
             raise LotteryTicketError(f"tensor {name!r} is damaged")
     declared = sum(math.prod(entry["shape"]) * _TYPES[entry["dtype"]].itemsize for entry in told.values())
@@ -207,6 +220,10 @@ def _inflate(stream: Tensor, kind: torch.dtype, count: int) -> Tensor:
         words >>= word(1)
         words |= lowest
     return torch.from_numpy(words.view(f"i{size}")).view(kind)
+
+
+def _crc32(text: str) -> str:
+    return f"{zlib.crc32(text.encode()):08x}"
 
 
 def _integer(kind: torch.dtype) -> torch.dtype:

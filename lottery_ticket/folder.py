@@ -112,7 +112,11 @@ def read_folder(folder: Path, option: str = "TICKET") -> Ticket:
         return InputError(option, str(folder), f"{why}; allowed: a folder that `lt pull` wrote")
 
     for file in (folder / CARD, folder / TENSORS):
-        if file.is_symlink() or not file.is_file():
+        try:
+            there = file.is_file() and not file.is_symlink()
+        except OSError as error:  # a name that is too long
+            raise refuse(f"is no path ({error.strerror})") from None
+        if not there:
             raise refuse(f"has no file {file.name}" if folder.is_dir() else "is no folder")
     try:
         if (folder / CARD).stat().st_size > _LARGEST_CARD:

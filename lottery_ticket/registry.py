@@ -18,7 +18,7 @@ from lottery_ticket.models import MODELS
 from lottery_ticket.summary import in_words
 from lottery_ticket.ticket import Ticket
 
-_MODEL = re.compile(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))")
+_MODEL = re.compile(r"models:/([^/@]+)(?:@([^/@]+)|/(\d{1,9}))")
 _TICKET = "data/ticket"
 """Where a registered model keeps its ticket."""
 

@@ -11,7 +11,7 @@ from lottery_ticket import reading, registry, store
 from lottery_ticket.arms import ARMS, Moment
 from lottery_ticket.errors import InputError, LotteryTicketError
 from lottery_ticket.listing import Listed, listed
-from lottery_ticket.models import Weights
+from lottery_ticket.models import MODELS, Weights
 from lottery_ticket.summary import read_rounds
 from lottery_ticket.ticket import Metrics, Origin, Ticket, network_of, under
 
@@ -130,6 +130,8 @@ def _read(client: MlflowClient, run: Run, chosen: Listed, trained: bool, model: 
     ticket = replace(ticket, weights=under(mask, _start(client, run, ticket, model)))
     if wrong := ticket.fault():
         raise LotteryTicketError(f"{ticket.name} of run {run.info.run_id} {wrong}")
+    if settings.model in MODELS:
+        ticket.network()  # InputError where the tensors are not those of the model
     return ticket
 
 

@@ -3,9 +3,10 @@
 import hashlib
 import os
 import socket
+import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -37,6 +38,8 @@ def connect(given: str | None = None, create: bool = True) -> MlflowClient:
     if file := sqlite_file(uri):
         if not create and not file.exists():
             raise InputError(option, uri, "does not exist; allowed: a store that `lt run` has written to")
+        if not create and not _is_store(file):  # MLflow would make its tables in it
+            raise InputError(option, uri, "is no MLflow store; allowed: a store that `lt run` has written to")
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             with open(file, "ab"):
@@ -54,13 +57,17 @@ def connect(given: str | None = None, create: bool = True) -> MlflowClient:
 
 def ensure_experiment(client: MlflowClient, name: str) -> str:
     """The id of the experiment, made if need be, with the chart view that `lt ui` opens."""
+    if set(name) <= {"."}:
+        raise InputError("--experiment", name, "is no name; allowed: text other than dots")
     found = client.get_experiment_by_name(name)
     if found is not None and found.lifecycle_stage != "active":
         raise InputError("--experiment", name, "is deleted in this store; allowed: another, or restore it")
     if found is None:
         root = artifact_root(client.tracking_uri)
         try:
-            client.create_experiment(name, artifact_location=f"{root.as_uri()}/{quote(name)}" if root else None)
+            client.create_experiment(
+                name, artifact_location=f"{root.as_uri()}/{quote(name, safe='')}" if root else None
+            )
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # made by another process in between
                 raise InputError("--experiment", name, f"is not allowed: {one_line(error)}") from None
@@ -69,6 +76,16 @@ def ensure_experiment(client: MlflowClient, name: str) -> str:
         if found.tags.get(key) != value:
             client.set_experiment_tag(found.experiment_id, key, value)
     return found.experiment_id
+
+
+def _is_store(file: Path) -> bool:
+    """Whether a SQLite file has MLflow's tables."""
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(file.resolve()))}?mode=ro", uri=True, timeout=20)) as database:
+            names = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+    except sqlite3.Error:
+        return False
+    return {"runs", "experiments", "alembic_version"} <= names
 
 
 def search(client: MlflowClient, experiments: list[str], query: str) -> list[Run]:

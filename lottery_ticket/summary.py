@@ -56,7 +56,9 @@ def read_rounds(tags: Mapping[str, str]) -> Iterator[Summary]:
             arm, _, seed = key.split("/")[1].rpartition("-seed")
             told = json.loads(value)
             for index, density, accuracy in told["rounds"]:
-                yield Summary(told["run"], arm, int(seed), index, density, accuracy)
+                if not 0 <= density <= 1 or not 0 <= accuracy <= 1:  # NaN is neither
+                    raise ValueError(f"{key} holds numbers that are no fractions")
+                yield Summary(told["run"], arm, int(seed), int(index), density, accuracy)
 
 
 def read_verdict(tags: Mapping[str, str]) -> "dict[int, tuple[Answer, Answer]]":

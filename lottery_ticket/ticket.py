@@ -4,9 +4,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 
 import torch
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
 
@@ -31,7 +32,7 @@ class Origin(BaseModel):
     trajectory: str | None = None
     arm: str = "winning"
     seed: NonNegativeInt = 0
-    round: PositiveInt = 1
+    round: Annotated[int, Field(ge=1, le=100_000)] = 1
     version: str = lottery_ticket.__version__
     torch: str = torch.__version__
 
@@ -177,6 +178,9 @@ class Ticket:
             self._must_fit(outline)
         made = network_of(self.settings, self.data, model)
         self._must_fit(made.module)
+        if made.kinds.keys() != self.mask.keys():
+            allowed = f"allowed: masks of {', '.join(made.kinds)}"
+            raise InputError("TICKET", self.name, f"has masks of {', '.join(self.mask)}; {allowed}")
         return made
 
     def _must_fit(self, module: nn.Module) -> None:
@@ -266,7 +270,7 @@ def _shapes(values: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 def is_name(name: str) -> bool:
     """Whether a tensor may be called so: it is no path."""
-    return bool(re.fullmatch(r"[^/\\:\0-\x1f]+", name)) and ".." not in name
+    return bool(re.fullmatch(r"[^/\\:\0-\x1f\x7f]{1,200}", name)) and ".." not in name
 
 
 def under(mask: Mask, weights: Mapping[str, Tensor]) -> Weights:

@@ -103,7 +103,7 @@ def bomb(shape, **more):
 
 
 def signed(text):
-    return {"tensors": text, "crc32": str(zlib.crc32(text.encode()))}
+    return {"tensors": f"{zlib.crc32(text.encode()):08x}{text}"}
 
 
 @pytest.mark.parametrize(
@@ -116,6 +116,8 @@ def signed(text):
         (bomb("3"), "no valid shape"),
         (bomb([3], kept="object"), "unknown type"),
         (bomb([3], kept=[]), "is no text"),
+        (bomb([3], dtype="int8"), "wider type than its own"),
+        (bomb([1] * 70), "no valid shape"),
         (bomb([3], dtype={}), "is no text"),
         (bomb([3], mask=["w"]), "is no text"),
         (bomb([3], mask="nowhere"), "no mask"),
@@ -132,6 +134,19 @@ def test_files_that_lie_are_refused(tmp_path, made, why):
     save_file(tensors, tmp_path / "w", metadata)
     with pytest.raises(LotteryTicketError, match=why):
         read_tensors(tmp_path / "w")
+
+
+def test_equal_tensors_are_equal_files(tmp_path):
+    weights = {f"layer{i}.weight": torch.ones(3, i) for i in range(9)}
+    for name in "abcdef":
+        save_weights(weights, tmp_path / name)
+    assert len({(tmp_path / name).read_bytes() for name in "abcdef"}) == 1
+
+
+def test_weights_are_no_mask(tmp_path):
+    save_weights({"w": torch.ones(3)}, tmp_path / "w")
+    with pytest.raises(LotteryTicketError, match="it holds no mask"):
+        load_mask(tmp_path / "w")
 
 
 def test_a_pickle_is_never_run(tmp_path):

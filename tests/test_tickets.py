@@ -1,11 +1,14 @@
 """Tickets: pulled, checked, loaded, held, converted; listed from a real store."""
 
+import contextlib
 import gc
 import hashlib
 import json
+import os
 import pickle
 import re
 import shutil
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
@@ -554,6 +557,32 @@ def test_lt_pull_writes_a_folder_once(cli, found, tmp_path):
     assert done.json["folder"] == str(Path("tickets", name))
     done = cli("pull", f"{found.run_id}:2:reinit-own-seed3", "--json")
     assert (done.json["arm"], done.json["seed"], done.json["round"]) == ("reinit-own", 3, 2)
+
+
+def test_a_database_that_is_no_store_is_left_alone(lt, tmp_path):
+    with contextlib.closing(sqlite3.connect(tmp_path / "app.db")) as database:
+        database.execute("CREATE TABLE customers(id)")
+    before = (tmp_path / "app.db").read_bytes()
+    for command in (["tickets"], ["pull", "0" * 32]):
+        done = lt(*command, "--tracking-uri", "sqlite:///app.db")
+        assert (done.code, "is no MLflow store" in done.err) == (2, True), done.err
+    assert (tmp_path / "app.db").read_bytes() == before
+
+
+def test_names_with_dollars_and_brackets(cli, found, small_npz, tmp_path):
+    shutil.copy(small_npz, tmp_path / "a$_$[bold]b.npz")
+    done = cli("train", f"{found.run_id}:2", "--dataset", "a$_$[bold]b.npz", "--iterations", "3")
+    assert done.code == 0, done.err
+    assert "The ticket on a$_$[bold]b.npz: " in done.out
+    assert "a$_$[bold]b" in cli("tickets", "--limit", 1).out
+    run_id = cli("tickets", "--json").json[0]["run_id"]
+    assert cli("diff", run_id, f"{found.run_id}:2").code == 0
+
+
+def test_a_pipe_is_no_data_set(cli, found, tmp_path):
+    os.mkfifo(tmp_path / "pipe.npz")
+    done = cli("train", f"{found.run_id}:2", "--dataset", "pipe.npz")
+    assert (done.code, "--dataset: 'pipe.npz' is no file" in done.err) == (2, True)
 
 
 @pytest.mark.parametrize(

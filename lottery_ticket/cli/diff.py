@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from lottery_ticket.cli.options import Json, TrackingUri, output
@@ -101,8 +100,8 @@ def answer(found: "Comparison") -> str:
 def _print(found: "Comparison") -> None:
     console = output()
     for letter, label in zip("AB", found.labels, strict=True):
-        console.print(f"{letter}: {label}", markup=False)
-    rows = {escape(name): each for name, each in found.tensors.items()} | {"all": found.overall}
+        console.print(f"{letter}: {label}")
+    rows = found.tensors | {"all": found.overall}
     console.print(_masks(rows))
     console.print(_values(rows))
     console.print(answer(found))

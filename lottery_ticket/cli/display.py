@@ -26,7 +26,7 @@ class Display(Listener):
 
     def __init__(self) -> None:
         self.run_id = ""
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
