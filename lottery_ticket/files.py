@@ -2,7 +2,7 @@
 
 Every tensor stands in the file under its name as a uint8 tensor, one zlib stream. What it holds is told by the
 metadata entry `tensors`: the CRC-32 of what follows in eight hexadecimal digits, then JSON, name → `{"shape", "dtype",
-"kept", "mask", "crc32"}`. (One entry: safetensors writes several in any order, and equal tensors are to be equal files.)
+"kept", "mask", "crc32"}`. One entry, because safetensors writes several in any order; equal tensors are equal files.
 
 - A mask (`dtype` bool): `numpy.packbits` of the flattened mask (big-endian bits).
 - Other tensors: the elements in row-major order (of a pruned tensor only those where the tensor named by `mask` is
