@@ -191,7 +191,7 @@ def _need_onnx() -> None:
         for package in ("onnx", "onnxruntime", "onnxscript"):
             importlib.import_module(package)
     except ImportError:
-        why = "needs the packages onnx, onnxruntime and onnxscript (pip install 'lottery-ticket-lab[onnx]')"
+        why = "needs the packages onnx, onnxruntime and onnxscript (pip install onnx onnxruntime onnxscript)"
         raise InputError("--format", "onnx", f"{why}; allowed without them: state-dict, torch-prune") from None
 
 

@@ -139,15 +139,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         if told[:8] != _crc32(told[8:]):
             raise LotteryTicketError("its table of tensors is damaged")
         return _decode(stored, json.loads(told[8:]))
-    except (
-        SafetensorError,
-        LotteryTicketError,
-        OSError,
-        ValueError,
-        RuntimeError,
-        RecursionError,
-        zlib.error,
-    ) as error:
+    except (SafetensorError, LotteryTicketError, OSError, ValueError, RuntimeError, zlib.error) as error:
         raise LotteryTicketError(f"{path} cannot be read: {one_line(error)}") from None
 
 

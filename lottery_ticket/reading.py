@@ -20,8 +20,7 @@ from lottery_ticket.pruning import Mask
 from lottery_ticket.record import Record
 
 REWOUND = "rounds/00/rewound.safetensors"
-"""Where a trajectory of the arm `winning` keeps θₖ."""
-
+"""Where a trajectory of the arm `winning` keeps θₖ, or the start values of the ticket that `lt train` trains."""
 
 ORIGIN = "lt.origin_"
 """How the tags begin that a run started from a ticket carries."""

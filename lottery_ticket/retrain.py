@@ -1,7 +1,7 @@
 """Training a ticket once more, perhaps on other data, next to its controls."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,8 +33,8 @@ def train_ticket(
 ) -> Result:
     """Train a ticket as it was found or otherwise, next to its controls, and keep all in MLflow as `run` does.
 
-    The ticket is the arm `winning` at the round it was found in; the dense control is round 0: the values that the
-    ticket was found from, none pruned. The other arms borrow the ticket's mask.
+    The ticket is the arm `winning` at the round it was found in; the dense control is round 0 (for where it starts see
+    `begin`). The other arms borrow the ticket's mask.
 
     Args:
         ticket: what to train.
@@ -61,9 +61,9 @@ def train_ticket(
         )
 
     def method(after: Checkpoint | None, watch: Watch, trainer: Train) -> Iterator[list[Round]]:
-        return train_again(ticket, dense, plan.resolved, plan.network, own, plan.data, watch, trainer)
+        return train_again(beginnings, plan.rounds, plan.resolved, plan.network, plan.data, watch, trainer)
 
-    begin(ticket, settings, plan.network, own)
+    beginnings = begin(ticket, settings, plan.network, own)
     client = store.connect(tracking_uri)
     changed = [
         f"{name}={as_text(value)}"
@@ -179,42 +179,38 @@ def _output_layer(ticket: Ticket, network: Network) -> list[str]:
 
 
 def train_again(
-    ticket: Ticket,
-    dense: bool,
+    beginnings: Mapping[int, Beginning],
+    rounds: Sequence[int],
     settings: Settings,
     network: Network,
-    own: Network,
     data: Data,
     watch: Watch,
     train: Train,
 ) -> Iterator[list[Round]]:
-    """The dense control as round 0, if asked for, then the ticket and its controls as the round it was found in.
+    """The dense control as round 0, if that is among the rounds, then the ticket and its controls.
 
     A ticket that is trained as it was found, with its own seed, ends in what its run found.
 
     Args:
-        ticket: what to train.
-        dense: whether to train the dense control.
-        settings: how; `arms` are `winning`, the ticket, and those that borrow its mask.
+        beginnings: seed → where its trainings start.
+        rounds: 0 for the dense control, and that in which the ticket was found.
+        settings: how to train.
         network: what to train it as.
-        own: the network that the ticket was found with.
         data: what to train on.
         watch: told of progress within a round.
         train: what trains the members of a round.
     """
-    beginnings = begin(ticket, settings, network, own)
-    rounds = {0: [Member("winning", seed, network.dense_mask(), each.dense) for seed, each in beginnings.items()]}
-    controlled = [member for each in beginnings.values() for member in each.members]
-    rounds[ticket.origin.round] = sorted(controlled, key=lambda member: settings.arms.index(member.arm))
-    if not dense:
-        del rounds[0]
-    first = min(rounds)
-    for r, members in rounds.items():
+    for r in rounds:
+        if r == 0:
+            members = [Member("winning", seed, network.dense_mask(), each.dense) for seed, each in beginnings.items()]
+        else:
+            members = [member for each in beginnings.values() for member in each.members]
+            members.sort(key=lambda member: settings.arms.index(member.arm))
         trained = train(network, members, data, settings, r, None, watch)
         finished = [finished_round(r, *pair) for pair in zip(members, trained, strict=True)]
         yield [
             replace(done, rewound=beginnings[done.record.seed].start)
-            if (done.record.arm, r) == ("winning", first)
+            if (done.record.arm, r) == ("winning", rounds[0])
             else done
             for done in finished
         ]

@@ -31,7 +31,7 @@ from lottery_ticket.view import BY_WEIGHTS, weights_step
 
 
 class Tracker:
-    """Writes one `lt run`: a parent run, a nested child per trajectory, each round as it is finished."""
+    """Writes one `lt run` or `lt train`: a parent run, a nested child per trajectory, each round as it is finished."""
 
     def __init__(self, client: MlflowClient, about: Stored, images: Images, info: DataInfo):
         self.client = client

@@ -176,7 +176,8 @@ def test_lt_train_asks_in_one_command(lt, found, ticket, small_npz, tmp_path):
     arguments = ["--dataset", "three.npz", "--epochs", "1", "--seeds", "3", "--validation-size", "100"]
     done = lt("train", f"{found.run_id}:2", *arguments, MLFLOW_TRACKING_URI=found.client.tracking_uri)
     assert done.code == 0, done.err
-    assert re.search(r"The ticket on three\.npz: (wins|matches|does not win|undecided)", done.out)
+    said = r"The ticket on three\.npz: matches dense: \w+; beats reinit: \w+; wins: (yes|no|undecided)\."
+    assert re.search(said, done.out)
     assert "round  2/2" in done.err
     ticket.save(tmp_path / "folder")
     done = lt("train", "folder", "--iterations", "5", "--json")

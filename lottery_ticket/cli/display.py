@@ -148,9 +148,11 @@ def print_result(result: Result, ui: str | None = None) -> None:
     if verdict is not None:
         if result.stored.origin:
             for judged in verdict.rounds:
-                answer = f"The ticket on {result.stored.settings.dataset}: {in_words('no', judged.wins)}"
-                beats = f"beats {verdict.control or 'a control'}: {judged.beats_control}"
-                console.print(f"{answer} (matches dense: {judged.matching}; {beats}).", soft_wrap=True)
+                control = verdict.control or "a control"
+                parts = (
+                    f"matches dense: {judged.matching}; beats {control}: {judged.beats_control}; wins: {judged.wins}"
+                )
+                console.print(f"The ticket on {result.stored.settings.dataset}: {parts}.", soft_wrap=True)
         else:
             _print_smallest(console, verdict)
         console.print(f"Evidence: {verdict.evidence}.", soft_wrap=True)

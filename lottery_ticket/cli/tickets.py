@@ -1,4 +1,4 @@
-"""`lt tickets` and `lt pull`: what tickets a store has, and one of them as a folder."""
+"""`lt tickets`, `lt pull`, `lt register`: what tickets a store has; one as a folder, or in the Model Registry."""
 
 import json
 import re

@@ -36,7 +36,7 @@ def _train(
 
     `--dataset` asks whether it wins on other data too: the images must have the ticket's shape; where the number of
     classes differs, the output layer is drawn anew and not pruned. In MLflow the ticket is the arm `winning` at the
-    round it was found in, and round 0 is the dense network it was found from.
+    round it was found in, and round 0 is the dense control.
     """
     from lottery_ticket.cli.display import Display, print_result, ui_command
     from lottery_ticket.retrain import train_ticket
