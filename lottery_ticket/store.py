@@ -48,7 +48,8 @@ def connect(given: str | None = None, create: bool = True) -> MlflowClient:
             raise InputError(option, uri, f"cannot be written ({one_line(error)}); allowed: a writable path") from None
     try:
         with _made_once(file), _impatient(0, _REACHABLE_WITHIN):
-            client = MlflowClient(uri)
+            # MLflow keeps stores by their URI, wherever the process has gone since
+            client = MlflowClient(f"sqlite:///{file.absolute()}" if file else uri)
             client.search_experiments(max_results=1)
     except Exception as error:
         raise InputError(option, uri, f"cannot be used ({one_line(error)}); {allowed}") from None

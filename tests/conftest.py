@@ -18,8 +18,10 @@ import torch
 
 from lottery_ticket.config import Settings, load_preset
 from lottery_ticket.data import Data, load_images, prepare
+from tests import launcher
 
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"  # before any process is started
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in jobs in the background of a script, and inherited
 
 
@@ -77,17 +79,8 @@ def lt(tmp_path: Path) -> Lt:
     """Run the real command in an empty folder: `lt("run", "--rounds", 2)`."""
 
     def run(*arguments: object, timeout: float = 300, **variables: str) -> Done:
-        done = subprocess.run(
-            [sys.executable, "-m", "lottery_ticket", *map(str, arguments)],
-            cwd=tmp_path,
-            env=environment(**variables),
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
-        return Done(done.returncode, done.stdout, done.stderr)
+        environ = environment(**variables)
+        return Done(*launcher.run([*map(str, arguments)], tmp_path, environ, timeout))
 
     return run
 

@@ -44,13 +44,18 @@ app.add_typer(data.app, name="data")
 
 def main() -> None:
     """Run `lt` and exit: 0 done, 1 failed while working, 2 wrong input, 130 interrupted."""
+    set_environment()
+    sys.exit(_run())
+
+
+def set_environment() -> None:
+    """What torch and MLflow read as they are imported."""
     # Threads that wait by spinning bring each other to a halt when two processes share the cores (bench/README.md).
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    sys.exit(_run())
 
 
 def _run() -> int:

@@ -1,0 +1,13 @@
+"""Imported once by the process that `lt` is forked from (tests/launcher.py)."""
+
+from lottery_ticket import cli
+
+cli.set_environment()
+
+import mlflow  # noqa: E402, F401
+import torch  # noqa: E402, F401
+
+import lottery_ticket.compare  # noqa: E402
+import lottery_ticket.experiment  # noqa: E402
+import lottery_ticket.registry  # noqa: E402
+import lottery_ticket.retrain  # noqa: E402, F401
