@@ -1,9 +1,10 @@
-"""The MLflow store's address, and where its files are; needs no MLflow."""
+"""The addresses of MLflow's store and of Optuna's storage, and where their files are; needs neither."""
 
 import os
 from pathlib import Path
 
 DEFAULT_STORE = "sqlite:///mlruns/mlflow.db"
+DEFAULT_STORAGE = "sqlite:///mlruns/optuna.db"
 
 
 def tracking_uri(given: str | None = None) -> str:

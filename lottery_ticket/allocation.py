@@ -42,8 +42,10 @@ class Allocation:
     notes: tuple[str, ...]
 
 
-def allocate(settings: Settings, network: Network, data: Data, available: int | None = None) -> Allocation:
-    """Spread arms × seeds over processes and stacks, by the rules measured in bench/README.md.
+def allocate(
+    settings: Settings, network: Network, data: Data, available: int | None = None, experiments: int = 1
+) -> Allocation:
+    """Spread arms × seeds × experiments over processes and stacks, by the rules measured in bench/README.md.
 
     On a CPU, networks without convolutions are trained in stacks, in one process for every two of them, at most one a
     core; those with convolutions one after another on all cores. On CUDA they are stacked up to 256. No stack is larger
@@ -53,9 +55,10 @@ def allocate(settings: Settings, network: Network, data: Data, available: int | 
         settings: stack and jobs, each `auto` or a number.
         network, data: what is trained, on the device.
         available: bytes of memory that may be used; default what is free now.
+        experiments: how many have these settings but for what each member has of its own.
     """
     device = data.train.x.device
-    members, cores = len(settings.arms) * len(settings.seeds), torch.get_num_threads()
+    members, cores = experiments * len(settings.arms) * len(settings.seeds), torch.get_num_threads()
     on_cpu, convolutional = device.type == "cpu", "conv" in network.kinds.values()
     notes = []
     if settings.jobs != "auto":

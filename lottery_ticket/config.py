@@ -153,7 +153,7 @@ def load_preset(name: str = DEFAULT_PRESET, **overrides: Any) -> Settings:
 
     Raises InputError for an unknown preset or field, or a value that is not allowed.
     """
-    return merge(_layer(preset_text(name), f"preset {name}"), (overrides, None))
+    return merge(preset_layer(name), (overrides, None))
 
 
 def load_settings(preset: str | None, config: Path | None, overrides: Mapping[str, Any]) -> tuple[Settings, str]:
@@ -174,11 +174,15 @@ def load_settings(preset: str | None, config: Path | None, overrides: Mapping[st
         preset = preset or named
         layers.append((values, origin))
     preset = preset or DEFAULT_PRESET
-    base = _layer(preset_text(preset), f"preset {preset}")
-    return merge(base, *layers, (dict(overrides), None)), preset
+    return merge(preset_layer(preset), *layers, (dict(overrides), None)), preset
 
 
 Layer = tuple[dict[str, Any], str | None]
+
+
+def preset_layer(name: str, option: str = "--preset") -> Layer:
+    """A preset as the lowest layer for `merge`; InputError naming the option if there is none of that name."""
+    return _layer(preset_text(name, option), f"preset {name}")
 
 
 def merge(*layers: Layer) -> Settings:

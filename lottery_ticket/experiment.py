@@ -171,6 +171,10 @@ def resume(run_id: str, *, tracking_uri: str | None = None, listener: Listener |
     stored = reading.read_run(client, run_id, "--resume")
     if stored.origin:
         raise InputError("--resume", run_id, "is one training of a ticket; allowed: runs of `lt run`")
+    if stored.kind == "trial":
+        raise InputError(
+            "--resume", run_id, "is a trial of a study; allowed: runs of `lt run` (`lt sweep` goes on with it)"
+        )
     plan = make_plan(stored.settings)
     if stored.data and stored.data.digest != plan.images.digest:
         raise InputError(
@@ -188,7 +192,8 @@ def read_result(run_id: str, tracking_uri: str | None = None, figures: Path | No
     begun = time.perf_counter()
     client = store.connect(tracking_uri, create=False)
     stored = reading.read_run(client, run_id)
-    verdict, drawn = _conclude(client, stored, figures or figure_folder(run_id))
+    verdict = judge(stored.records, stored.settings.verdict_tolerance, stored.settings.verdict_level)
+    drawn = _draw(client, stored, figures or figure_folder(run_id))
     return Result(stored, verdict, drawn, time.perf_counter() - begun, 0.0, client)
 
 
@@ -197,8 +202,11 @@ def figure_folder(run_id: str) -> Path:
     return Path("mlruns", "figures", run_id)
 
 
-def make_plan(settings: Settings) -> Plan:
-    """Check everything that can be wrong, load the data and build the network. InputError if something is."""
+def make_plan(settings: Settings, experiments: int = 1) -> Plan:
+    """Check everything that can be wrong, load the data and build the network. InputError if something is.
+
+    `experiments` says how many of these settings will be trained side by side.
+    """
     check_arms(settings)
     device = choose_device(settings.device)
     images = load_images(settings.dataset)
@@ -212,7 +220,7 @@ def make_plan(settings: Settings) -> Plan:
             f"is not allowed; allowed: at most the {iterations} iterations of a round",
         )
     with arithmetic(settings, device):
-        allocation = allocate(settings, network, data)
+        allocation = allocate(settings, network, data, experiments=experiments)
     return Plan(settings, images, data, network, allocation, iterations, range(settings.rounds))
 
 
@@ -254,28 +262,56 @@ def carry_out(
 
     `begun` is when the run began, on the clock of `time.perf_counter`.
     """
-    client, settings = tracker.client, plan.settings
-    last, partial = complete_rounds(settings, kept)
-    there = {(record.arm, record.seed, record.round): record for record in partial}
-    with _ending_well(tracker), _trainer(plan) as trainer:
-        tracker.tag({f"lt.{name}": getattr(plan.resolved, name) for name in ("device", "stack", "jobs")})
-        tracker.repeat_metrics(last, partial)
-        listener.started(plan, tracker.run_id, last[0].round + 1 if last else 0)
-        after = _checkpoint(client, tracker, settings, last) if last else None
-        for rounds in method(after, listener.progress, trainer):
-            new = [r for r in rounds if (r.record.arm, r.record.seed, r.record.round) not in there]
-            old = [record for record in partial if record.round == rounds[0].record.round]
-            tracker.log_rounds(new, old)
-            listener.rounds_finished([*old, *(r.record for r in new)])
+    with _ending_well(tracker), trainer(plan) as train_members:
+        kept_rounds = Keeper(plan, tracker, kept)
+        listener.started(plan, tracker.run_id, kept_rounds.done)
+        for rounds in method(kept_rounds.after, listener.progress, train_members):
+            listener.rounds_finished(kept_rounds.keep(rounds))
         tracker.wait()  # the figures are drawn from what MLflow has
-        records = tracker.about.records
-        verdict, figures = _conclude(client, tracker.about, figure_folder(tracker.run_id))
-        tracker.finish(verdict, figures, _final_metrics(records, verdict), max(r.finished_at for r in records))
-    return Result(tracker.about, verdict, figures, time.perf_counter() - begun, tracker.seconds, client)
+        figures = _draw(tracker.client, tracker.about, figure_folder(tracker.run_id))
+        verdict = kept_rounds.conclude(figures)
+    return Result(tracker.about, verdict, figures, time.perf_counter() - begun, tracker.seconds, tracker.client)
+
+
+class Keeper:
+    """Keeps the rounds of one experiment in MLflow, from where an earlier process left it.
+
+    Args:
+        plan: of the experiment.
+        tracker: writes its runs.
+        kept: the records that are there already.
+
+    Attributes:
+        after: what the method goes on after; None from the start.
+    """
+
+    def __init__(self, plan: Plan, tracker: Tracker, kept: Sequence[Record]) -> None:
+        self._plan, self._tracker = plan, tracker
+        last, self._partial = complete_rounds(plan.settings, kept)
+        self._there = {(record.arm, record.seed, record.round) for record in self._partial}
+        tracker.tag({f"lt.{name}": getattr(plan.resolved, name) for name in ("device", "stack", "jobs")})
+        tracker.repeat_metrics(last, self._partial)
+        self.done = last[0].round + 1 if last else 0
+        self.after = _checkpoint(tracker.client, tracker, plan.settings, last) if last else None
+
+    def keep(self, rounds: Sequence[Round]) -> list[Record]:
+        """Keep a finished round; its records."""
+        new = [r for r in rounds if (r.record.arm, r.record.seed, r.record.round) not in self._there]
+        old = [record for record in self._partial if record.round == rounds[0].record.round]
+        self._tracker.log_rounds(new, old)
+        return [*old, *(r.record for r in new)]
+
+    def conclude(self, figures: Sequence[Path] = ()) -> Verdict | None:
+        """The verdict, kept with the figures and the final metrics; the runs are finished."""
+        self._tracker.wait()
+        records, settings = self._tracker.about.records, self._plan.settings
+        verdict = judge(records, settings.verdict_tolerance, settings.verdict_level)
+        self._tracker.finish(verdict, figures, _final_metrics(records, verdict), max(r.finished_at for r in records))
+        return verdict
 
 
 @contextmanager
-def _trainer(plan: Plan) -> Iterator[Train]:
+def trainer(plan: Plan) -> Iterator[Train]:
     """What trains the plan's members: this process, or workers that live as long as the context."""
     if plan.allocation.jobs == 1:
         yield train
@@ -296,17 +332,15 @@ def _checkpoint(client: MlflowClient, tracker: Tracker, settings: Settings, last
     return Checkpoint(last, masks, rewound)
 
 
-def _conclude(client: MlflowClient, stored: Stored, folder: Path) -> tuple[Verdict | None, list[Path]]:
-    """The verdict on a run's records, and its figures."""
-    settings = stored.settings
-    verdict = judge(stored.records, settings.verdict_tolerance, settings.verdict_level)
+def _draw(client: MlflowClient, stored: Stored, folder: Path) -> list[Path]:
+    """The figures of a run."""
     furthest = max((r for r in stored.records if r.arm == "winning"), key=lambda r: r.round, default=None)
 
     def mask(r: int) -> Mask:
         assert furthest is not None  # asked for only where the arm is there
         return reading.read_mask(client, stored.children["winning", furthest.seed], r)
 
-    return verdict, draw_all(stored.records, stored.name, folder, mask)
+    return draw_all(stored.records, stored.name, folder, mask)
 
 
 def _final_metrics(records: Sequence[Record], verdict: Verdict | None) -> dict[str, float]:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from lottery_ticket.address import sqlite_file
 from lottery_ticket.address import tracking_uri as store_uri
-from lottery_ticket.summary import in_words, read_rounds, read_verdict
+from lottery_ticket.summary import WHOLE, in_words, read_rounds, read_verdict
 
 if TYPE_CHECKING:
     from lottery_ticket.verdict import Answer
@@ -60,7 +60,12 @@ def _read_store(tracking_uri: str | None) -> list[_Run]:
     client = store.connect(tracking_uri, create=False)
     with store.telling("listing the runs"):
         experiments = [each.experiment_id for each in client.search_experiments()]
-        runs = store.search(client, experiments, "tags.`lt.kind` = 'run'") if experiments else []
+        runs = [
+            run
+            for kind in WHOLE
+            if experiments
+            for run in store.search(client, experiments, f"tags.`lt.kind` = '{kind}'")
+        ]
     return [(run.info.run_id, run.info.run_name, run.data.params, run.data.tags) for run in runs]
 
 
@@ -69,11 +74,11 @@ def _read_sqlite(file: Path) -> list[_Run]:
 
     Empty where the file is not what MLflow 3.17 makes: what is wrong with it is for MLflow to say.
     """
-    query = """
+    query = f"""
         SELECT run_uuid, runs.name, entry.key, entry.value
         FROM runs JOIN experiments USING (experiment_id) JOIN tags AS kind USING (run_uuid)
-        JOIN {table} AS entry USING (run_uuid)
-        WHERE kind.key = 'lt.kind' AND kind.value = 'run'
+        JOIN {{table}} AS entry USING (run_uuid)
+        WHERE kind.key = 'lt.kind' AND kind.value IN {WHOLE}
         AND runs.lifecycle_stage = 'active' AND experiments.lifecycle_stage = 'active'
         ORDER BY runs.start_time DESC
     """

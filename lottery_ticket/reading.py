@@ -18,6 +18,7 @@ from lottery_ticket.files import load_mask, load_weights
 from lottery_ticket.models import Weights
 from lottery_ticket.pruning import Mask
 from lottery_ticket.record import Record
+from lottery_ticket.summary import WHOLE
 
 REWOUND = "rounds/00/rewound.safetensors"
 """Where a trajectory of the arm `winning` keeps θₖ, or the start values of the ticket that `lt train` trains."""
@@ -28,13 +29,14 @@ ORIGIN = "lt.origin_"
 
 @dataclass(frozen=True)
 class Stored:
-    """A run of `lt run` or `lt train` as the store has it.
+    """A run of `lt run` or `lt train`, or a trial of `lt sweep`, as the store has it.
 
     Attributes:
         children: (arm, seed) → run id of the trajectory.
         records: of all complete rounds, in order of round.
         data: what it was trained on; None where the process ended before it was logged.
         origin: the tags that name the ticket it started from; empty for `lt run`.
+        kind: "run", or "trial" of a study.
     """
 
     run_id: str
@@ -46,10 +48,11 @@ class Stored:
     records: list[Record]
     data: DataInfo | None
     origin: dict[str, str]
+    kind: str = "run"
 
 
 def get_run(client: MlflowClient, run_id: str, option: str = "RUN") -> Run:
-    """A run of `lt run` or `lt train`, or one of its trajectories, by id; InputError if it is neither."""
+    """A run of `lt run` or `lt train`, a trial of `lt sweep`, or one of their trajectories, by id; else InputError."""
     allowed = "allowed: the id of a run that `lt run` or `lt train` made"
     try:
         run = client.get_run(run_id)
@@ -57,7 +60,7 @@ def get_run(client: MlflowClient, run_id: str, option: str = "RUN") -> Run:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise LotteryTicketError(f"{client.tracking_uri} failed: {one_line(error)}") from error
         raise InputError(option, run_id, f"is no run in {client.tracking_uri}; {allowed}") from None
-    if run.data.tags.get("lt.kind") not in ("run", "trajectory"):
+    if run.data.tags.get("lt.kind") not in (*WHOLE, "trajectory"):
         raise InputError(option, run_id, f"was not made by `lt run` or `lt train`; {allowed}")
     return run
 
@@ -86,7 +89,7 @@ def read_data_info(run: Run) -> DataInfo | None:
 def read_run(client: MlflowClient, run_id: str, option: str = "RUN") -> Stored:
     """A run of `lt run` or `lt train` with the records of its complete rounds; InputError if it is none."""
     parent = get_run(client, run_id, option)
-    if parent.data.tags["lt.kind"] != "run":
+    if parent.data.tags["lt.kind"] not in WHOLE:
         whole = parent.data.tags["mlflow.parentRunId"]
         raise InputError(option, run_id, f"is one trajectory of a run; allowed: the run, {whole}")
     settings = read_settings(client, parent)
@@ -107,6 +110,7 @@ def read_run(client: MlflowClient, run_id: str, option: str = "RUN") -> Stored:
         records=sorted(records, key=lambda record: record.round),
         data=read_data_info(parent),
         origin={key: value for key, value in parent.data.tags.items() if key.startswith(ORIGIN)},
+        kind=parent.data.tags["lt.kind"],
     )
 
 

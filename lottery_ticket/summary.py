@@ -8,6 +8,9 @@ if TYPE_CHECKING:
     from lottery_ticket.record import Record
     from lottery_ticket.verdict import Answer, Verdict
 
+WHOLE = ("run", "trial")
+"""What `lt.kind` says of the parents of trajectories: a run by itself, or a trial of a study."""
+
 _ROUNDS = "lt.rounds/"
 _VERDICT = "lt.verdict/"
 _A_TAG = 100

@@ -54,16 +54,18 @@ class Tracker:
         images: Images,
         info: DataInfo,
         origin: dict[str, str] | None = None,
+        tags: dict[str, str] | None = None,
     ) -> "Tracker":
         """A new parent run with its children, their params, tags and data set.
 
-        `origin` are the tags that say which ticket is trained, where the run starts from one.
+        `origin` are the tags that say which ticket is trained, where the run starts from one; `tags` are further ones
+        of the parent, as a trial of a study has them.
         """
         begun = time.perf_counter()
         experiment_id = ensure_experiment(client, experiment)
         about = Stored("", name, experiment_id, settings, preset, {}, [], info, origin or {})
         tracker = cls(client, about, images, info)
-        tracker.about = replace(about, run_id=tracker._start(name, {"lt.kind": "run"}))
+        tracker.about = replace(about, run_id=tracker._start(name, {"lt.kind": "run"} | (tags or {})))
         client.log_text(tracker.run_id, settings.model_dump_json(indent=2), "settings.json")
         tracker._start_children()
         tracker.seconds = time.perf_counter() - begun

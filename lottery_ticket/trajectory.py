@@ -70,30 +70,68 @@ def find_tickets(
         watch: told of progress within a round.
         train: what trains the members of a round: this process, or `Workers.train`.
     """
-    rates = network.rates(settings)
-    theta = {seed: network.draw(seed, "init") for seed in settings.seeds}
-    masks = {(arm, seed): network.dense_mask() for arm in settings.arms for seed in settings.seeds}
-    last: Sequence[Record] = []
-    if after:
-        last, masks, theta = after.records, after.masks, theta | after.rewound
+    state = Trajectories(settings, network, after)
+    while members := state.members():
+        trained = train(network, members, data, settings, state.round, state.snapshot_at, watch)
+        yield state.finish(members, trained)
 
-    for r in range(last[0].round + 1 if last else 0, settings.rounds):
-        members = []
-        for arm, seed in alive(settings, last):
-            moment = Moment(network, seed, r, masks.get((arm, seed), {}), masks.get(("winning", seed), {}), theta[seed])
-            members.append(Member(arm, seed, *ARMS[arm].start(moment)))
-        if not members:
-            return
-        snapshot_at = settings.rewind_iteration if r == 0 and settings.rewind_iteration else None
-        trained = train(network, members, data, settings, r, snapshot_at, watch)
-        masks = _next_masks(members, trained, rates, settings) if r + 1 < settings.rounds else {}
+
+class Trajectories:
+    """The trajectories of one experiment between two rounds: what is to be trained next, and what came of it.
+
+    `find_tickets` goes through them; a sweep goes through those of several experiments side by side.
+
+    Args:
+        settings: arms, seeds, rounds and rates.
+        network: what is trained.
+        after: the round to go on after.
+    """
+
+    def __init__(self, settings: Settings, network: Network, after: Checkpoint | None = None) -> None:
+        self._settings, self._network = settings, network
+        self._rates = network.rates(settings)
+        self._theta = {seed: network.draw(seed, "init") for seed in settings.seeds}
+        self._masks = {(arm, seed): network.dense_mask() for arm in settings.arms for seed in settings.seeds}
+        self._last: Sequence[Record] = []
+        if after:
+            self._last, self._masks = after.records, after.masks
+            self._theta |= after.rewound
+
+    @property
+    def round(self) -> int:
+        """The round to train next."""
+        return self._last[0].round + 1 if self._last else 0
+
+    @property
+    def snapshot_at(self) -> int | None:
+        """The iteration of that round after which the weights are kept to rewind to."""
+        return self._settings.rewind_iteration or None if self.round == 0 else None
+
+    def members(self) -> list[Member]:
+        """What to train in the next round, each from its start under its mask; none where the experiment ends."""
+        if self.round == self._settings.rounds:
+            return []
+        return [
+            Member(arm, seed, *ARMS[arm].start(self._moment(arm, seed)))
+            for arm, seed in alive(self._settings, self._last)
+        ]
+
+    def finish(self, members: Sequence[Member], trained: Sequence[Trained]) -> list[Round]:
+        """The round that was trained; the next one begins."""
+        r = self.round
+        going_on = r + 1 < self._settings.rounds
+        self._masks = _next_masks(members, trained, self._rates, self._settings) if going_on else {}
         rounds = [
-            finished_round(r, member, result, masks.get((member.arm, member.seed)))
+            finished_round(r, member, result, self._masks.get((member.arm, member.seed)))
             for member, result in zip(members, trained, strict=True)
         ]
-        yield rounds
-        theta |= {done.record.seed: done.rewound for done in rounds if done.rewound is not None}
-        last = [done.record for done in rounds]
+        self._theta |= {done.record.seed: done.rewound for done in rounds if done.rewound is not None}
+        self._last = [done.record for done in rounds]
+        return rounds
+
+    def _moment(self, arm: str, seed: int) -> Moment:
+        own, trunk = self._masks.get((arm, seed), {}), self._masks.get(("winning", seed), {})
+        return Moment(self._network, seed, self.round, own, trunk, self._theta[seed])
 
 
 def alive(settings: Settings, last: Sequence[Record]) -> list[tuple[str, int]]:

@@ -1,0 +1,108 @@
+"""What is measured of a trial: how small a ticket wins, by how much, at what cost."""
+
+import math
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from lottery_ticket.record import Record
+from lottery_ticket.verdict import RoundVerdict, Verdict
+
+SMALLEST, MATCHING = "smallest_winning_pct", "smallest_matching_pct"
+MARGIN, COST, DENSE = "winning_margin", "cost", "dense_accuracy"
+PHASES = ("none", "matching", "winning")
+"""What a trial shows: no ticket that matches, tickets that match, tickets that win – in two rounds on end each."""
+
+_NEAREST = 1.35
+"""A round stands for a density where the ratio of the two is at most this."""
+
+
+def measure(verdict: Verdict, records: Sequence[Record], densities: Iterable[float], rounds: int) -> dict[str, float]:
+    """The measures of a trial, by name; accuracies and differences are fractions, 0–1.
+
+    `smallest_winning_pct`, `smallest_matching_pct`: percent of weights left, 100 where no ticket is there.
+    `winning_margin`: by how much tickets win; see `winning_margin`. `cost`: optimiser steps of one network until the
+    smallest winning ticket, or through all rounds where none wins. `dense_accuracy`: mean over seeds. `seconds`: of
+    training. At each density (`…/10.7pct`, the round nearest to it): `winning_accuracy`, `reinit_accuracy`,
+    `winning_minus_reinit`, `winning_minus_dense`, and `early_stop_speedup`, the dense network's early-stopping
+    iteration over the ticket's.
+
+    Args:
+        verdict: on the trial.
+        records: of all its rounds.
+        densities: percents of weights left.
+        rounds: how many the trial was to have.
+    """
+    dense = [record for record in records if record.round == 0 and record.arm == "winning"]
+    smallest = verdict.smallest_winning_pct
+    won = [judged.round for judged in verdict.rounds if judged.wins == "yes"]
+    steps = dense[0].iterations
+    measured = {
+        SMALLEST: smallest,
+        MATCHING: verdict.smallest_matching_pct,
+        MARGIN: winning_margin(verdict),
+        COST: float(steps * (won[-1] + 1 if won else rounds)),
+        DENSE: float(np.mean([record.test_accuracy for record in dense])),
+        "seconds": math.fsum(record.seconds for record in records),
+    }
+    for pct in densities:
+        judged = min(verdict.rounds, key=lambda r: abs(math.log(100 * r.density / pct)), default=None)
+        if judged is None or abs(math.log(100 * judged.density / pct)) > math.log(_NEAREST):
+            continue
+        measured[f"winning_accuracy/{pct:g}pct"] = judged.winning
+        measured[f"winning_minus_dense/{pct:g}pct"] = judged.against_dense.mean
+        if judged.control is not None and judged.against_control is not None:
+            measured[f"reinit_accuracy/{pct:g}pct"] = judged.control
+            measured[f"winning_minus_reinit/{pct:g}pct"] = judged.against_control.mean
+        stops = [r.early_stop_iteration for r in records if r.round == judged.round and r.arm == "winning"]
+        if all(stops) and all(r.early_stop_iteration for r in dense):
+            measured[f"early_stop_speedup/{pct:g}pct"] = float(
+                np.mean([r.early_stop_iteration or 0 for r in dense]) / np.mean([stop or 0 for stop in stops])
+            )
+    return measured
+
+
+def phase(verdict: Verdict) -> str:
+    """One of PHASES: what two rounds on end show, so that one round that wins by chance decides nothing."""
+    for word in ("winning", "matching"):
+        answers = [(judged.wins if word == "winning" else judged.matching) == "yes" for judged in verdict.rounds]
+        if any(one and other for one, other in pairwise(answers)):
+            return word
+    return "none"
+
+
+def winning_margin(verdict: Verdict) -> float:
+    """By how much tickets win: positive exactly where two rounds on end do, but for McNemar's p-value; −1 at least.
+
+    A round's margin is the smaller of two lower ends of intervals: of winning − control, and of winning − dense plus
+    the tolerance. That of a trial is the largest that two rounds on end both have.
+    """
+    margins = [_margin(judged, verdict.tolerance) for judged in verdict.rounds]
+    return max((min(pair) for pair in pairwise(margins)), default=-1.0)
+
+
+def _margin(judged: RoundVerdict, tolerance: float) -> float:
+    if judged.against_control is None:
+        return -1.0
+    margin = min(judged.against_control.low, judged.against_dense.low + tolerance)
+    return max(-1.0, margin if judged.wins != "no" else min(margin, -tolerance))
+
+
+def settled(records: Sequence[Record], below_dense: float, rounds: int) -> str | None:
+    """Why a trial's answer can no longer change, or None.
+
+    Args:
+        records: of all rounds so far.
+        below_dense: accuracy lost against the dense network.
+        rounds: for how many rounds on end, in all seeds.
+    """
+    winning = [record for record in records if record.arm == "winning"]
+    last = max(record.round for record in winning)
+    if all(record.diverged for record in winning if record.round == last):
+        return f"training diverged in all seeds in round {last}"
+    dense = {record.seed: record.test_accuracy for record in winning if record.round == 0}
+    recent = [record for record in winning if record.round > last - rounds]
+    if last >= rounds and all(record.test_accuracy < dense[record.seed] - below_dense for record in recent):
+        return f"more than {100 * below_dense:g} points below dense in all seeds for {rounds} round(s), at round {last}"
+    return None
