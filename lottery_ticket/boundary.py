@@ -133,7 +133,7 @@ class BoundarySampler(BaseSampler):
         names = list(self._space)
         if len(done) < _FIRST:
             halton = qmc.Halton(len(names), scramble=True, rng=self._seed)
-            point = halton.random(len(done) + len(running) + 1)[-1]
+            point = halton.random(trial.number + 1)[-1]
         else:
             point = self._straddle(done, running, trial.number)
         return {name: from_unit(self._space[name], float(part)) for name, part in zip(names, point, strict=True)}

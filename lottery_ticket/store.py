@@ -47,7 +47,7 @@ def connect(given: str | None = None, create: bool = True) -> MlflowClient:
         except OSError as error:
             raise InputError(option, uri, f"cannot be written ({one_line(error)}); allowed: a writable path") from None
     try:
-        with _made_once(file), _impatient(0, _REACHABLE_WITHIN):
+        with made_once(file), _impatient(0, _REACHABLE_WITHIN):
             # MLflow keeps stores by their URI, wherever the process has gone since
             client = MlflowClient(f"sqlite:///{file.absolute()}" if file else uri)
             client.search_experiments(max_results=1)
@@ -114,7 +114,7 @@ def telling(doing: str) -> Iterator[None]:
 
 
 @contextmanager
-def _made_once(file: Path | None) -> Iterator[None]:
+def made_once(file: Path | None) -> Iterator[None]:
     """Within it, no other process of this user makes the tables of this SQLite store."""
     if file is None:
         yield

@@ -88,7 +88,7 @@ class Study(BaseModel):
     end_early: EndEarly = EndEarly.model_validate({})
 
     @property
-    def directions(self) -> list[str]:
+    def directions(self) -> list[Literal["minimize", "maximize"]]:
         """Which way each measure told to Optuna is better."""
         return [direction for _, direction in OBJECTIVES[self.objective]]
 

@@ -107,14 +107,14 @@ class Trajectories:
         """The iteration of that round after which the weights are kept to rewind to."""
         return self._settings.rewind_iteration or None if self.round == 0 else None
 
+    @property
+    def alive(self) -> list[tuple[str, int]]:
+        """The (arm, seed) of the next round; none where the experiment ends."""
+        return alive(self._settings, self._last) if self.round < self._settings.rounds else []
+
     def members(self) -> list[Member]:
-        """What to train in the next round, each from its start under its mask; none where the experiment ends."""
-        if self.round == self._settings.rounds:
-            return []
-        return [
-            Member(arm, seed, *ARMS[arm].start(self._moment(arm, seed)))
-            for arm, seed in alive(self._settings, self._last)
-        ]
+        """What to train in the next round, each from its start under its mask."""
+        return [Member(arm, seed, *ARMS[arm].start(self._moment(arm, seed))) for arm, seed in self.alive]
 
     def finish(self, members: Sequence[Member], trained: Sequence[Trained]) -> list[Round]:
         """The round that was trained; the next one begins."""

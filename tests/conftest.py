@@ -2,15 +2,18 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -129,3 +132,31 @@ def server(tmp_path: Path) -> Iterator[str]:
     yield f"http://127.0.0.1:{port}"
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """A real PostgreSQL server on loopback that asks for a password: the URL of a database in it."""
+    found = shutil.which("initdb") or next(map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))), None)
+    if found is None:
+        pytest.skip("PostgreSQL is not installed: no initdb found")
+    programs = Path(found).resolve().parent
+    password = "s3cr{e}t @%/"
+    owner = {"user": "nobody", "extra_groups": []} if os.getuid() == 0 else {}
+
+    def call(program: str, *arguments: str) -> None:
+        command = [programs / program, "-D", f"{folder}/data", *arguments]
+        subprocess.run(command, cwd="/", stdout=subprocess.DEVNULL, check=True, **owner)
+
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own are closed to other users
+        Path(folder, "password").write_text(password)
+        if owner:  # root, as whom PostgreSQL refuses to run
+            for path in (folder, Path(folder, "password")):
+                shutil.chown(path, "nobody")
+        login = ["--username=lt", "--auth=scram-sha-256", f"--pwfile={folder}/password"]
+        call("initdb", *login, "--encoding=UTF8", "--no-locale", "--no-sync")
+        port = free_port()
+        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
+        call("pg_ctl", "start", "-w", "-l", f"{folder}/log", "-o", options)
+        yield f"postgresql://lt:{quote(password, safe='')}@127.0.0.1:{port}/postgres"
+        call("pg_ctl", "stop", "-m", "immediate")

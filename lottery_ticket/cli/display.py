@@ -107,7 +107,7 @@ class Display(Listener):
         done = self._rounds.index(r) + 1
         left = spent / (done - self._first) * (len(self._rounds) - done)
         line = f"{self._title(r)}  {records[0].weights_remaining_pct:6.4g} % left  {'  '.join(means)}"
-        self._console.print(line + ("" if self._console.is_terminal else f"  ({_clock(left)} to go)"))
+        self._console.print(line + ("" if self._console.is_terminal else f"  ({clock(left)} to go)"))
 
     def _title(self, r: int) -> str:
         return f"round {r:>2}/{self._rounds[-1]}"
@@ -217,5 +217,6 @@ def _mean(records: Sequence[Record]) -> str:
     return f"{100 * sum(r.test_accuracy for r in records) / len(records):.2f}" if records else "–"
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Seconds as h:mm:ss."""
     return f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02}:{int(seconds) % 60:02}"

@@ -1,4 +1,4 @@
-"""`lt ui`: MLflow's UI on the right store, opened at the accuracy curves."""
+"""`lt ui`: MLflow's UI on the right store, opened at the accuracy curves; or Optuna's dashboard on the studies."""
 
 import os
 import signal
@@ -8,7 +8,9 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from socketserver import ThreadingMixIn
 from typing import Annotated
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import typer
 
@@ -23,14 +25,36 @@ def ui(
     experiment: Annotated[str, typer.Option("--experiment", help="MLflow experiment.")] = "lottery-ticket",
     port: Annotated[
         int | None,
-        typer.Option("--port", help="Port to listen on. Default: the first free from 5000.", show_default=False),
+        typer.Option(
+            "--port",
+            help="Port to listen on. Default: the first free from 5000, with --optuna from 8080.",
+            show_default=False,
+        ),
     ] = None,
     tracking_uri: TrackingUri = None,
+    optuna: Annotated[bool, typer.Option("--optuna", help="Show the studies in Optuna's dashboard instead.")] = False,
+    storage: Annotated[
+        str | None,
+        typer.Option("--storage", help="Optuna storage; default: SQLite at mlruns/optuna.db.", show_default=False),
+    ] = None,
 ) -> None:
-    """Start MLflow's UI on 127.0.0.1 and print the address that shows the accuracy curves."""
+    """Start MLflow's UI, or Optuna's dashboard, on 127.0.0.1 and print the address of the curves or the studies."""
     if port is not None and not (1 <= port <= 65535 and _free(port)):
         raise InputError("--port", port, "cannot be listened on; allowed: a free port from 1 to 65535")
+    if optuna and tracking_uri:
+        raise InputError("--tracking-uri", tracking_uri, "is for MLflow's UI; allowed: without --optuna")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server ends with this command
+    if optuna:
+        _show_studies(storage, port)
+    elif storage:
+        from lottery_ticket.study_storage import public
 
+        raise InputError("--storage", public(storage), "is for Optuna's dashboard; allowed: with --optuna")
+    else:
+        _show_runs(experiment, tracking_uri, port)
+
+
+def _show_runs(experiment: str, tracking_uri: str | None, port: int | None) -> None:
     from lottery_ticket import store
     from lottery_ticket.address import artifact_root
     from lottery_ticket.view import QUERY
@@ -44,7 +68,7 @@ def ui(
     if client.tracking_uri.startswith("http"):
         typer.echo(f"The tracking server shows it at {client.tracking_uri.rstrip('/')}{page}")
         return
-    port = port or next(candidate for candidate in range(5000, 65536) if _free(candidate))
+    port = port or _free_from(5000)
     address = f"http://{_HOST}:{port}"
     command = [
         sys.executable,
@@ -62,16 +86,52 @@ def ui(
     if root := artifact_root(client.tracking_uri):
         command += ["--artifacts-destination", root.as_uri()]
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server ends with this command
     server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait(server, address)
-        typer.echo(f"MLflow's UI: {address}{page}")
-        typer.echo("Ctrl-C ends it.", err=True)
+        _tell(f"MLflow's UI: {address}{page}")
         server.wait()
     finally:
         server.terminate()
         server.wait()
+
+
+def _show_studies(storage: str | None, port: int | None) -> None:
+    try:
+        import optuna_dashboard
+    except ModuleNotFoundError as error:
+        why = f"needs the package {error.name}; allowed: after pip install 'lottery-ticket-lab[dashboard]'"
+        raise InputError("--optuna", True, why) from None
+
+    from lottery_ticket.study_storage import open_storage
+
+    dashboard = optuna_dashboard.wsgi(open_storage(storage, create=False))
+    # Served by this process: nothing to wait for or to end, and no password in the arguments of another.
+    with make_server(_HOST, port or _free_from(8080), dashboard, _Server, _Quiet) as server:
+        _tell(f"Optuna's dashboard: http://{_HOST}:{server.server_port}/dashboard")
+        server.serve_forever()
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """Answers requests side by side and, as it ends, waits for none."""
+
+    daemon_threads = True
+
+
+class _Quiet(WSGIRequestHandler):
+    """Writes no line per request."""
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def _tell(address: str) -> None:
+    typer.echo(address)
+    typer.echo("Ctrl-C ends it.", err=True)
+
+
+def _free_from(first: int) -> int:
+    return next(port for port in range(first, 65536) if _free(port))
 
 
 def _free(port: int) -> bool:

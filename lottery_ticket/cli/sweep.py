@@ -1,0 +1,136 @@
+"""`lt sweep`: studies that show where winning tickets appear and disappear."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from lottery_ticket.cli.options import Json, TrackingUri, with_settings
+from lottery_ticket.config import Settings
+from lottery_ticket.errors import InputError
+
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        "--storage",
+        help="Optuna storage, e.g. postgresql://…; default: SQLite at mlruns/optuna.db.",
+        show_default=False,
+    ),
+]
+
+
+class _StudiesAreCommands(TyperGroup):
+    """`lt sweep lr` is `lt sweep run lr`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] != "--help":
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_StudiesAreCommands,
+    no_args_is_help=True,
+    help="Map where winning tickets appear and disappear: `lt sweep lr`, `lt sweep prune-rate`, `lt sweep map`.",
+)
+
+
+def run(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="lr, prune-rate, map, or a .toml file.")],
+    trials: Annotated[int | None, typer.Option("--trials", help="Trials in all.", show_default=False)] = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch", help="Trials trained side by side.", show_default=False)
+    ] = None,
+    sampler: Annotated[
+        str | None, typer.Option("--sampler", help="grid, qmc, tpe, gp or boundary.", show_default=False)
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option("--timeout", help="Seconds after which no trial is begun.", show_default=False)
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", help="Processes that work on the study on this machine.")] = 1,
+    storage: Storage = None,
+    tracking_uri: TrackingUri = None,
+    experiment: Annotated[str, typer.Option("--experiment", help="MLflow experiment.")] = "lottery-ticket",
+    fresh: Annotated[bool, typer.Option("--fresh", help="Begin another study, even if there is one.")] = False,
+    worker: Annotated[bool, typer.Option("--worker", hidden=True)] = False,
+    as_json: Json = False,
+    **settings: Any,
+) -> None:
+    """Run a study, or go on with it. Each trial is a whole experiment: all arms, all seeds, all rounds."""
+    from lottery_ticket.study import load_study
+
+    options = {"trials": trials, "batch": batch, "sampler": sampler, "timeout": timeout}
+    overrides = {name: value for name, value in options.items() if value is not None}
+    if jobs < 1:
+        raise InputError("--jobs", jobs, "is not allowed; allowed: a whole number ≥ 1")
+    if jobs > 1 or worker:
+        settings["jobs"] = "1"
+    chosen, name = load_study(study, overrides, settings)
+
+    from lottery_ticket import study_record
+    from lottery_ticket import sweep as lab
+    from lottery_ticket.cli.companions import Companions, end_with_caller
+    from lottery_ticket.cli.sweep_display import Display, continue_command, print_outcome
+
+    if worker:
+        end_with_caller()
+    with Companions(jobs) as companions:
+        display = Display(chosen, companions.start, quiet=worker)
+        try:
+            with display:
+                outcome = lab.sweep(
+                    chosen,
+                    name,
+                    storage=storage,
+                    tracking_uri=tracking_uri,
+                    experiment=experiment,
+                    fresh=fresh,
+                    concluding=not worker,
+                    listener=display,
+                )
+        except InputError:
+            raise
+        except (KeyboardInterrupt, Exception) as error:
+            if display.opened_study and not worker:
+                word = "Interrupted; finished" if isinstance(error, KeyboardInterrupt) else "Finished"
+                typer.echo(f"\n{word} trials are kept, those that were running will be tried again.", err=True)
+                typer.echo(f"Go on with: {continue_command()}", err=True)
+            raise
+    if as_json:
+        typer.echo(json.dumps(study_record.to_json(outcome.opened, outcome.trials, outcome.concluded)))
+    elif not worker:
+        print_outcome(outcome)
+
+
+app.command("run", hidden=True)(
+    with_settings(run, [name for name in Settings.model_fields if name != "jobs"], "the study's")
+)
+
+
+@app.command("show")
+def show(
+    study: Annotated[str | None, typer.Argument(metavar="STUDY", help="Its name in the storage.")] = None,
+    storage: Storage = None,
+    dest: Annotated[
+        Path | None, typer.Option("--dest", help="Folder for figures and table.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Print a study's table and draw its figures again; without STUDY, list the studies in the storage."""
+    from lottery_ticket import study_record, study_storage
+    from lottery_ticket.cli.sweep_display import print_studies, print_study
+    from lottery_ticket.trials import finished
+
+    opened_storage = study_storage.open_storage(storage, create=False)
+    if study is None:
+        print_studies(opened_storage)
+        return
+    opened = study_record.read_study(study, opened_storage)
+    concluded = study_record.conclude(opened, None, dest)
+    trials = finished(opened.optuna)
+    if as_json:
+        typer.echo(json.dumps(study_record.to_json(opened, trials, concluded)))
+    else:
+        print_study(opened, trials, concluded)

@@ -1,0 +1,289 @@
+"""What a person sees of a study: progress while it runs, tables at its end."""
+
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.trial import TrialState
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from lottery_ticket import sweep
+from lottery_ticket.boundary import crossings
+from lottery_ticket.cli.display import clock, program
+from lottery_ticket.cli.options import output
+from lottery_ticket.experiment import Plan
+from lottery_ticket.record import Record
+from lottery_ticket.samplers import ranges
+from lottery_ticket.study import Study
+from lottery_ticket.study_record import Concluded, Opened
+from lottery_ticket.training import Progress as TrainingProgress
+from lottery_ticket.trials import Trial, finished, margins
+
+
+class Display(sweep.Listener):
+    """Progress on standard error: live on a terminal, a line for each finished trial elsewhere.
+
+    Args:
+        study: what is done.
+        then: called once the study is there.
+        quiet: tell nothing.
+    """
+
+    def __init__(self, study: Study, then: Callable[[], None], quiet: bool) -> None:
+        self.opened_study: Opened | None = None
+        self._study, self._then = study, then
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, quiet=quiet)
+        self._bars = Progress(
+            TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[told]}")
+        )
+        self._whole: TaskID | None = None
+        self._tasks: dict[int, TaskID] = {}
+        self._rounds: dict[int, tuple[int, int]] = {}
+        self._head = Text()
+        self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        self._trials, self._done = 0, 0
+        self._done_at_start = 0
+        self._begun = 0.0
+        self._waited = False
+        self._drawn = 0.0
+
+    def __enter__(self) -> "Display":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def opened(self, opened: Opened, trials: int) -> None:
+        """Say what is studied."""
+        self.opened_study, self._trials = opened, trials
+        there = finished(opened.optuna)
+        self._done = self._done_at_start = len(there)
+        self._begun = time.monotonic()
+        space = ", ".join(f"{name} {_range(searched)}" for name, searched in opened.study.space.items())
+        again = f"; going on after {len(there)} trial(s)" if opened.continued else ""
+        self._console.print(
+            f"study {opened.name}: {space}; {opened.study.sampler}, {trials} trials; MLflow run {opened.run_id}{again}"
+        )
+        if self._console.is_terminal and not self._console.quiet:
+            self._whole = self._bars.add_task("trials", total=trials, completed=self._done, told="")
+            self._live.start()
+            self._tell(there)
+        self._then()
+
+    def begun(self, number: int, params: dict[str, Any], rounds: int, plan: Plan) -> None:
+        """A bar for the trial."""
+        self._rounds[number] = (0, rounds)
+        if self._whole is not None:
+            self._tasks[number] = self._bars.add_task(_name(number, params), total=float(rounds), told="")
+
+    def progress(self, numbers: Sequence[int], progress: TrainingProgress, iterations: int) -> None:
+        """Move the bars."""
+        if self._whole is None or time.monotonic() - self._drawn < 0.25:
+            return
+        for number in numbers:
+            if number in self._tasks:
+                self._bars.update(self._tasks[number], completed=progress.round + progress.done / iterations)
+        self._draw()
+
+    def round_finished(self, number: int, records: Sequence[Record]) -> None:
+        """What the round came to."""
+        r = records[0].round
+        self._rounds[number] = (r + 1, self._rounds[number][1])
+        if number in self._tasks:
+            means = []
+            for arm in dict.fromkeys(record.arm for record in records):
+                mine = [record.test_accuracy for record in records if record.arm == arm]
+                means.append(f"{arm} {100 * sum(mine) / len(mine):.2f} %")
+            told = f"{records[0].weights_remaining_pct:.3g} % left  {'  '.join(means)}"
+            self._bars.update(self._tasks[number], completed=r + 1, told=told)
+            self._draw()
+
+    def trial_finished(self, trial: Trial, trials: Sequence[Trial]) -> None:
+        """A line for the trial, and what the study shows so far."""
+        self._forget(trial.number)
+        self._done = len(trials)
+        line = f"{_name(trial.number, trial.params)}: {_outcome(trial)}"
+        if self._whole is None:
+            line += f"  ({len(trials)}/{self._trials}, {clock(self._left())} to go)"
+        self._console.print(line)
+        self._tell(trials)
+
+    def refused(self, number: int, why: str) -> None:
+        """Say so."""
+        self._console.print(f"trial {number} cannot be run: {why}")
+
+    def lost(self, number: int) -> None:
+        """Say so."""
+        self._forget(number)
+        self._console.print(f"trial {number} was taken over by another process, which had not heard of this one")
+
+    def waiting(self, trials: int) -> None:
+        """Say so, once."""
+        if not self._waited:
+            self._console.print(f"waiting for {trials} trial(s) that other processes train, or left")
+        self._waited = True
+
+    def _forget(self, number: int) -> None:
+        self._rounds.pop(number, None)
+        if number in self._tasks:
+            self._bars.remove_task(self._tasks.pop(number))
+
+    def _tell(self, trials: Sequence[Trial]) -> None:
+        """The head of the live display: best so far and the boundary's estimate."""
+        if self._whole is None:
+            return
+        best = min(trials, key=lambda trial: trial.measures["smallest_winning_pct"], default=None)
+        told = []
+        if best is not None and best.measures["smallest_winning_pct"] < 100:
+            told.append(f"best so far: {_name(best.number, best.params)}, {_outcome(best)}")
+        told.append(f"boundary: {boundary_in_words(self._study, trials)}")
+        self._head = Text("\n".join(told))
+        self._bars.update(self._whole, completed=len(trials))
+        self._draw()
+
+    def _draw(self) -> None:
+        self._drawn = time.monotonic()
+        assert self._whole is not None
+        running = len(self._tasks)
+        told = f"{self._done}/{self._trials} done, {running} running, {clock(self._left())} left"
+        self._bars.update(self._whole, told=told)
+        self._live.update(Group(self._head, self._bars), refresh=True)
+
+    def _left(self) -> float:
+        """Seconds to go, by the trials and rounds done here."""
+        done = self._done - self._done_at_start + sum(r / rounds for r, rounds in self._rounds.values())
+        left = self._trials - self._done_at_start - done
+        return (time.monotonic() - self._begun) / done * max(0.0, left) if done else 0.0
+
+
+def boundary_in_words(study: Study, trials: Sequence[Trial]) -> str:
+    """Where winning turns into not winning, as far as the trials tell."""
+    space = ranges(study)
+    if not space or len(space) < len(study.space):
+        return "none: what is searched has no order"
+    along, *others = space
+    told = []
+    if not others:
+        found = crossings(space, margins(trials), along)
+        told = [f"{along} {value:.3g}" for value in found]
+    elif len(others) == 1:
+        other = space[others[0]]
+        for part in (0.25, 0.5, 0.75):
+            at = other.low + part * (other.high - other.low)
+            found = crossings(space, margins(trials), along, **{others[0]: at})
+            told += [f"{along} {', '.join(f'{value:.3g}' for value in found)} at {others[0]} {at:.3g}"] if found else []
+    return "; ".join(told) or "not seen yet"
+
+
+def continue_command() -> str:
+    """The command that goes on with the study."""
+    return shlex.join([*program(), *(argument for argument in sys.argv[1:] if argument != "--fresh")])
+
+
+def print_outcome(outcome: sweep.Outcome) -> None:
+    """The study's table and findings, and what it took."""
+    print_study(outcome.opened, outcome.trials, outcome.concluded)
+    print(f"{outcome.seconds:.0f} s. Run {outcome.opened.run_id}. See it in MLflow: {shlex.join([*program(), 'ui'])}")
+
+
+def print_study(opened: Opened, trials: Sequence[Trial], concluded: Concluded) -> None:
+    """The table of trials, the boundary, importances, seconds saved, and where figures and table are."""
+    console = output()
+    console.print(_table(opened, trials))
+    told = boundary_in_words(opened.study, trials)
+    console.print(f"Winning turns into not winning, or back, at: {told}.", soft_wrap=True)
+    if concluded.importance:
+        parts = ", ".join(f"{name} {100 * part:.0f} %" for name, part in concluded.importance.items())
+        console.print(f"Importance for the first measure (fANOVA): {parts}.", soft_wrap=True)
+    early = [trial for trial in trials if trial.ended_early]
+    if early:
+        saved = sum(trial.seconds_saved for trial in early)
+        console.print(f"{len(early)} trial(s) ended early, which saved about {saved:.0f} s of training.")
+        for trial in early:
+            console.print(f"  trial {trial.number}: {trial.ended_early}", soft_wrap=True)
+    console.print("Figures and table:")
+    for path in [*concluded.figures, concluded.table]:
+        console.print(f"  {path}", soft_wrap=True)
+
+
+def print_studies(storage: BaseStorage) -> None:
+    """The studies in a storage."""
+    table = Table(title="studies")
+    for name in ("study", "trials", "running", "waiting", "begun"):
+        table.add_column(name, justify="left" if name == "study" else "right")
+    for name in optuna.get_all_study_names(storage):
+        trials = optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
+        counts = [
+            str(sum(trial.state == state for trial in trials))
+            for state in (TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING)
+        ]
+        started = min((trial.datetime_start for trial in trials if trial.datetime_start), default=None)
+        table.add_row(name, *counts, f"{started:%Y-%m-%d %H:%M}" if started else "")
+    output().print(table)
+
+
+def _table(opened: Opened, trials: Sequence[Trial]) -> Table:
+    params = list(opened.study.space)
+    caption = "accuracies in %; gaps in points, at the density named; * = on the Pareto front"
+    table = Table(title=f"study {opened.name}", caption=caption)
+    middle = f"{sorted(opened.study.densities)[len(opened.study.densities) // 2 - 1]:g}pct"
+    for name in ("trial", *params, "phase", "smallest winning", "matching", "dense"):
+        table.add_column(name, justify="left" if name == "phase" else "right")
+    for name in ("− reinit", "− dense"):
+        table.add_column(f"{name} at {middle.removesuffix('pct')} %", justify="right")
+    for trial in sorted(trials, key=lambda each: tuple(map(_sortable, each.params.values()))):
+        told = trial.measures
+        gaps = [told.get(f"winning_minus_{other}/{middle}") for other in ("reinit", "dense")]
+        table.add_row(
+            f"{trial.number}{'*' if trial.best else ''}",
+            *(_short(trial.params.get(name)) for name in params),
+            trial.phase,
+            _percent(told["smallest_winning_pct"]),
+            _percent(told["smallest_matching_pct"]),
+            f"{100 * told['dense_accuracy']:.2f}",
+            *("" if gap is None else f"{100 * gap:+.2f}" for gap in gaps),
+            style="bold" if trial.phase == "winning" else None,
+        )
+    return table
+
+
+def _outcome(trial: Trial) -> str:
+    smallest = trial.measures["smallest_winning_pct"]
+    word = f"smallest winning ticket {smallest:.3g} %" if smallest < 100 else "no winning ticket"
+    return f"{trial.phase}, {word}, dense {100 * trial.measures['dense_accuracy']:.2f} %" + (
+        f"; ended early: {trial.ended_early}" if trial.ended_early else ""
+    )
+
+
+def _name(number: int, params: dict[str, Any]) -> str:
+    return f"trial {number} " + " ".join(f"{key}={_short(value)}" for key, value in params.items())
+
+
+def _range(searched: Any) -> str:
+    if hasattr(searched, "choices"):
+        return "in " + ", ".join(map(str, searched.choices))
+    return f"{searched.low:g} to {searched.high:g}" + (" (log)" if searched.log else "")
+
+
+def _percent(value: float) -> str:
+    return f"{value:.3g} %" if value < 100 else "none"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _sortable(value: Any) -> tuple[bool, float, str]:
+    number = isinstance(value, int | float)
+    return (not number, float(value) if number else 0.0, str(value))

@@ -1,0 +1,418 @@
+"""A study carried out: batches of trials asked from Optuna, trained side by side, told back round by round."""
+
+import math
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+import optuna
+from mlflow import MlflowClient
+from mlflow.entities import Metric
+from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
+from optuna.storages import RetryHeartbeatStaleTrialCallback, fail_stale_trials
+from optuna.trial import TrialState
+
+from lottery_ticket import reading, store, study_storage
+from lottery_ticket.config import Settings
+from lottery_ticket.errors import InputError
+from lottery_ticket.experiment import Keeper, Plan, make_plan, trainer
+from lottery_ticket.measures import MARGIN, measure, phase, settled, winning_margin
+from lottery_ticket.record import Record
+from lottery_ticket.samplers import distributions, make_sampler, size
+from lottery_ticket.study import Study
+from lottery_ticket.study_record import Concluded, Opened, conclude, open_study
+from lottery_ticket.tracking import Tracker
+from lottery_ticket.training import Progress, Train
+from lottery_ticket.trajectory import Trajectories
+from lottery_ticket.trials import ENDED, MEASURES, PHASE, ROUNDS, RUN_ID, SAVED, Trial, finished
+from lottery_ticket.verdict import judge
+
+OWN = (
+    *("lr", "weight_decay", "schedule", "warmup_iterations"),
+    *("prune_rate", "prune_rate_conv", "prune_rate_output", "scope", "criterion", "rounds", "arms", "seeds"),
+    *("checkpoint_precision", "verdict_tolerance", "verdict_level"),
+)
+"""Settings that trials in one stack may each have of their own."""
+
+Key = tuple[tuple[str, Any], ...]
+"""What trials in one stack have in common: see `stackable`."""
+
+_SURPLUS = "surplus"
+_REFUSED = "refused"
+_STILLBORN = 300  # seconds after which a trial without a run is given up
+_PATIENCE = 1.0  # seconds between two looks at trials that other processes train
+
+
+class Listener:
+    """What a study tells whoever listens; every method may be left out."""
+
+    def opened(self, opened: Opened, trials: int) -> None:
+        """The study is there; it is to have so many trials."""
+
+    def begun(self, number: int, params: dict[str, Any], rounds: int, plan: Plan) -> None:
+        """A trial is about to be trained."""
+
+    def progress(self, numbers: Sequence[int], progress: Progress, iterations: int) -> None:
+        """Every few iterations of a round, which has so many for all of its networks."""
+
+    def round_finished(self, number: int, records: Sequence[Record]) -> None:
+        """A round of a trial is finished and kept."""
+
+    def trial_finished(self, trial: Trial, trials: Sequence[Trial]) -> None:
+        """A trial is finished, as are `trials`, this one among them."""
+
+    def refused(self, number: int, why: str) -> None:
+        """A trial's settings cannot be run."""
+
+    def lost(self, number: int) -> None:
+        """Another process has taken a trial over, because this one had not been heard of."""
+
+    def waiting(self, trials: int) -> None:
+        """Nothing is left to begin; so many trials are still trained by other processes."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A study after `sweep`: what it is, its finished trials, and what `conclude` made of them."""
+
+    opened: Opened
+    trials: list[Trial]
+    concluded: Concluded
+    seconds: float
+
+
+@dataclass
+class _Running:
+    """A trial on its way."""
+
+    trial: optuna.Trial
+    settings: Settings
+    plan: Plan
+    tracker: Tracker
+    keeper: Keeper
+    trajectories: Trajectories
+    records: list[Record] = field(default_factory=list)
+
+    @property
+    def number(self) -> int:
+        return self.trial.number
+
+    @property
+    def key(self) -> Key:
+        return stackable(self.settings)
+
+
+def sweep(
+    study: Study,
+    name: str,
+    *,
+    storage: str | None = None,
+    tracking_uri: str | None = None,
+    experiment: str = store.DEFAULT_EXPERIMENT,
+    fresh: bool = False,
+    concluding: bool = True,
+    listener: Listener | None = None,
+) -> Outcome:
+    """Carry out a study, or go on with it; returns when all its trials are finished, or its time is up.
+
+    Args:
+        study: what to do.
+        name: under which the storage keeps it.
+        storage: of Optuna; default SQLite at mlruns/optuna.db.
+        tracking_uri, experiment: of MLflow, as for `run`.
+        fresh: begin another study (`NAME-2`, …) even if there is one.
+        concluding: draw the study's figures in the end; False for a further process of one command.
+        listener: told of progress.
+
+    Raises:
+        InputError: settings that cannot be run, a store or storage that cannot be reached, or another study of this
+            name in the storage.
+    """
+    begun = time.perf_counter()
+    make_plan(study.settings_of({key: _any_of(each) for key, each in distributions(study).items()}))
+    client = store.connect(tracking_uri)
+    opened = open_study(study, name, study_storage.open_storage(storage), client, experiment, fresh)
+    opened.optuna.sampler = make_sampler(study)
+    listener = listener or Listener()
+    listener.opened(opened, size(study))
+    with _status(opened, client) if concluding else nullcontext():
+        _Sweep(opened, client, experiment, listener, begun).carry_out()
+        concluded = conclude(opened, client) if concluding else Concluded([], None, {}, [])
+    return Outcome(opened, finished(opened.optuna), concluded, time.perf_counter() - begun)
+
+
+def stackable(settings: Settings) -> Key:
+    """What trials must have in common to be trained in one stack: the settings but those that each may have alone."""
+    return tuple((name, value) for name, value in settings if name not in OWN)
+
+
+class _Sweep:
+    """The trials that this process trains."""
+
+    def __init__(self, opened: Opened, client: MlflowClient, experiment: str, listener: Listener, begun: float) -> None:
+        self._opened, self._client, self._experiment = opened, client, experiment
+        self._study, self._optuna = opened.study, opened.optuna
+        self._listener, self._begun = listener, begun
+        self._asked: list[optuna.Trial] = []
+        self._running: list[_Running] = []
+        self._trainers: dict[Key, Train] = {}
+        self._plans: dict[Key, Plan] = {}
+        self._open = ExitStack()
+
+    def carry_out(self) -> None:
+        """Batch after batch until no trial is left to begin and none is running anywhere."""
+        with self._open, self._heartbeat(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            warnings.filterwarnings("ignore", "Heartbeat of storage", UserWarning)  # `_heartbeat` does it
+            try:
+                while True:
+                    self._begin_batch()
+                    if not self._running and not self._wait():
+                        return
+                    while self._running:
+                        self._train_round()
+            except BaseException:
+                self._leave()
+                raise
+
+    def _begin_batch(self) -> None:
+        self._give_up_stale()
+        space = distributions(self._study)
+        while len(self._asked) < self._study.batch and not self._late() and self._begun_trials() < size(self._study):
+            trial = self._optuna.ask(fixed_distributions=space)
+            self._beat(trial)
+            if self._begun_trials(trial.number) >= size(self._study):  # another process asked at the same time
+                trial.set_user_attr(_SURPLUS, True)
+                self._optuna.tell(trial, state=TrialState.FAIL)
+            else:
+                self._asked.append(trial)
+        experiments = len(self._asked)
+        while self._asked:
+            self._begin(self._asked[0], experiments)
+            self._asked.pop(0)
+
+    def _give_up_stale(self) -> None:
+        """Trials of processes that are not heard of any more fail, and wait to be tried again."""
+        fail_stale_trials(self._optuna)
+        for trial in self._optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            assert trial.datetime_start is not None
+            age = (datetime.now() - trial.datetime_start).total_seconds()
+            if RUN_ID not in trial.user_attrs and age > _STILLBORN:  # killed before its first heartbeat
+                self._optuna.tell(trial.number, state=TrialState.FAIL)
+
+    def _begun_trials(self, before: int | None = None) -> int:
+        """Trials begun and not given up, of all or of those with a smaller number."""
+        trials = self._optuna.get_trials(deepcopy=False)
+        return sum(
+            (before is None or trial.number < before)
+            and (trial.state in (TrialState.COMPLETE, TrialState.RUNNING) or _REFUSED in trial.user_attrs)
+            for trial in trials
+        )
+
+    def _late(self) -> bool:
+        return self._study.timeout is not None and time.perf_counter() - self._begun > self._study.timeout
+
+    def _begin(self, trial: optuna.Trial, experiments: int) -> None:
+        try:
+            settings = self._study.settings_of(trial.params)
+            plan = self._plan(settings, experiments)
+        except InputError as error:
+            trial.set_user_attr(_REFUSED, str(error))
+            self._optuna.tell(trial, state=TrialState.FAIL)
+            self._listener.refused(trial.number, str(error))
+            return
+        tags = {
+            "lt.kind": "trial",
+            "lt.study": self._opened.name,
+            "lt.trial": str(trial.number),
+            "mlflow.parentRunId": self._opened.run_id,
+        }
+        kept: list[Record] = []
+        if run_id := trial.user_attrs.get(RUN_ID):  # begun by a process that did not end it
+            stored = reading.read_run(self._client, run_id)
+            tracker = Tracker.reopen(self._client, stored, plan.images, plan.data.info)
+            tracker.tag(tags)
+            kept = stored.records
+        else:
+            name = f"trial {trial.number} " + " ".join(f"{key}={_short(value)}" for key, value in trial.params.items())
+            preset = self._study.preset
+            tracker = Tracker.create(
+                self._client, self._experiment, settings, preset, name, plan.images, plan.data.info, tags=tags
+            )
+            trial.set_user_attr(RUN_ID, tracker.run_id)
+        keeper = Keeper(plan, tracker, kept)
+        trajectories = Trajectories(settings, plan.network, keeper.after)
+        self._running.append(
+            _Running(trial, settings, plan, tracker, keeper, trajectories, [r for r in kept if r.round < keeper.done])
+        )
+        self._listener.begun(trial.number, dict(trial.params), settings.rounds, plan)
+
+    def _plan(self, settings: Settings, experiments: int) -> Plan:
+        """The plan of a trial; trials that can be stacked share its data, network and allocation."""
+        key = stackable(settings)
+        if key not in self._plans:
+            self._plans[key] = make_plan(settings, experiments)
+        return replace(self._plans[key], settings=settings, rounds=range(settings.rounds))
+
+    def _train_round(self) -> None:
+        """Train the earliest round that any trial is at, of all trials that are there and can be stacked with it."""
+        for ended in [each for each in self._running if not each.trajectories.alive]:
+            self._finish(ended, "")  # all its rounds were kept by the process that left it
+        if not self._running:
+            return
+        first = min(self._running, key=lambda each: each.trajectories.round)
+        r = first.trajectories.round
+        group = [each for each in self._running if each.trajectories.round == r and each.key == first.key]
+        members = [
+            [replace(member, settings=each.settings) for member in each.trajectories.members()] for each in group
+        ]
+        everyone = [member for own in members for member in own]
+        plan, numbers = first.plan, [each.number for each in group]
+
+        def watch(progress: Progress) -> None:
+            self._listener.progress(numbers, progress, len(everyone) * plan.iterations)
+
+        trained = self._trainer(first)(
+            plan.network, everyone, plan.data, plan.resolved, r, first.trajectories.snapshot_at, watch
+        )
+        for each, own in zip(group, members, strict=True):
+            results, trained = trained[: len(own)], trained[len(own) :]
+            records = each.keeper.keep(each.trajectories.finish(own, results))
+            each.records += records
+            self._listener.round_finished(each.number, records)
+            try:
+                self._report(each, r)
+            except UpdateFinishedTrialError:
+                self._drop(each)
+                continue
+            reason = settled(each.records, self._study.end_early.below_dense, self._study.end_early.rounds)
+            if reason or not each.trajectories.alive:
+                self._finish(each, reason or "")
+
+    def _trainer(self, running: _Running) -> Train:
+        if running.key not in self._trainers:
+            self._trainers[running.key] = self._open.enter_context(trainer(self._plans[running.key]))
+        return self._trainers[running.key]
+
+    def _report(self, running: _Running, r: int) -> None:
+        """Tell Optuna of a finished round: its densities and accuracies and, with one objective, the margin so far."""
+        told = []
+        for index in range(r + 1):
+            here = [record for record in running.records if record.round == index]
+            row = {"pct": _mean([record.weights_remaining_pct for record in here])}
+            for arm in running.settings.arms:
+                accuracies = [record.test_accuracy for record in here if record.arm == arm]
+                if accuracies:
+                    row[arm] = _mean(accuracies)
+            told.append(row)
+        running.trial.set_user_attr(ROUNDS, told)
+        if self._study.measures == [MARGIN]:
+            verdict = judge(running.records, running.settings.verdict_tolerance, running.settings.verdict_level)
+            assert verdict is not None  # the arm winning is in every study
+            running.trial.report(winning_margin(verdict), r)
+
+    def _finish(self, running: _Running, reason: str) -> None:
+        """The trial's measures to MLflow and Optuna; complete, whether or not it went through all its rounds."""
+        self._running.remove(running)
+        verdict = running.keeper.conclude()
+        assert verdict is not None
+        records, settings = running.records, running.settings
+        measured = measure(verdict, records, self._study.densities, settings.rounds)
+        left = settings.rounds - running.trajectories.round if reason else 0
+        saved = left * math.fsum(r.seconds for r in records if r.round == running.trajectories.round - 1)
+        at = max(record.finished_at for record in records)
+        metrics = {**measured, "seconds_saved": saved}
+        run_id = running.tracker.run_id
+        self._client.log_batch(run_id, metrics=[Metric(key, value, at, 0) for key, value in metrics.items()])
+        running.tracker.tag({"lt.phase": phase(verdict), "lt.ended_early": reason})
+        told = {PHASE: phase(verdict), MEASURES: measured, ENDED: reason, SAVED: saved}
+        try:
+            for key, value in told.items():
+                running.trial.set_user_attr(key, value)
+            self._optuna.tell(running.trial, [measured[name] for name in self._study.measures])
+        except (UpdateFinishedTrialError, ValueError):
+            self._listener.lost(running.number)
+            return
+        trials = finished(self._optuna)
+        self._listener.trial_finished(next(t for t in trials if t.number == running.number), trials)
+
+    def _drop(self, running: _Running) -> None:
+        """Another process has taken the trial over: it goes on with its run."""
+        self._running.remove(running)
+        running.tracker.wait()
+        self._listener.lost(running.number)
+
+    def _leave(self) -> None:
+        """Mark what is running for retry: its finished rounds are kept, and whoever goes on with it uses them."""
+        for running in self._running:
+            with suppress(Exception):  # the store or the storage may be what failed
+                running.tracker.end("KILLED")
+        begun = {running.number for running in self._running}
+        for trial in [r.trial for r in self._running] + [each for each in self._asked if each.number not in begun]:
+            with suppress(Exception):
+                left = self._optuna.tell(trial, state=TrialState.FAIL)
+                RetryHeartbeatStaleTrialCallback()(self._optuna, left)
+
+    def _wait(self) -> bool:
+        """Whether there may be more to do, after a while: trials that other processes are training may be left."""
+        running = [t for t in self._optuna.get_trials(deepcopy=False) if t.state == TrialState.RUNNING]
+        waiting = self._optuna.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        if self._late() or not (running or waiting):
+            return False
+        if running and not waiting:
+            self._listener.waiting(len(running))
+            time.sleep(_PATIENCE)
+        return True
+
+    @contextmanager
+    def _heartbeat(self) -> Iterator[None]:
+        """Within it, the trials that are running are known to be."""
+        ended = threading.Event()
+
+        def beat() -> None:
+            while not ended.wait(study_storage.HEARTBEAT):
+                for trial in [*self._asked, *(running.trial for running in self._running)]:
+                    with suppress(Exception):  # a storage that is away for a while is not the trial's end
+                        self._beat(trial)
+
+        thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def _beat(self, trial: optuna.Trial) -> None:
+        # Only Study.optimize does this by itself; Trial and Study have no public way to it.
+        self._optuna._storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
+
+
+@contextmanager
+def _status(opened: Opened, client: MlflowClient) -> Iterator[None]:
+    """The study's run in MLflow does not stay RUNNING."""
+    client.update_run(opened.run_id, status="RUNNING")
+    try:
+        yield
+    except BaseException as error:
+        with suppress(Exception):
+            client.set_terminated(opened.run_id, status="KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+    client.set_terminated(opened.run_id, status="FINISHED")
+
+
+def _any_of(searched: optuna.distributions.BaseDistribution) -> Any:
+    return searched.choices[0] if hasattr(searched, "choices") else searched.low  # type: ignore[attr-defined]
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
