@@ -14,6 +14,7 @@ import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
+from scipy.spatial.distance import cdist
 from scipy.stats import qmc
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
@@ -24,6 +25,7 @@ SATURATION = 0.01
 
 _FIRST = 4  # trials spread evenly before the rule begins
 _CANDIDATES = 2048
+_APART = 0.02  # part of the ranges by which trials that run at the same time are apart
 
 Space = Mapping[str, FloatDistribution | IntDistribution]
 
@@ -36,16 +38,24 @@ class Surface:
     Args:
         points: n×d, in the unit cube.
         values: n, e.g. winning margins.
+        process: with its lengths and noise; None to fit them.
     """
 
-    def __init__(self, points: np.ndarray, values: np.ndarray) -> None:
+    def __init__(self, points: np.ndarray, values: np.ndarray, process: GaussianProcessRegressor | None = None) -> None:
         kernel = ConstantKernel(1.0, (0.1, 10.0)) * Matern(np.full(points.shape[1], 0.2), (0.03, 3.0), nu=2.5)
-        self._process = GaussianProcessRegressor(
+        self._points, self._values = points, np.asarray(values)
+        self._process = process or GaussianProcessRegressor(
             kernel + WhiteKernel(0.05, (1e-4, 1.0)), n_restarts_optimizer=2, random_state=0
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # a length at the end of its range
-            self._process.fit(points, np.tanh(np.asarray(values) / SATURATION))
+            self._process.fit(points, np.tanh(self._values / SATURATION))
+
+    def believing(self, points: np.ndarray) -> "Surface":
+        """The surface, lengths and noise as they are, had trials at these points come out as it has them."""
+        values = np.arctanh(np.clip(self.at(points)[0], -0.999, 0.999)) * SATURATION
+        fixed = GaussianProcessRegressor(self._process.kernel_, optimizer=None)
+        return Surface(np.concatenate([self._points, points]), np.concatenate([self._values, values]), fixed)
 
     def at(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of the squashed value, without the noise, at points of the unit cube m×d."""
@@ -109,7 +119,7 @@ class BoundarySampler(BaseSampler):
 
     The first four are spread evenly (a Halton sequence). Then each trial is put where the straddle rule says. Trials
     that are running count as if they had come out as the surface has it, so that trials of one batch, and of other
-    processes, keep away from each other. While all trials lie on one side of 0, the least known point is tried.
+    processes, keep away from each other, by 2 % of the ranges at least. While all trials lie on one side of 0, the least known point is tried.
 
     Args:
         space: parameters that are ranges.
@@ -141,14 +151,13 @@ class BoundarySampler(BaseSampler):
     def _straddle(
         self, done: list[tuple[dict[str, Any], float]], running: list[dict[str, Any]], number: int
     ) -> np.ndarray:
-        points = np.array([to_unit(self._space, params) for params, _ in done])
         values = np.array([value for _, value in done])
-        fitted = Surface(points, values)
+        fitted = Surface(np.array([to_unit(self._space, params) for params, _ in done]), values)
+        candidates = qmc.Sobol(len(self._space), scramble=True, rng=self._seed + number).random(_CANDIDATES)
         if running:
             pending = np.array([to_unit(self._space, params) for params in running])
-            believed = np.arctanh(np.clip(fitted.at(pending)[0], -0.999, 0.999)) * SATURATION
-            fitted = Surface(np.concatenate([points, pending]), np.concatenate([values, believed]))
-        candidates = qmc.Sobol(len(self._space), scramble=True, rng=self._seed + number).random(_CANDIDATES)
+            fitted = fitted.believing(pending)
+            candidates = candidates[cdist(candidates, pending).min(1) >= _APART]
         mean, std = fitted.at(candidates)
         if (values > 0).all() or (values <= 0).all():
             return candidates[np.argmax(std)]

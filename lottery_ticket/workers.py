@@ -65,7 +65,9 @@ class Workers:
     ) -> list[Trained]:
         """As `training.train`, the members spread over the workers, which have the network and the data themselves."""
         self._start()
-        groups = evenly(members, min(int(settings.stack), -(-len(members) // len(self._processes))))
+        stacks = -(-len(members) // int(settings.stack))
+        stacks = len(self._processes) * -(-stacks // len(self._processes))  # as many for each worker
+        groups = evenly(members, -(-len(members) // stacks))
         waiting = list(reversed(range(len(groups))))
         at_work: dict[int, int] = {}
         done = [0] * len(groups)

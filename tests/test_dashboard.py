@@ -38,10 +38,11 @@ REFUSED = [
 
 
 def enqueue_and_tell(url: str, together, rates: list[float]) -> None:
-    together.wait(60)
+    together.wait(200)
     study = optuna.create_study(study_name="shared", storage=open_storage(url), load_if_exists=True)
     for rate in rates:
         study.enqueue_trial({"rate": rate})
+    together.wait(200)
     for _ in rates:
         trial = study.ask()
         study.tell(trial, trial.suggest_float("rate", 0, 1))
@@ -98,7 +99,6 @@ def test_the_dashboard_shows_the_study(studied, start):
         page.goto(address)
         page.get_by_text("which-tickets").first.click(timeout=60_000)
         page.wait_for_selector(".js-plotly-plot .scatterlayer .trace", timeout=60_000)
-        page.screenshot(path="dashboard.png")
         browser.close()
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=30) == 130
@@ -198,13 +198,13 @@ def test_a_folder_may_have_any_name(tmp_path):
 def test_processes_that_make_one_storage_at_once_lose_no_trial_and_take_none_twice(tmp_path):
     url = f"sqlite:///{tmp_path}/new/optuna.db"
     rates = [number / 40 for number in range(40)]
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
     together = context.Barrier(4)
     processes = [context.Process(target=enqueue_and_tell, args=(url, together, rates[part::4])) for part in range(4)]
     for process in processes:
         process.start()
     for process in processes:
-        process.join(200)
+        process.join(300)
         assert process.exitcode == 0
     trials = optuna.load_study(study_name="shared", storage=open_storage(url, create=False)).trials
     assert [trial.number for trial in trials] == list(range(40))

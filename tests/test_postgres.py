@@ -18,7 +18,7 @@ from tests.conftest import free_port
 
 
 def ask_and_tell(url: str, together, trials: int) -> None:
-    together.wait(60)
+    together.wait(200)
     study = optuna.create_study(study_name="shared", storage=open_storage(url), load_if_exists=True)
     for _ in range(trials):
         trial = study.ask()
@@ -56,13 +56,13 @@ study.tell(study.ask(), 2.5)
 
 
 def test_processes_that_make_one_storage_at_once_lose_no_trial(database):
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
     together = context.Barrier(4)
     processes = [context.Process(target=ask_and_tell, args=(database, together, 5)) for _ in range(4)]
     for process in processes:
         process.start()
     for process in processes:
-        process.join(200)
+        process.join(300)
         assert process.exitcode == 0
     trials = optuna.load_study(study_name="shared", storage=open_storage(database, create=False)).trials
     assert sorted(trial.number for trial in trials) == list(range(20))

@@ -1,0 +1,69 @@
+"""What is measured of a trial, on made-up rounds."""
+
+import pytest
+
+from lottery_ticket.measures import measure, phase, settled, winning_margin
+from lottery_ticket.verdict import judge
+from tests.test_verdict import record
+
+
+def rounds(winning, reinit, dense=0.97, seeds=3):
+    """Records of a dense round and one round for each pair of accuracies, a little different from seed to seed."""
+    made = []
+    for seed in range(seeds):
+        shift = 0.0001 * seed
+        made += [record("winning", seed, 0, dense + shift), record("reinit", seed, 0, dense + shift)]
+        for r, (ticket, control) in enumerate(zip(winning, reinit, strict=True), start=1):
+            made += [record("winning", seed, r, ticket + shift), record("reinit", seed, r, control + shift)]
+    return made
+
+
+def judged(*args, **kwargs):
+    return judge(rounds(*args, **kwargs))
+
+
+def test_two_rounds_on_end_make_a_phase():
+    assert phase(judged([0.98, 0.98, 0.90], [0.96, 0.96, 0.90])) == "winning"
+    assert phase(judged([0.98, 0.90, 0.98], [0.96, 0.96, 0.96])) == "none"
+    assert phase(judged([0.97, 0.97, 0.98], [0.97, 0.97, 0.96])) == "matching"
+
+
+def test_the_margin_is_positive_where_tickets_win():
+    assert winning_margin(judged([0.98, 0.98, 0.90], [0.96, 0.96, 0.90])) == pytest.approx(0.012, abs=1e-4)
+    assert winning_margin(judged([0.98, 0.90, 0.98], [0.96, 0.96, 0.96])) < 0
+    assert winning_margin(judged([0.97, 0.97, 0.98], [0.98, 0.97, 0.96])) <= 0
+    assert winning_margin(judged([0.98], [0.96])) == -1  # one round shows nothing
+
+
+def test_measures():
+    records = rounds([0.98, 0.985, 0.95], [0.96, 0.96, 0.94])
+    found = measure(judge(records), records, [64.0, 10.7], rounds=4)
+    assert found["smallest_winning_pct"] == pytest.approx(64)
+    assert found["smallest_matching_pct"] == pytest.approx(64)
+    assert found["cost"] == 3  # iterations of rounds 0, 1 and 2
+    assert found["dense_accuracy"] == pytest.approx(0.9701)
+    assert found["winning_minus_reinit/64pct"] == pytest.approx(0.025)
+    assert found["winning_minus_dense/64pct"] == pytest.approx(0.015)
+    assert found["seconds"] == 24
+    assert not any(name.endswith("10.7pct") for name in found)  # 51.2 % is the nearest round, and not near
+
+
+def test_no_ticket_costs_all_rounds():
+    records = rounds([0.9, 0.9], [0.96, 0.96])
+    found = measure(judge(records), records, [], rounds=9)
+    assert (found["smallest_winning_pct"], found["cost"]) == (100, 9)
+
+
+def test_an_answer_is_settled_far_below_dense_or_diverged():
+    def why(winning, **changes):
+        return settled(rounds(winning, winning), below_dense=0.05, rounds=3)
+
+    assert why([0.9, 0.9, 0.9]) == "more than 5 points below dense in all seeds for 3 round(s), at round 3"
+    assert why([0.9, 0.9]) is None
+    assert why([0.9, 0.93, 0.9]) is None
+    lone = rounds([0.9, 0.9, 0.9], [0.9, 0.9, 0.9])
+    lone[4] = record("winning", 0, 2, 0.97)  # one seed, one round
+    assert settled(lone, below_dense=0.05, rounds=3) is None
+    burst = [record("winning", seed, 0, 0.1, diverged=True) for seed in range(3)]
+    assert settled(burst, below_dense=0.05, rounds=3) == "training diverged in all seeds in round 0"
+    assert settled([*burst[:2], record("winning", 2, 0, 0.1)], below_dense=0.05, rounds=3) is None
