@@ -10,4 +10,5 @@ import torch  # noqa: E402, F401
 import lottery_ticket.compare  # noqa: E402
 import lottery_ticket.experiment  # noqa: E402
 import lottery_ticket.registry  # noqa: E402
-import lottery_ticket.retrain  # noqa: E402, F401
+import lottery_ticket.retrain  # noqa: E402
+import lottery_ticket.sweep  # noqa: E402, F401

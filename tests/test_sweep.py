@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 import lottery_ticket
 from lottery_ticket import study_storage, sweep
 from lottery_ticket.config import load_preset
-from lottery_ticket.study import parse
+from lottery_ticket.study import load_study, parse
 from tests.conftest import environment
 
 STUDY = """
@@ -100,6 +100,23 @@ def start(folder, *arguments, **variables):
     )
 
 
+def left_half_way(folder):
+    """Whether two trials are finished and two are on their way."""
+    url = f"sqlite:///{folder}/mlruns/optuna.db"
+    if not (folder / "mlruns/optuna.db").exists() or "small" not in optuna.get_all_study_names(url):
+        return False
+    trials = trials_of(folder)
+    return len(complete(trials)) == 2 and any(trial.user_attrs.get("rounds") for trial in trials[2:])
+
+
+def wait_until(happened, process):
+    deadline = time.monotonic() + 200
+    while not happened():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_a_trial_is_the_experiment_that_lt_run_does(small_npz, here):
     study = definition(small_npz)
     outcome = sweep.sweep(study, "mine", **here)
@@ -112,7 +129,8 @@ def test_a_trial_is_the_experiment_that_lt_run_does(small_npz, here):
         for record in alone.rounds:
             (child,) = MlflowClient(here["tracking_uri"]).search_runs(
                 ["1"],
-                f"tags.`mlflow.parentRunId` = '{trial.run_id}' AND attributes.run_name = '{record.arm}-seed{record.seed}'",
+                f"tags.`mlflow.parentRunId` = '{trial.run_id}' "
+                f"AND attributes.run_name = '{record.arm}-seed{record.seed}'",
             )
             points = MlflowClient(here["tracking_uri"]).get_metric_history(child.info.run_id, "test_accuracy")
             there = {point.step: point.value for point in points}
@@ -227,15 +245,7 @@ def test_what_a_process_left_is_tried_again(small_npz, toml, tmp_path, monkeypat
     monkeypatch.setattr(study_storage, "GRACE", 2)
     path = toml(trials=4, iterations=150)
     process = start(tmp_path, path)
-    for _ in range(600):  # until two trials are finished and two are on their way
-        time.sleep(0.05)
-        assert process.poll() is None
-        if (tmp_path / "mlruns/optuna.db").exists() and "small" in optuna.get_all_study_names(
-            f"sqlite:///{tmp_path}/mlruns/optuna.db"
-        ):
-            trials = trials_of(tmp_path)
-            if len(complete(trials)) == 2 and any(trial.user_attrs.get("rounds") for trial in trials[2:]):
-                break
+    wait_until(lambda: left_half_way(tmp_path), process)
     process.send_signal(killed)
     _, err = process.communicate(timeout=60)
     before = trials_of(tmp_path)
@@ -247,8 +257,6 @@ def test_what_a_process_left_is_tried_again(small_npz, toml, tmp_path, monkeypat
         ] * 2
     else:
         time.sleep(3)  # past the grace period
-    from lottery_ticket.study import load_study
-
     study, name = load_study(str(path), {}, {})
     stores = {
         "tracking_uri": f"sqlite:///{tmp_path}/mlruns/mlflow.db",
