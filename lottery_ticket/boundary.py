@@ -119,7 +119,8 @@ class BoundarySampler(BaseSampler):
 
     The first four are spread evenly (a Halton sequence). Then each trial is put where the straddle rule says. Trials
     that are running count as if they had come out as the surface has it, so that trials of one batch, and of other
-    processes, keep away from each other, by 2 % of the ranges at least. While all trials lie on one side of 0, the least known point is tried.
+    processes, keep away from each other, by 2 % of the ranges at least. While all trials lie on one side of 0, the
+    least known point is tried.
 
     Args:
         space: parameters that are ranges.

@@ -100,12 +100,11 @@ def start(folder, *arguments, **variables):
     )
 
 
-def left_half_way(folder):
+def left_half_way(storage):
     """Whether two trials are finished and two are on their way."""
-    url = f"sqlite:///{folder}/mlruns/optuna.db"
-    if not (folder / "mlruns/optuna.db").exists() or "small" not in optuna.get_all_study_names(url):
+    if "small" not in optuna.get_all_study_names(storage):
         return False
-    trials = trials_of(folder)
+    trials = optuna.load_study(study_name="small", storage=storage).get_trials(deepcopy=False)
     return len(complete(trials)) == 2 and any(trial.user_attrs.get("rounds") for trial in trials[2:])
 
 
@@ -243,9 +242,14 @@ def test_rounds_end_at_one_density_whatever_the_rate(small_npz):
 def test_what_a_process_left_is_tried_again(small_npz, toml, tmp_path, monkeypatch, killed):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(study_storage, "GRACE", 2)
-    path = toml(trials=4, iterations=150)
+    stores = {
+        "tracking_uri": f"sqlite:///{tmp_path}/mlruns/mlflow.db",
+        "storage": f"sqlite:///{tmp_path}/mlruns/optuna.db",
+    }
+    storage = study_storage.open_storage(stores["storage"])
+    path = toml(trials=4, iterations=60)
     process = start(tmp_path, path)
-    wait_until(lambda: left_half_way(tmp_path), process)
+    wait_until(lambda: left_half_way(storage), process)
     process.send_signal(killed)
     _, err = process.communicate(timeout=60)
     before = trials_of(tmp_path)
@@ -258,10 +262,6 @@ def test_what_a_process_left_is_tried_again(small_npz, toml, tmp_path, monkeypat
     else:
         time.sleep(3)  # past the grace period
     study, name = load_study(str(path), {}, {})
-    stores = {
-        "tracking_uri": f"sqlite:///{tmp_path}/mlruns/mlflow.db",
-        "storage": f"sqlite:///{tmp_path}/mlruns/optuna.db",
-    }
     outcome = sweep.sweep(study, name, **stores)
     assert len(outcome.trials) == 4
     assert len({trial.params["lr"] for trial in outcome.trials}) == 4
