@@ -20,6 +20,7 @@ from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 from lottery_ticket.view import view_tags
 
 DEFAULT_EXPERIMENT = "lottery-ticket"
+_ALLOWED = "allowed: a tracking server's or database's address that answers"
 _REACHABLE_WITHIN = 3  # seconds to connect, and as many to answer
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
@@ -31,10 +32,8 @@ def connect(given: str | None = None, create: bool = True) -> MlflowClient:
         given: a tracking URI; see `tracking_uri`.
         create: make a SQLite store that is not there yet.
     """
-    uri = tracking_uri(given)
-    option = "--tracking-uri" if given else "MLFLOW_TRACKING_URI" if uri != DEFAULT_STORE else "--tracking-uri"
-    allowed = "allowed: a tracking server's or database's address that answers"
-    _check_reachable(uri, option, allowed)
+    uri, option = tracking_uri(given), _option(given)
+    check_reachable(given)
     if file := sqlite_file(uri):
         if not create and not file.exists():
             raise InputError(option, uri, "does not exist; allowed: a store that `lt run` has written to")
@@ -52,8 +51,13 @@ def connect(given: str | None = None, create: bool = True) -> MlflowClient:
             client = MlflowClient(f"sqlite:///{file.absolute()}" if file else uri)
             client.search_experiments(max_results=1)
     except Exception as error:
-        raise InputError(option, uri, f"cannot be used ({one_line(error)}); {allowed}") from None
+        raise InputError(option, uri, f"cannot be used ({one_line(error)}); {_ALLOWED}") from None
     return client
+
+
+def _option(given: str | None) -> str:
+    """What named the store."""
+    return "--tracking-uri" if given or tracking_uri(given) == DEFAULT_STORE else "MLFLOW_TRACKING_URI"
 
 
 def ensure_experiment(client: MlflowClient, name: str) -> str:
@@ -146,15 +150,17 @@ def _impatient(retries: int, seconds: int) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _check_reachable(uri: str, option: str, allowed: str) -> None:
+def check_reachable(given: str | None) -> None:
+    """InputError within about 10 seconds if a tracking server or database does not answer; makes nothing."""
+    uri, option = tracking_uri(given), _option(given)
     try:
         parts = urlsplit(uri)
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise InputError(option, uri, f"is no address ({error}); {allowed}") from None
+        raise InputError(option, uri, f"is no address ({error}); {_ALLOWED}") from None
     port = port or _PORTS.get(parts.scheme.split("+")[0])
     if parts.scheme in ("http", "https") and host is None:
-        raise InputError(option, uri, f"names no host; {allowed}")
+        raise InputError(option, uri, f"names no host; {_ALLOWED}")
     if host is None or port is None:
         return
     try:
@@ -165,4 +171,4 @@ def _check_reachable(uri: str, option: str, allowed: str) -> None:
 
             requests.get(f"{uri.rstrip('/')}/health", timeout=_REACHABLE_WITHIN)
     except OSError as error:  # of which requests' exceptions are a kind
-        raise InputError(option, uri, f"cannot be reached ({one_line(error, 120)}); {allowed}") from None
+        raise InputError(option, uri, f"cannot be reached ({one_line(error, 120)}); {_ALLOWED}") from None

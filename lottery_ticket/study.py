@@ -169,15 +169,25 @@ def parse(source: str, values: Mapping[str, Any], overrides: Mapping[str, Any], 
     try:
         study = Study(**merged)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = min(error.errors(), key=lambda each: _other_kind(merged, each["loc"]))
         key = ".".join(str(part) for part in first["loc"] if part not in ("Range", "Choices"))
         where = flag(key) if key in overrides else f"{source}: {key}"
         given = first["input"] if first["type"] != "missing" else None
         raise InputError(where, given, f"is not allowed; allowed: {_allowed(first['loc'], first['msg'])}") from None
     _check_settings(source, study, settings)
+    if study.sampler == "boundary" and study.objective != "phase":
+        where = flag("sampler") if "sampler" in overrides else f"{source}: sampler"
+        raise InputError(
+            where, study.sampler, f"is for objective phase; allowed with {study.objective}: grid, qmc, tpe, gp"
+        )
     for name, searched in study.space.items():
         _check_space(source, study, name, searched)
     return study
+
+
+def _other_kind(values: Mapping[str, Any], loc: tuple[int | str, ...]) -> bool:
+    """Whether an error is about a range where choices are given, or the other way round."""
+    return len(loc) > 2 and loc[0] == "space" and (loc[2] == "Choices") != ("choices" in values["space"][loc[1]])
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -135,8 +135,10 @@ def sweep(
     """
     begun = time.perf_counter()
     make_plan(study.settings_of({key: _any_of(each) for key, each in distributions(study).items()}))
+    store.check_reachable(tracking_uri)  # before the storage is made
+    opened_storage = study_storage.open_storage(storage)
     client = store.connect(tracking_uri)
-    opened = open_study(study, name, study_storage.open_storage(storage), client, experiment, fresh)
+    opened = open_study(study, name, opened_storage, client, experiment, fresh)
     opened.optuna.sampler = make_sampler(study)
     listener = listener or Listener()
     listener.opened(opened, size(study))

@@ -1,0 +1,131 @@
+"""Studies as files: what they may say, and what is said of a wrong one – through the real command line."""
+
+import optuna
+import pytest
+
+from lottery_ticket.errors import InputError
+from lottery_ticket.study import load_study, parse, study_names
+
+GOOD = """trials = 2
+sampler = "grid"
+
+[space]
+lr = { low = 1e-3, high = 1e-1, log = true, points = 4 }
+"""
+
+
+@pytest.mark.parametrize("name", ["lr", "map", "prune-rate"])
+def test_shipped_studies(name):
+    assert name in study_names()
+    study, called = load_study(name, {}, {})
+    assert called == name
+    assert len(study.settings_of({}).seeds) >= 2
+    assert study.sampler == ("boundary" if name == "map" else "grid")
+
+
+def test_options_go_over_the_file():
+    study, _ = load_study("lr", {"trials": 3}, {"iterations": "7", "rounds": "2", "seeds": "5"})
+    settings = study.settings_of({"lr": 0.1})
+    assert (study.trials, settings.iterations, settings.epochs, settings.rounds) == (3, 7, None, 2)
+    assert settings.seeds == (0, 1, 2, 3, 4)
+    assert settings.lr == 0.1
+    rate, _ = load_study("prune-rate", {}, {"rounds": "2"})  # which its file leaves to the density
+    assert rate.settings_of({"prune_rate": 0.05}).rounds == 2
+
+
+def test_the_definition_is_what_makes_two_studies_the_same():
+    def study(text=GOOD, **settings):
+        import tomllib
+
+        return parse("mine.toml", tomllib.loads(text), {}, settings).definition()
+
+    assert study() == study(GOOD.replace("trials = 2", "trials = 9\nbatch = 1\ntimeout = 5.0"), device="cpu", jobs="2")
+    assert study() == study(GOOD.replace('"grid"', '"tpe"'))
+    assert study() != study(epochs="3")
+    assert study()["space.lr.high"] == "0.1"
+
+
+WRONG = [
+    ("lr", "lrr", "x.toml: space key: 'lrr' is unknown; did you mean 'lr'?"),
+    ("low = 1e-3", "low = 0.0", "x.toml: space.lr.low: 0.0 has no logarithm"),
+    ("low = 1e-3", "low = 0.5", "x.toml: space.lr: '0.5 to 0.1' is empty or reversed"),
+    ("low = 1e-3", "low = 0.1", "x.toml: space.lr: '0.1 to 0.1' is empty or reversed"),
+    ("low = 1e-3", "lo = 1e-3", "x.toml: space.lr key: 'lo' is unknown; did you mean 'low'?"),
+    ("low = 1e-3", "low = nan", "x.toml: space.lr.low: nan is not allowed"),
+    (", points = 4", "", "x.toml: space.lr.points: None is missing"),
+    ("points = 4", "points = 1", "x.toml: space.lr.points: 1 is not allowed"),
+    ('"grid"', '"gird"', "x.toml: sampler: 'gird' is not allowed; allowed: grid, qmc, tpe, gp, boundary"),
+    ('"grid"', '"boundary"', "x.toml: sampler: 'boundary' is for objective phase"),
+    ("trials", "trails", "x.toml: key: 'trails' is unknown; did you mean 'trials'?"),
+    ("trials = 2", "trials = 0", "x.toml: trials: 0 is not allowed; allowed: a whole number ≥ 1"),
+    ("trials", 'preset = "quik"\ntrials', "x.toml: preset: 'quik' is unknown; did you mean 'quick'?"),
+    ("trials", 'objective = "best"\ntrials', "x.toml: objective: 'best' is not allowed"),
+    ("[space]", "[settings]\nepoch = 3\n[space]", "x.toml: settings key: 'epoch' is unknown; did you mean 'epochs'?"),
+    ("[space]", "[settings]\nepochs = 0\n[space]", "x.toml: settings: epochs: 0 is not allowed"),
+    ("[space]", "[end_early]\nbelow = 1\n[space]", "x.toml: end_early key: 'below' is unknown"),
+    ("lr = {", "seeds = { choices = [1] }\nlr = {", "x.toml: space.seeds: '1,' cannot be searched"),
+    ("lr = {", "model = { choices = [] }\nlr = {", "x.toml: space.model.choices: [] is not allowed"),
+    ("lr = {", 'scope = { choices = ["all"] }\nlr = {', "x.toml: space.scope.choices: 'all' is not allowed"),
+    ("lr = {", "scope = { low = 1, high = 2, points = 2 }\nlr = {", "x.toml: space.scope: '1 to 2' is no range"),
+    ("lr = {", "batch_size = { low = 1.5, high = 9, points = 2 }\nlr = {", "space.batch_size.low: 1.5 is not allowed"),
+    ("trials", "trials", "cannot be read"),
+    ("=", "", "STUDY: 'x.toml' is not valid TOML"),
+]
+OPTIONS = [
+    (["lrr"], "STUDY: 'lrr' is unknown; did you mean 'lr'?"),
+    (["x.toml", "--trials", "0"], "--trials: 0 is not allowed; allowed: a whole number ≥ 1"),
+    (["x.toml", "--sampler", "random"], "--sampler: 'random' is not allowed; allowed: grid, qmc, tpe, gp, boundary"),
+    (["x.toml", "--sampler", "boundary"], "--sampler: 'boundary' is for objective phase"),
+    (["x.toml", "--lr", "0.1"], "--lr: '0.1' is what this study searches"),
+    (["x.toml", "--jobs", "0"], "--jobs: 0 is not allowed"),
+    (["x.toml", "--timeout", "-1"], "--timeout: -1.0 is not allowed"),
+    (["x.toml", "--arms", "winning"], "--arms: 'winning' cannot show that tickets win"),
+    (["x.toml", "--dataset", "minst"], "--dataset: 'minst' is unknown; did you mean 'mnist'?"),
+    (["x.toml", "--storage", "nonsense"], "--storage: 'nonsense' is no URL"),
+    (["x.toml", "--storage", "postgresql://me:secret@127.0.0.1:1/x"], "--storage: 'postgresql://me:***@127.0.0.1:1/x'"),
+    (["show", "lr"], "--storage: 'sqlite:///mlruns/optuna.db' does not exist"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "said"), WRONG, ids=[said for *_, said in WRONG])
+def test_a_wrong_file(old, new, said):
+    source = "x.toml" if old != new else "y.toml"
+    with pytest.raises(InputError) as told:
+        _load(GOOD.replace(old, new), source)
+    assert said in str(told.value)
+
+
+def _load(text, source):
+    from pathlib import Path
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory() as folder:
+        Path(folder, "x.toml").write_text(text)
+        try:
+            return load_study(f"{folder}/{source}", {}, {})
+        except InputError as error:
+            raise InputError(
+                error.option.replace(f"{folder}/", ""), _shown(error.value, folder), error.allowed
+            ) from None
+
+
+def _shown(value, folder):
+    return value.replace(f"{folder}/", "") if isinstance(value, str) else value
+
+
+@pytest.mark.parametrize(("arguments", "said"), OPTIONS, ids=[" ".join(arguments) for arguments, _ in OPTIONS])
+def test_wrong_options(lt, tmp_path, arguments, said):
+    (tmp_path / "x.toml").write_text(GOOD)
+    done = lt("sweep", *arguments)
+    assert done.code == 2, done.err
+    assert done.err.startswith(f"lt: {said}"), done.err
+    assert len(done.err.splitlines()) == 1
+    assert "secret" not in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["x.toml"]
+
+
+def test_a_study_of_somebody_else_is_not_shown(lt, tmp_path):
+    optuna.create_study(study_name="theirs", storage=f"sqlite:///{tmp_path}/optuna.db")
+    done = lt("sweep", "show", "theirs", "--storage", f"sqlite:///{tmp_path}/optuna.db")
+    assert (done.code, done.out) == (2, "")
+    assert "STUDY: 'theirs' was not made by `lt sweep`" in done.err
