@@ -3,9 +3,9 @@
     python bench/boundary.py [--points 64] [--csv FILE]
 
 One study of fc1 on MNIST in short (three seeds, 10 rounds of 150 iterations), over learning rates from 1e-3 to 0.3,
-twice: as a dense grid, whose answer counts as the truth, and with the boundary sampler and a quarter of its trials. Both
-are real trainings. Printed: where each puts the learning rate at which tickets vanish (the last crossing from winning
-to not), how far apart they are on a log scale, and the seconds of both.
+twice: as a dense grid, whose answer counts as the truth, and with the boundary sampler and a quarter of its trials.
+Both are real trainings. Printed: where each puts the learning rate at which tickets vanish (the last crossing from
+winning to not), how far apart they are on a log scale, and the seconds of both.
 """
 
 import argparse
@@ -13,7 +13,6 @@ import math
 import tempfile
 import time
 from pathlib import Path
-
 
 from lottery_ticket import sweep
 from lottery_ticket.boundary import crossings

@@ -77,6 +77,8 @@ def crossings(
 ) -> list[float]:
     """The values of one parameter at which the trials' surface goes through 0, rising or falling; in order.
 
+    Between the outermost trials only: beyond them the surface knows nothing.
+
     Args:
         space: every parameter's range.
         trials: (params, value).
@@ -88,11 +90,14 @@ def crossings(
         return []
     names = list(space)
     line = np.tile(to_unit(space, {along: space[along].low, **others}), (1001, 1))
-    line[:, names.index(along)] = np.linspace(0, 1, 1001)
+    tried = [to_unit(space, params)[names.index(along)] for params, _ in trials]
+    places = np.linspace(min(tried), max(tried), 1001)
+    line[:, names.index(along)] = places
     mean, _ = fitted.at(line)
     (before,) = np.nonzero(np.diff(np.sign(mean)))
     share = mean[before] / (mean[before] - mean[before + 1])
-    return [from_unit(space[along], float((i + part) / 1000)) for i, part in zip(before, share, strict=True)]
+    found = places[before] + share * np.diff(places)[before]
+    return [from_unit(space[along], float(place)) for place in found]
 
 
 def to_unit(space: Space, params: Mapping[str, Any]) -> np.ndarray:
