@@ -33,6 +33,7 @@ bench: .venv/installed        ## measured claims, printed
 	$(BIN)/python bench/late_rounds.py lenet5 --precision bfloat16
 	$(BIN)/python bench/size.py
 	$(BIN)/python bench/tickets.py
+	$(BIN)/python bench/boundary.py
 
 bench-cuda: .venv/installed   ## the engine on a CUDA device, tables into results/
 	mkdir -p results

@@ -50,7 +50,7 @@ class Display(sweep.Listener):
         self._rounds: dict[int, tuple[int, int]] = {}
         self._head = Text()
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
-        self._trials, self._done = 0, 0
+        self._trials, self._done, self._running = 0, 0, 0
         self._done_at_start = 0
         self._begun = 0.0
         self._waited = False
@@ -85,6 +85,7 @@ class Display(sweep.Listener):
         """A bar for the trial."""
         self._rounds[number] = (0, rounds)
         if self._whole is not None:
+            self._count_running()
             self._tasks[number] = self._bars.add_task(_name(number, params), total=float(rounds), told="")
 
     def progress(self, numbers: Sequence[int], progress: TrainingProgress, iterations: int) -> None:
@@ -115,7 +116,7 @@ class Display(sweep.Listener):
         self._done = len(trials)
         line = f"{_name(trial.number, trial.params)}: {_outcome(trial)}"
         if self._whole is None:
-            line += f"  ({len(trials)}/{self._trials}, {clock(self._left())} to go)"
+            line += f"  ({len(trials)}/{self._trials}, {self._left()} to go)"
         self._console.print(line)
         self._tell(trials)
 
@@ -149,22 +150,28 @@ class Display(sweep.Listener):
             told.append(f"best so far: {_name(best.number, best.params)}, {_outcome(best)}")
         told.append(f"boundary: {boundary_in_words(self._study, trials)}")
         self._head = Text("\n".join(told))
+        self._count_running()
         self._bars.update(self._whole, completed=len(trials))
         self._draw()
+
+    def _count_running(self) -> None:
+        """Trials that are running, here and in other processes."""
+        assert self.opened_study is not None
+        states = (TrialState.RUNNING,)
+        self._running = len(self.opened_study.optuna.get_trials(deepcopy=False, states=states))
 
     def _draw(self) -> None:
         self._drawn = time.monotonic()
         assert self._whole is not None
-        running = len(self._tasks)
-        told = f"{self._done}/{self._trials} done, {running} running, {clock(self._left())} left"
+        told = f"{self._done}/{self._trials} done, {self._running} running, {self._left()} left"
         self._bars.update(self._whole, told=told)
         self._live.update(Group(self._head, self._bars), refresh=True)
 
-    def _left(self) -> float:
-        """Seconds to go, by the trials and rounds done here."""
+    def _left(self) -> str:
+        """The time to go, by the trials and rounds done here."""
         done = self._done - self._done_at_start + sum(r / rounds for r, rounds in self._rounds.values())
-        left = self._trials - self._done_at_start - done
-        return (time.monotonic() - self._begun) / done * max(0.0, left) if done else 0.0
+        left = max(0.0, self._trials - self._done_at_start - done)
+        return clock((time.monotonic() - self._begun) / done * left) if done else "?"
 
 
 def boundary_in_words(study: Study, trials: Sequence[Trial]) -> str:
