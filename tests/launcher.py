@@ -2,9 +2,12 @@
 
 import multiprocessing
 import os
+import signal
 import sys
 import tempfile
+import threading
 from pathlib import Path
+from typing import TextIO
 
 from lottery_ticket import cli
 
@@ -12,27 +15,67 @@ _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["tests.preloaded"])
 
 
+class Started:
+    """A running `lt`, with what tests use of `subprocess.Popen`; `stderr` can be read while it runs."""
+
+    def __init__(self, arguments: list[str], cwd: Path, environment: dict[str, str]) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        self._out, err = Path(self._folder.name, "out"), Path(self._folder.name, "err")
+        os.mkfifo(err)
+        self._process = _context.Process(target=_command, args=(arguments, cwd, environment, self._out, err))
+        self._process.start()
+        self.stderr: TextIO = err.open()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def send_signal(self, which: signal.Signals) -> None:
+        os.kill(self.pid, which)
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            self._process.kill()
+            raise TimeoutError(f"lt takes more than {timeout} s")
+        return self._process.exitcode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """What it wrote on standard output, and the rest of what it wrote on standard error, once it has ended."""
+        impatient = threading.Timer(timeout or 300, self._process.kill)
+        impatient.start()
+        err = self.stderr.read()
+        self.wait(timeout)
+        impatient.cancel()
+        self.stderr.close()
+        out = self._out.read_text()
+        self._folder.cleanup()
+        return out, err
+
+
 def run(arguments: list[str], cwd: Path, environment: dict[str, str], timeout: float) -> tuple[int, str, str]:
     """Exit status, standard output and standard error of `lt ARGUMENTS`."""
-    with tempfile.TemporaryDirectory() as folder:
-        out, err = Path(folder, "out"), Path(folder, "err")
-        process = _context.Process(target=_command, args=(arguments, cwd, environment, out, err))
-        process.start()
-        process.join(timeout)
-        if process.is_alive():
-            process.kill()
-            raise TimeoutError(
-                f"lt {' '.join(arguments)} takes more than {timeout} s:\n{out.read_text()}{err.read_text()}"
-            )
-        return process.exitcode, out.read_text(), err.read_text()
+    started = Started(arguments, cwd, environment)
+    out, err = started.communicate(timeout)
+    return started.returncode, out, err
 
 
 def _command(arguments: list[str], cwd: Path, environment: dict[str, str], out: Path, err: Path) -> None:
-    for number, path in enumerate((Path(os.devnull), out, err)):
-        os.dup2(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), number)
+    flags = os.O_WRONLY | os.O_CREAT
+    for number, (path, how) in enumerate(((Path(os.devnull), os.O_RDONLY), (out, flags), (err, flags))):
+        os.dup2(os.open(path, how, 0o600), number)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
     tempfile.tempdir = None
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.stderr.reconfigure(line_buffering=True)
     sys.argv = ["lt", *arguments]
     cli.main()

@@ -3,14 +3,13 @@
 import hashlib
 import json
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
+from tests import launcher
 from tests.conftest import environment
 
 VARYING = {"seconds", "finished_at"}
@@ -18,14 +17,7 @@ VARYING = {"seconds", "finished_at"}
 
 def start(folder, *arguments):
     """`lt` as a process of its own that can be signalled."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "lottery_ticket", *map(str, arguments)],
-        cwd=folder,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return launcher.Started([*map(str, arguments)], folder, environment())
 
 
 def outcome(folder):
@@ -60,7 +52,7 @@ def artifacts(client, run_id):
 
 def flags(npz):
     return (
-        f"run --dataset {npz} --validation-size 200 --rounds 6 --iterations 150 --evaluate-every 50 "
+        f"run --dataset {npz} --validation-size 200 --rounds 6 --iterations 80 --evaluate-every 40 "
         "--arms winning,reinit,random-mask,reinit-own --rewind-iteration 20"
     ).split()
 
@@ -92,7 +84,7 @@ def resume_to_the_end(folder, run_id):
     assert "going on after" in err
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.3])
+@pytest.mark.parametrize("delay", [0.0, pytest.param(0.3, marks=pytest.mark.slow)])
 def test_killed_and_resumed_is_bit_for_bit_the_same(small_npz, undisturbed, tmp_path, delay):
     process = start(tmp_path, *flags(small_npz))
     run_id = wait_for_round(process, 1)

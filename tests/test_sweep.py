@@ -4,8 +4,6 @@ import csv
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import optuna
@@ -17,6 +15,7 @@ import lottery_ticket
 from lottery_ticket import study_storage, sweep
 from lottery_ticket.config import load_preset
 from lottery_ticket.study import load_study, parse
+from tests import launcher
 from tests.conftest import environment
 
 STUDY = """
@@ -89,15 +88,7 @@ def complete(trials):
 
 
 def start(folder, *arguments, **variables):
-    return subprocess.Popen(
-        [sys.executable, "-m", "lottery_ticket", "sweep", *map(str, arguments)],
-        cwd=folder,
-        env=environment(**variables),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        stdin=subprocess.DEVNULL,
-        text=True,
-    )
+    return launcher.Started(["sweep", *map(str, arguments)], folder, environment(**variables))
 
 
 def left_half_way(storage):

@@ -57,17 +57,11 @@ def test_terminating_the_command_ends_the_server(lt, quick_flags, tmp_path):
         urllib.request.urlopen(f"{address}/health", timeout=2)
 
 
-def test_the_server_answers_on_loopback_with_the_right_store(address):
-    assert address.startswith("http://127.0.0.1:")
-    base = address.split("/#")[0]
-    found = urllib.request.urlopen(f"{base}/api/2.0/mlflow/experiments/get-by-name?experiment_name=lottery-ticket")
-    assert b"custom_model_development" in found.read()
-
-
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 def test_curves_show_without_a_click(address):
     from playwright.sync_api import sync_playwright
 
+    assert address.startswith("http://127.0.0.1:")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": 1600, "height": 1000})

@@ -18,6 +18,7 @@ from lottery_ticket.errors import LotteryTicketError
 from lottery_ticket.models import make_network
 from lottery_ticket.training import Member, train
 from lottery_ticket.workers import Workers
+from tests import launcher
 from tests.conftest import environment
 
 
@@ -116,13 +117,7 @@ def gone(pids, seconds=20):
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_no_worker_outlives_the_command(small_npz, tmp_path, how):
     flags = f"run --dataset {small_npz} --validation-size 200 --rounds 3 --iterations 2000 --jobs 2".split()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "lottery_ticket", *flags],
-        cwd=tmp_path,
-        env=environment(),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = launcher.Started(flags, tmp_path, environment())
     for line in process.stderr:
         if line.startswith("round  0"):
             break
