@@ -163,7 +163,8 @@ class BoundarySampler(BaseSampler):
         if running:
             pending = np.array([to_unit(self._space, params) for params in running])
             fitted = fitted.believing(pending)
-            candidates = candidates[cdist(candidates, pending).min(1) >= _APART]
+            apart = cdist(candidates, pending).min(1) >= _APART
+            candidates = candidates[apart] if apart.any() else candidates
         mean, std = fitted.at(candidates)
         if (values > 0).all() or (values <= 0).all():
             return candidates[np.argmax(std)]

@@ -7,10 +7,9 @@ from itertools import pairwise
 import numpy as np
 
 from lottery_ticket.record import Record
+from lottery_ticket.study import COST, DENSE, MARGIN, MATCHING, SMALLEST, EndEarly
 from lottery_ticket.verdict import RoundVerdict, Verdict
 
-SMALLEST, MATCHING = "smallest_winning_pct", "smallest_matching_pct"
-MARGIN, COST, DENSE = "winning_margin", "cost", "dense_accuracy"
 PHASES = ("none", "matching", "winning")
 """What a trial shows: no ticket that matches, tickets that match, tickets that win – in two rounds on end each."""
 
@@ -89,20 +88,27 @@ def _margin(judged: RoundVerdict, tolerance: float) -> float:
     return max(-1.0, margin if judged.wins != "no" else min(margin, -tolerance))
 
 
-def settled(records: Sequence[Record], below_dense: float, rounds: int) -> str | None:
+def settled(records: Sequence[Record], classes: int, end_early: EndEarly) -> str | None:
     """Why a trial's answer can no longer change, or None.
+
+    Training diverged in all seeds; or the dense network learned nothing in any seed – fewer than twice as many images
+    right as chance would get – so that there is nothing to match; or tickets are far below dense in all seeds.
 
     Args:
         records: of all rounds so far.
-        below_dense: accuracy lost against the dense network.
-        rounds: for how many rounds on end, in all seeds.
+        classes: of the data set.
+        end_early: how far below dense, for how many rounds on end.
     """
     winning = [record for record in records if record.arm == "winning"]
     last = max(record.round for record in winning)
     if all(record.diverged for record in winning if record.round == last):
         return f"training diverged in all seeds in round {last}"
     dense = {record.seed: record.test_accuracy for record in winning if record.round == 0}
-    recent = [record for record in winning if record.round > last - rounds]
-    if last >= rounds and all(record.test_accuracy < dense[record.seed] - below_dense for record in recent):
-        return f"more than {100 * below_dense:g} points below dense in all seeds for {rounds} round(s), at round {last}"
+    if max(dense.values()) < 2 / classes:
+        return f"the dense network learned nothing: at most {100 * max(dense.values()):.1f} % right in any seed"
+    recent = [record for record in winning if record.round > last - end_early.rounds]
+    far = all(record.test_accuracy < dense[record.seed] - end_early.below_dense for record in recent)
+    if last >= end_early.rounds and far:
+        points, rounds = 100 * end_early.below_dense, end_early.rounds
+        return f"more than {points:g} points below dense in all seeds for {rounds} round(s), at round {last}"
     return None

@@ -1,17 +1,19 @@
 """What proposes a study's trials: Optuna's samplers, and the one that looks for the boundary."""
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler, GPSampler, GridSampler, QMCSampler, TPESampler
+from optuna.samplers import BaseSampler, GPSampler, QMCSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from lottery_ticket.boundary import BoundarySampler, Space
 from lottery_ticket.randomness import derive
 from lottery_ticket.study import Choices, Study, whole_numbers
+from lottery_ticket.trials import REFUSED
 
 
 def distributions(study: Study) -> dict[str, BaseDistribution]:
@@ -58,7 +60,7 @@ def make_sampler(study: Study) -> BaseSampler:
     seed = study.sampler_seed
     match study.sampler:
         case "grid":
-            return _Grid(grid(study), seed=seed)
+            return _Grid(grid(study), distributions(study), seed)
         case "qmc":
             return QMCSampler(qmc_type="sobol", scramble=True, seed=seed, warn_asynchronous_seeding=False)
         case "tpe":
@@ -69,13 +71,37 @@ def make_sampler(study: Study) -> BaseSampler:
             return BoundarySampler(ranges(study), seed)
 
 
-class _Grid(GridSampler):
-    """Optuna's, which would end `Study.optimize` after its last trial; here nothing is to be ended."""
+class _Grid(BaseSampler):
+    """Goes through a grid, each point once: one that is complete, running, waiting or refused is not tried again.
 
-    def after_trial(
-        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
-    ) -> None:
-        pass
+    Optuna's GridSampler counts every failed trial as done, and would end `Study.optimize` after its last point. Trials
+    that several processes ask for at once get different points, by their numbers.
+    """
+
+    def __init__(self, grid: Mapping[str, Sequence[Any]], space: dict[str, BaseDistribution], seed: int) -> None:
+        self._space = space
+        points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+        self._points = [points[i] for i in np.random.default_rng(seed).permutation(len(points))]
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._space
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        tried = [
+            other.params
+            for other in study.get_trials(deepcopy=False)
+            if other.number != trial.number and (other.state != TrialState.FAIL or REFUSED in other.user_attrs)
+        ]
+        own = self._points[trial.number % len(self._points)]
+        free = [point for point in self._points if point not in tried] or self._points
+        return own if own in free else free[trial.number % len(free)]
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        raise ValueError(f"{param_name} is not on the grid")
 
 
 class _PerTrial(BaseSampler):

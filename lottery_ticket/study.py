@@ -11,7 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lottery_ticket.config import DEFAULT_PRESET, Settings, allowed, as_text, flag, merge, preset_layer
 from lottery_ticket.errors import InputError, unknown
-from lottery_ticket.measures import COST, MARGIN, SMALLEST
+
+SMALLEST, MATCHING = "smallest_winning_pct", "smallest_matching_pct"
+COST, MARGIN, DENSE = "cost", "winning_margin", "dense_accuracy"
 
 OBJECTIVES: dict[str, tuple[tuple[str, Literal["minimize", "maximize"]], ...]] = {
     "smallest-ticket": ((SMALLEST, "minimize"), (COST, "minimize")),

@@ -17,9 +17,8 @@ from optuna.distributions import FloatDistribution, IntDistribution
 
 from lottery_ticket.boundary import surface, to_unit
 from lottery_ticket.figures import STYLE, Axes, Figure, plt
-from lottery_ticket.measures import DENSE, MARGIN, MATCHING, SMALLEST
 from lottery_ticket.samplers import ranges
-from lottery_ticket.study import Choices, Range, Study, whole_numbers
+from lottery_ticket.study import DENSE, MARGIN, MATCHING, SMALLEST, Choices, Range, Study, whole_numbers
 from lottery_ticket.trials import Trial, margins
 
 _LABELS = {

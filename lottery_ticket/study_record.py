@@ -28,7 +28,7 @@ from lottery_ticket.study_figures import draw_study
 from lottery_ticket.trials import RUN_ID, Trial, finished, margins
 
 _STUDY, _DEFINITION = "study", "definition"
-_PATIENCE = 60  # seconds for the process that made the study to make its run
+_PATIENCE = 20  # seconds for the process that made the study to make its run
 
 
 @dataclass(frozen=True)
@@ -72,23 +72,27 @@ def study_folder(name: str) -> Path:
 
 
 def open_study(
-    study: Study, name: str, storage: BaseStorage, client: MlflowClient, experiment: str, fresh: bool
+    study: Study,
+    definition: dict[str, str],
+    name: str,
+    storage: BaseStorage,
+    client: MlflowClient,
+    experiment: str,
+    fresh: bool,
 ) -> Opened:
     """The latest study of this name (`NAME`, `NAME-2`, …) if there is one, else a new one.
 
-    InputError where it is another study: names the first key that differs.
+    InputError where it is another study: names the first key of the definition that differs.
     """
     there = family(storage, name)
     if there and not fresh:
-        return _continue(study, there[-1], storage, client, True)
+        return _continue(study, definition, there[-1], storage, client, experiment)
     new = name if not there else f"{name}-{_rank(name, there[-1]) + 1}"
     try:
         made = optuna.create_study(study_name=new, storage=storage, directions=study.directions)
     except DuplicatedStudyError:  # another process was faster
-        return _continue(study, new, storage, client, False)
-    made.set_user_attr(_DEFINITION, study.definition())
-    made.set_user_attr(_STUDY, study.model_dump_json())
-    return Opened(new, study, made, _start_run(study, new, made, client, experiment), False)
+        return _continue(study, definition, new, storage, client, experiment)
+    return Opened(new, study, made, _start_run(study, definition, new, made, client, experiment), False)
 
 
 def read_study(name: str, storage: BaseStorage) -> Opened:
@@ -117,20 +121,21 @@ def _rank(name: str, other: str) -> int:
     return int(match[1]) if match else 0
 
 
-def _continue(study: Study, name: str, storage: BaseStorage, client: MlflowClient, there: bool) -> Opened:
+def _continue(
+    study: Study, definition: dict[str, str], name: str, storage: BaseStorage, client: MlflowClient, experiment: str
+) -> Opened:
     loaded = optuna.load_study(study_name=name, storage=storage)
     deadline = time.monotonic() + _PATIENCE
-    while RUN_ID not in loaded.user_attrs and time.monotonic() < deadline:  # its maker is about to tell it
+    while RUN_ID not in loaded.user_attrs:  # its maker is about to tell it, or was killed before it did
+        if time.monotonic() > deadline:
+            _start_run(study, definition, name, loaded, client, experiment)
         time.sleep(0.2)
     told = loaded.user_attrs
-    if RUN_ID not in told:
-        raise InputError("STUDY", name, "is in the storage without a run in MLflow; allowed: --fresh")
-    wanted, has = study.definition(), told.get(_DEFINITION, {})
-    for key in sorted({*wanted, *has}):
-        if wanted.get(key) != has.get(key):
-            here, now = has.get(key, "nothing"), wanted.get(key, "nothing")
+    for key in sorted({*definition, *told[_DEFINITION]}):
+        now, there = definition.get(key, "nothing"), told[_DEFINITION].get(key, "nothing")
+        if now != there:
             raise InputError(
-                "STUDY", name, f"is in the storage with {key} = {here}, not {now}; allowed: the same study, or --fresh"
+                "STUDY", name, f"is in the storage with {key} = {there}, not {now}; allowed: the same study, or --fresh"
             )
     try:
         client.get_run(told[RUN_ID])
@@ -140,15 +145,19 @@ def _continue(study: Study, name: str, storage: BaseStorage, client: MlflowClien
             client.tracking_uri,
             f"does not have the runs of study {name}; allowed: the store it was begun with, or --fresh",
         ) from None
-    return Opened(name, study, loaded, told[RUN_ID], there)
+    return Opened(name, study, loaded, told[RUN_ID], True)
 
 
-def _start_run(study: Study, name: str, made: optuna.Study, client: MlflowClient, experiment: str) -> str:
+def _start_run(
+    study: Study, definition: dict[str, str], name: str, made: optuna.Study, client: MlflowClient, experiment: str
+) -> str:
     tags = {"lt.kind": "study", "lt.study": name, "lt.version": lottery_ticket.__version__}
     run = client.create_run(ensure_experiment(client, experiment), run_name=f"study {name}", tags=tags)
-    params = {key: value[:6000] for key, value in study.definition().items()}
+    params = {key: value[:6000] for key, value in definition.items()}
     client.log_batch(run.info.run_id, params=[Param(key, value) for key, value in params.items()])
     client.log_text(run.info.run_id, study.model_dump_json(indent=2), "study.json")
+    made.set_user_attr(_DEFINITION, definition)
+    made.set_user_attr(_STUDY, study.model_dump_json())
     made.set_user_attr(RUN_ID, run.info.run_id)
     return run.info.run_id
 

@@ -79,6 +79,15 @@ def open_storage(url: str | None = None, create: bool = True) -> RDBStorage:
     return storage
 
 
+def without_heartbeat(study: optuna.Study) -> list[int]:
+    """The numbers of running trials that have not given a sign of life yet; Optuna itself never gives those up."""
+    running = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,))
+    backend: Any = getattr(study._storage, "_backend", study._storage)  # below Optuna's cache of finished trials
+    with backend.engine.connect() as connection:
+        beating = set(connection.execute(sqlalchemy.text("SELECT trial_id FROM trial_heartbeats")).scalars())
+    return [trial.number for trial in running if trial._trial_id not in beating]
+
+
 def public(url: str) -> str:
     """The URL as it may be shown: with `***` for passwords."""
     url = re.sub(r"(://[^/:@]*:).*@", r"\1***@", url)

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Any
 
 import optuna
@@ -21,15 +20,15 @@ from lottery_ticket import reading, store, study_storage
 from lottery_ticket.config import Settings
 from lottery_ticket.errors import InputError
 from lottery_ticket.experiment import Keeper, Plan, make_plan, trainer
-from lottery_ticket.measures import MARGIN, measure, phase, settled, winning_margin
+from lottery_ticket.measures import measure, phase, settled, winning_margin
 from lottery_ticket.record import Record
 from lottery_ticket.samplers import distributions, make_sampler, size
-from lottery_ticket.study import Study
+from lottery_ticket.study import MARGIN, Study
 from lottery_ticket.study_record import Concluded, Opened, conclude, open_study
 from lottery_ticket.tracking import Tracker
 from lottery_ticket.training import Progress, Train
 from lottery_ticket.trajectory import Trajectories
-from lottery_ticket.trials import ENDED, MEASURES, PHASE, ROUNDS, RUN_ID, SAVED, Trial, finished
+from lottery_ticket.trials import ENDED, MEASURES, PHASE, REFUSED, ROUNDS, RUN_ID, SAVED, Trial, finished
 from lottery_ticket.verdict import judge
 
 OWN = (
@@ -43,8 +42,6 @@ Key = tuple[tuple[str, Any], ...]
 """What trials in one stack have in common: see `stackable`."""
 
 _SURPLUS = "surplus"
-_REFUSED = "refused"
-_STILLBORN = 300  # seconds after which a trial without a run is given up
 _PATIENCE = 1.0  # seconds between two looks at trials that other processes train
 
 
@@ -74,6 +71,9 @@ class Listener:
 
     def waiting(self, trials: int) -> None:
         """Nothing is left to begin; so many trials are still trained by other processes."""
+
+    def ended(self) -> None:
+        """Nothing is left to do here; the study is about to be concluded."""
 
 
 @dataclass(frozen=True)
@@ -134,16 +134,18 @@ def sweep(
             name in the storage.
     """
     begun = time.perf_counter()
-    make_plan(study.settings_of({key: _any_of(each) for key, each in distributions(study).items()}))
+    plan = make_plan(study.settings_of({key: _any_of(each) for key, each in distributions(study).items()}))
+    definition = study.definition() | ({} if "dataset" in study.space else {"data digest": plan.images.digest})
     store.check_reachable(tracking_uri)  # before the storage is made
     opened_storage = study_storage.open_storage(storage)
     client = store.connect(tracking_uri)
-    opened = open_study(study, name, opened_storage, client, experiment, fresh)
+    opened = open_study(study, definition, name, opened_storage, client, experiment, fresh)
     opened.optuna.sampler = make_sampler(study)
     listener = listener or Listener()
     listener.opened(opened, size(study))
     with _status(opened, client) if concluding else nullcontext():
         _Sweep(opened, client, experiment, listener, begun).carry_out()
+        listener.ended()
         concluded = conclude(opened, client) if concluding else Concluded([], None, {}, [])
     return Outcome(opened, finished(opened.optuna), concluded, time.perf_counter() - begun)
 
@@ -162,13 +164,13 @@ class _Sweep:
         self._listener, self._begun = listener, begun
         self._asked: list[optuna.Trial] = []
         self._running: list[_Running] = []
-        self._trainers: dict[Key, Train] = {}
+        self._silent: dict[int, float] = {}
+        self._trainers: dict[Key, tuple[ExitStack, Train]] = {}
         self._plans: dict[Key, Plan] = {}
-        self._open = ExitStack()
 
     def carry_out(self) -> None:
         """Batch after batch until no trial is left to begin and none is running anywhere."""
-        with self._open, self._heartbeat(), warnings.catch_warnings():
+        with ExitStack() as self._open, self._heartbeat(), warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             warnings.filterwarnings("ignore", "Heartbeat of storage", UserWarning)  # `_heartbeat` does it
             try:
@@ -195,24 +197,38 @@ class _Sweep:
                 self._asked.append(trial)
         experiments = len(self._asked)
         while self._asked:
-            self._begin(self._asked[0], experiments)
+            try:
+                self._begin(self._asked[0], experiments)
+            except UpdateFinishedTrialError:
+                self._listener.lost(self._asked[0].number)
             self._asked.pop(0)
+        self._forget_others()
+
+    def _forget_others(self) -> None:
+        """Data, networks and processes that no trial of this batch needs."""
+        needed = {running.key for running in self._running}
+        self._plans = {key: plan for key, plan in self._plans.items() if key in needed}
+        for key in self._trainers.keys() - needed:
+            self._trainers.pop(key)[0].close()
 
     def _give_up_stale(self) -> None:
         """Trials of processes that are not heard of any more fail, and wait to be tried again."""
         fail_stale_trials(self._optuna)
-        for trial in self._optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            assert trial.datetime_start is not None
-            age = (datetime.now() - trial.datetime_start).total_seconds()
-            if RUN_ID not in trial.user_attrs and age > _STILLBORN:  # killed before its first heartbeat
-                self._optuna.tell(trial.number, state=TrialState.FAIL)
+        silent = study_storage.without_heartbeat(self._optuna)  # killed before the first
+        self._silent = {number: self._silent.get(number, time.monotonic()) for number in silent}
+        for number, seen in self._silent.items():
+            if time.monotonic() - seen > study_storage.GRACE:
+                with suppress(ValueError):  # another process did it
+                    left = self._optuna.tell(number, state=TrialState.FAIL)
+                    if left.params.keys() == self._study.space.keys():
+                        RetryHeartbeatStaleTrialCallback()(self._optuna, left)
 
     def _begun_trials(self, before: int | None = None) -> int:
         """Trials begun and not given up, of all or of those with a smaller number."""
         trials = self._optuna.get_trials(deepcopy=False)
         return sum(
             (before is None or trial.number < before)
-            and (trial.state in (TrialState.COMPLETE, TrialState.RUNNING) or _REFUSED in trial.user_attrs)
+            and (trial.state in (TrialState.COMPLETE, TrialState.RUNNING) or REFUSED in trial.user_attrs)
             for trial in trials
         )
 
@@ -224,7 +240,7 @@ class _Sweep:
             settings = self._study.settings_of(trial.params)
             plan = self._plan(settings, experiments)
         except InputError as error:
-            trial.set_user_attr(_REFUSED, str(error))
+            trial.set_user_attr(REFUSED, str(error))
             self._optuna.tell(trial, state=TrialState.FAIL)
             self._listener.refused(trial.number, str(error))
             return
@@ -244,9 +260,16 @@ class _Sweep:
             name = f"trial {trial.number} " + " ".join(f"{key}={_short(value)}" for key, value in trial.params.items())
             preset = self._study.preset
             tracker = Tracker.create(
-                self._client, self._experiment, settings, preset, name, plan.images, plan.data.info, tags=tags
+                self._client,
+                self._experiment,
+                settings,
+                preset,
+                name,
+                plan.images,
+                plan.data.info,
+                tags=tags,
+                made=lambda run_id: trial.set_user_attr(RUN_ID, run_id),
             )
-            trial.set_user_attr(RUN_ID, tracker.run_id)
         keeper = Keeper(plan, tracker, kept)
         trajectories = Trajectories(settings, plan.network, keeper.after)
         self._running.append(
@@ -263,8 +286,8 @@ class _Sweep:
 
     def _train_round(self) -> None:
         """Train the earliest round that any trial is at, of all trials that are there and can be stacked with it."""
-        for ended in [each for each in self._running if not each.trajectories.alive]:
-            self._finish(ended, "")  # all its rounds were kept by the process that left it
+        for each in [each for each in self._running if self._ended(each)]:
+            self._finish(each)  # its last round was kept by the process that left it
         if not self._running:
             return
         first = min(self._running, key=lambda each: each.trajectories.round)
@@ -292,14 +315,14 @@ class _Sweep:
             except UpdateFinishedTrialError:
                 self._drop(each)
                 continue
-            reason = settled(each.records, self._study.end_early.below_dense, self._study.end_early.rounds)
-            if reason or not each.trajectories.alive:
-                self._finish(each, reason or "")
+            if self._ended(each):
+                self._finish(each)
 
     def _trainer(self, running: _Running) -> Train:
         if running.key not in self._trainers:
-            self._trainers[running.key] = self._open.enter_context(trainer(self._plans[running.key]))
-        return self._trainers[running.key]
+            opened = self._open.enter_context(ExitStack())
+            self._trainers[running.key] = opened, opened.enter_context(trainer(self._plans[running.key]))
+        return self._trainers[running.key][1]
 
     def _report(self, running: _Running, r: int) -> None:
         """Tell Optuna of a finished round: its densities and accuracies and, with one objective, the margin so far."""
@@ -318,9 +341,19 @@ class _Sweep:
             assert verdict is not None  # the arm winning is in every study
             running.trial.report(winning_margin(verdict), r)
 
-    def _finish(self, running: _Running, reason: str) -> None:
+    def _ended(self, running: _Running) -> bool:
+        return not running.trajectories.alive or bool(self._reason(running))
+
+    def _reason(self, running: _Running) -> str:
+        """Why the trial ends before its last round; empty where it does not."""
+        left = running.settings.rounds - running.trajectories.round
+        if not left or not running.records:
+            return ""
+        return settled(running.records, running.plan.data.classes, self._study.end_early) or ""
+
+    def _finish(self, running: _Running) -> None:
         """The trial's measures to MLflow and Optuna; complete, whether or not it went through all its rounds."""
-        self._running.remove(running)
+        reason = self._reason(running)
         verdict = running.keeper.conclude()
         assert verdict is not None
         records, settings = running.records, running.settings
@@ -338,8 +371,9 @@ class _Sweep:
                 running.trial.set_user_attr(key, value)
             self._optuna.tell(running.trial, [measured[name] for name in self._study.measures])
         except (UpdateFinishedTrialError, ValueError):
-            self._listener.lost(running.number)
+            self._drop(running)
             return
+        self._running.remove(running)
         trials = finished(self._optuna)
         self._listener.trial_finished(next(t for t in trials if t.number == running.number), trials)
 
@@ -351,24 +385,26 @@ class _Sweep:
 
     def _leave(self) -> None:
         """Mark what is running for retry: its finished rounds are kept, and whoever goes on with it uses them."""
-        for running in self._running:
-            with suppress(Exception):  # the store or the storage may be what failed
-                running.tracker.end("KILLED")
-        begun = {running.number for running in self._running}
-        for trial in [r.trial for r in self._running] + [each for each in self._asked if each.number not in begun]:
-            with suppress(Exception):
+        running = {each.number: each for each in self._running}
+        for trial in [each.trial for each in self._running] + [t for t in self._asked if t.number not in running]:
+            with suppress(Exception):  # the store or the storage may be what failed; or the trial was just finished
                 left = self._optuna.tell(trial, state=TrialState.FAIL)
                 RetryHeartbeatStaleTrialCallback()(self._optuna, left)
+                if trial.number in running:
+                    running[trial.number].tracker.end("KILLED")
+                elif RUN_ID in left.user_attrs:
+                    self._client.set_terminated(left.user_attrs[RUN_ID], status="KILLED")
 
     def _wait(self) -> bool:
         """Whether there may be more to do, after a while: trials that other processes are training may be left."""
-        running = [t for t in self._optuna.get_trials(deepcopy=False) if t.state == TrialState.RUNNING]
-        waiting = self._optuna.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        if self._late() or not (running or waiting):
+        trials = self._optuna.get_trials(deepcopy=False)
+        running = sum(trial.state == TrialState.RUNNING for trial in trials)
+        waiting = any(trial.state == TrialState.WAITING for trial in trials)
+        if self._late() or not (running or (waiting and self._begun_trials() < size(self._study))):
             return False
-        if running and not waiting:
-            self._listener.waiting(len(running))
-            time.sleep(_PATIENCE)
+        if running:
+            self._listener.waiting(running)
+        time.sleep(_PATIENCE)
         return True
 
     @contextmanager

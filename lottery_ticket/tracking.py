@@ -7,7 +7,7 @@ import platform
 import subprocess
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -55,11 +55,12 @@ class Tracker:
         info: DataInfo,
         origin: dict[str, str] | None = None,
         tags: dict[str, str] | None = None,
+        made: Callable[[str], None] | None = None,
     ) -> "Tracker":
         """A new parent run with its children, their params, tags and data set.
 
         `origin` are the tags that say which ticket is trained, where the run starts from one; `tags` are further ones
-        of the parent, as a trial of a study has them.
+        of the parent, as a trial of a study has them. `made` is told the parent's id once the run can be reopened.
         """
         begun = time.perf_counter()
         experiment_id = ensure_experiment(client, experiment)
@@ -67,6 +68,8 @@ class Tracker:
         tracker = cls(client, about, images, info)
         tracker.about = replace(about, run_id=tracker._start(name, {"lt.kind": "run"} | (tags or {})))
         client.log_text(tracker.run_id, settings.model_dump_json(indent=2), "settings.json")
+        if made:
+            made(tracker.run_id)
         tracker._start_children()
         tracker.seconds = time.perf_counter() - begun
         return tracker
@@ -119,9 +122,9 @@ class Tracker:
     def wait(self) -> None:
         """Until every round handed over is kept."""
         begun = time.perf_counter()
-        if self._pending is not None:
-            self._pending.result()
-            self._pending = None
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
         self.seconds += time.perf_counter() - begun
 
     def repeat_metrics(self, last: Sequence[Record], partial: Sequence[Record]) -> None:

@@ -7,8 +7,13 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from lottery_ticket.study import MARGIN
+
 RUN_ID = "mlflow_run_id"
 """The attribute of a study or trial that names its run in MLflow."""
+
+REFUSED = "refused"
+"""The attribute of a failed trial that says why its settings cannot be run; it is not tried again."""
 
 PHASE, MEASURES, ENDED, SAVED, ROUNDS = "phase", "measures", "ended_early", "seconds_saved", "rounds"
 
@@ -61,4 +66,4 @@ def _trial(trial: FrozenTrial, best: bool) -> Trial:
 
 def margins(trials: Sequence[Trial]) -> list[tuple[dict[str, Any], float]]:
     """(params, winning margin) of trials, for `lottery_ticket.boundary`."""
-    return [(trial.params, trial.measures["winning_margin"]) for trial in trials]
+    return [(trial.params, trial.measures[MARGIN]) for trial in trials]

@@ -82,18 +82,18 @@ RANGE = {"lr": {"low": 1e-4, "high": 0.3, "log": True, "points": 5}, "batch_size
 @pytest.mark.parametrize("sampler", ["grid", "qmc", "tpe", "gp", "boundary"])
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_every_sampler_proposes_in_range_and_again_the_same(sampler):
-    study = definition(sampler, RANGE, trials=9)
+    study = definition(sampler, RANGE, trials=12)
 
     def proposed():
         made = optuna.create_study(direction="maximize", sampler=make_sampler(study))
-        for _ in range(3):
+        for _ in range(4):
             for trial in [made.ask(fixed_distributions=distributions(study)) for _ in range(3)]:
                 made.tell(trial, margin(trial.params["lr"]))
         return [trial.params for trial in made.trials]
 
     first = proposed()
     assert first == proposed()
-    assert len({tuple(params.values()) for params in first}) == 9
+    assert len({tuple(params.values()) for params in first}) == 12
     assert all(1e-4 <= params["lr"] <= 0.3 and params["batch_size"] in (20, 21, 22) for params in first)
 
 

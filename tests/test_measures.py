@@ -3,6 +3,7 @@
 import pytest
 
 from lottery_ticket.measures import measure, phase, settled, winning_margin
+from lottery_ticket.study import EndEarly
 from lottery_ticket.verdict import judge
 from tests.test_verdict import record
 
@@ -55,15 +56,21 @@ def test_no_ticket_costs_all_rounds():
 
 
 def test_an_answer_is_settled_far_below_dense_or_diverged():
-    def why(winning, **changes):
-        return settled(rounds(winning, winning), below_dense=0.05, rounds=3)
+    def why(winning):
+        return settled(rounds(winning, winning), 10, EndEarly())
 
     assert why([0.9, 0.9, 0.9]) == "more than 5 points below dense in all seeds for 3 round(s), at round 3"
     assert why([0.9, 0.9]) is None
     assert why([0.9, 0.93, 0.9]) is None
     lone = rounds([0.9, 0.9, 0.9], [0.9, 0.9, 0.9])
     lone[4] = record("winning", 0, 2, 0.97)  # one seed, one round
-    assert settled(lone, below_dense=0.05, rounds=3) is None
+    assert settled(lone, 10, EndEarly()) is None
     burst = [record("winning", seed, 0, 0.1, diverged=True) for seed in range(3)]
-    assert settled(burst, below_dense=0.05, rounds=3) == "training diverged in all seeds in round 0"
-    assert settled([*burst[:2], record("winning", 2, 0, 0.1)], below_dense=0.05, rounds=3) is None
+    assert settled(burst, 10, EndEarly()) == "training diverged in all seeds in round 0"
+    assert settled([*burst[:2], record("winning", 2, 0, 0.3)], 10, EndEarly()) is None
+
+
+def test_an_answer_is_settled_where_the_dense_network_learns_nothing():
+    idle = [record("winning", seed, 0, 0.1 + 0.04 * seed) for seed in range(3)]
+    assert settled(idle, 10, EndEarly()) == "the dense network learned nothing: at most 18.0 % right in any seed"
+    assert settled(idle, 100, EndEarly()) is None

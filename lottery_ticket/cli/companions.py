@@ -4,8 +4,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from types import TracebackType
+from typing import IO
 
 import torch
 
@@ -23,7 +25,7 @@ class Companions:
 
     def __init__(self, jobs: int) -> None:
         self._jobs = jobs
-        self._processes: list[subprocess.Popen[str]] = []
+        self._processes: list[tuple[subprocess.Popen[str], IO[str]]] = []
 
     def __enter__(self) -> "Companions":
         return self
@@ -31,15 +33,21 @@ class Companions:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        said = []
-        for process in self._processes:
+        for process, _ in self._processes:
+            assert process.stdin is not None
+            process.stdin.close()
+        for process, _ in self._processes:
             try:
-                said.append(process.communicate("" if error else None, timeout=_PATIENCE)[1])
+                process.wait(_PATIENCE)
             except subprocess.TimeoutExpired:
                 process.kill()
-        failed = [process.returncode for process in self._processes if process.returncode]
-        if failed and not error:
-            raise LotteryTicketError(f"a process of --jobs failed: {' '.join(said).strip() or failed}")
+
+    def wait(self) -> None:
+        """Until they have ended by themselves; LotteryTicketError if one failed."""
+        for process, said in self._processes:
+            if process.wait():
+                said.seek(0)
+                raise LotteryTicketError(f"a process of --jobs failed: {said.read().strip() or process.returncode}")
 
     def start(self) -> None:
         """Start them; the study is there."""
@@ -48,17 +56,17 @@ class Companions:
         threads = max(1, torch.get_num_threads() // self._jobs)
         torch.set_num_threads(threads)
         for _ in range(self._jobs - 1):
-            self._processes.append(
-                subprocess.Popen(
-                    [sys.executable, "-m", "lottery_ticket", *_without(sys.argv[1:]), "--worker"],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.PIPE,
-                    text=True,
-                    env=os.environ | {"OMP_NUM_THREADS": str(threads)},
-                    start_new_session=True,  # Ctrl-C is for this process, which ends them
-                )
+            said = tempfile.TemporaryFile("w+")  # noqa: SIM115 – it is read when the process has ended
+            process = subprocess.Popen(
+                [sys.executable, "-m", "lottery_ticket", *_without(sys.argv[1:]), "--worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=said,
+                text=True,
+                env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+                start_new_session=True,  # Ctrl-C is for this process, which ends them
             )
+            self._processes.append((process, said))
 
 
 def end_with_caller() -> None:

@@ -77,7 +77,7 @@ def run(
     if worker:
         end_with_caller()
     with Companions(jobs) as companions:
-        display = Display(chosen, companions.start, quiet=worker)
+        display = Display(chosen, companions, quiet=worker)
         try:
             with display:
                 outcome = lab.sweep(

@@ -3,7 +3,7 @@
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -18,6 +18,7 @@ from rich.text import Text
 
 from lottery_ticket import sweep
 from lottery_ticket.boundary import crossings
+from lottery_ticket.cli.companions import Companions
 from lottery_ticket.cli.display import clock, program
 from lottery_ticket.cli.options import output
 from lottery_ticket.experiment import Plan
@@ -25,6 +26,7 @@ from lottery_ticket.record import Record
 from lottery_ticket.samplers import ranges
 from lottery_ticket.study import Study
 from lottery_ticket.study_record import Concluded, Opened
+from lottery_ticket.study_storage import public
 from lottery_ticket.training import Progress as TrainingProgress
 from lottery_ticket.trials import Trial, finished, margins
 
@@ -34,13 +36,13 @@ class Display(sweep.Listener):
 
     Args:
         study: what is done.
-        then: called once the study is there.
+        companions: further processes, started once the study is there.
         quiet: tell nothing.
     """
 
-    def __init__(self, study: Study, then: Callable[[], None], quiet: bool) -> None:
+    def __init__(self, study: Study, companions: Companions, quiet: bool) -> None:
         self.opened_study: Opened | None = None
-        self._study, self._then = study, then
+        self._study, self._companions = study, companions
         self._console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, quiet=quiet)
         self._bars = Progress(
             TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[told]}")
@@ -79,7 +81,7 @@ class Display(sweep.Listener):
             self._whole = self._bars.add_task("trials", total=trials, completed=self._done, told="")
             self._live.start()
             self._tell(there)
-        self._then()
+        self._companions.start()
 
     def begun(self, number: int, params: dict[str, Any], rounds: int, plan: Plan) -> None:
         """A bar for the trial."""
@@ -134,6 +136,10 @@ class Display(sweep.Listener):
         if not self._waited:
             self._console.print(f"waiting for {trials} trial(s) that other processes train, or left")
         self._waited = True
+
+    def ended(self) -> None:
+        """The other processes of this command end as well."""
+        self._companions.wait()
 
     def _forget(self, number: int) -> None:
         self._rounds.pop(number, None)
@@ -194,8 +200,8 @@ def boundary_in_words(study: Study, trials: Sequence[Trial]) -> str:
 
 
 def continue_command() -> str:
-    """The command that goes on with the study."""
-    return shlex.join([*program(), *(argument for argument in sys.argv[1:] if argument != "--fresh")])
+    """The command that goes on with the study, passwords hidden."""
+    return shlex.join([*program(), *(public(argument) for argument in sys.argv[1:] if argument != "--fresh")])
 
 
 def print_outcome(outcome: sweep.Outcome) -> None:
