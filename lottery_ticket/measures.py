@@ -17,7 +17,9 @@ _NEAREST = 1.35
 """A round stands for a density where the ratio of the two is at most this."""
 
 
-def measure(verdict: Verdict, records: Sequence[Record], densities: Iterable[float], rounds: int) -> dict[str, float]:
+def measure(
+    verdict: Verdict, records: Sequence[Record], densities: Iterable[float], rounds: int, classes: int
+) -> dict[str, float]:
     """The measures of a trial, by name; accuracies and differences are fractions, 0–1.
 
     `smallest_winning_pct`, `smallest_matching_pct`: percent of weights left, 100 where no ticket is there.
@@ -32,6 +34,7 @@ def measure(verdict: Verdict, records: Sequence[Record], densities: Iterable[flo
         records: of all its rounds.
         densities: percents of weights left.
         rounds: how many the trial was to have.
+        classes: of the data set.
     """
     dense = [record for record in records if record.round == 0 and record.arm == "winning"]
     smallest = verdict.smallest_winning_pct
@@ -40,7 +43,7 @@ def measure(verdict: Verdict, records: Sequence[Record], densities: Iterable[flo
     measured = {
         SMALLEST: smallest,
         MATCHING: verdict.smallest_matching_pct,
-        MARGIN: winning_margin(verdict),
+        MARGIN: winning_margin(verdict, classes),
         COST: float(steps * (won[-1] + 1 if won else rounds)),
         DENSE: float(np.mean([record.test_accuracy for record in dense])),
         "seconds": math.fsum(record.seconds for record in records),
@@ -62,8 +65,13 @@ def measure(verdict: Verdict, records: Sequence[Record], densities: Iterable[flo
     return measured
 
 
-def phase(verdict: Verdict) -> str:
-    """One of PHASES: what two rounds on end show, so that one round that wins by chance decides nothing."""
+def phase(verdict: Verdict, classes: int) -> str:
+    """One of PHASES: what two rounds on end show, so that one round that wins by chance decides nothing.
+
+    `none` where the dense network learned nothing: there is nothing to match.
+    """
+    if not _learned(verdict, classes):
+        return "none"
     for word in ("winning", "matching"):
         answers = [(judged.wins if word == "winning" else judged.matching) == "yes" for judged in verdict.rounds]
         if any(one and other for one, other in pairwise(answers)):
@@ -71,14 +79,21 @@ def phase(verdict: Verdict) -> str:
     return "none"
 
 
-def winning_margin(verdict: Verdict) -> float:
+def winning_margin(verdict: Verdict, classes: int) -> float:
     """By how much tickets win: positive exactly where two rounds on end do, but for McNemar's p-value; −1 at least.
 
     A round's margin is the smaller of two lower ends of intervals: of winning − control, and of winning − dense plus
-    the tolerance. That of a trial is the largest that two rounds on end both have.
+    the tolerance. That of a trial is the largest that two rounds on end both have. −1 where the dense network learned nothing.
     """
+    if not _learned(verdict, classes):
+        return -1.0
     margins = [_margin(judged, verdict.tolerance) for judged in verdict.rounds]
     return max((min(pair) for pair in pairwise(margins)), default=-1.0)
+
+
+def _learned(verdict: Verdict, classes: int) -> bool:
+    """Whether the dense network gets at least twice as many images right as chance, in the mean over seeds."""
+    return bool(verdict.rounds) and verdict.rounds[0].dense >= 2 / classes
 
 
 def _margin(judged: RoundVerdict, tolerance: float) -> float:
@@ -88,15 +103,11 @@ def _margin(judged: RoundVerdict, tolerance: float) -> float:
     return max(-1.0, margin if judged.wins != "no" else min(margin, -tolerance))
 
 
-def settled(records: Sequence[Record], classes: int, end_early: EndEarly) -> str | None:
-    """Why a trial's answer can no longer change, or None.
-
-    Training diverged in all seeds; or the dense network learned nothing in any seed – fewer than twice as many images
-    right as chance would get – so that there is nothing to match; or tickets are far below dense in all seeds.
+def settled(records: Sequence[Record], end_early: EndEarly) -> str | None:
+    """Why a trial's answer can no longer change, or None: diverged, or far below dense, in all seeds.
 
     Args:
         records: of all rounds so far.
-        classes: of the data set.
         end_early: how far below dense, for how many rounds on end.
     """
     winning = [record for record in records if record.arm == "winning"]
@@ -104,8 +115,6 @@ def settled(records: Sequence[Record], classes: int, end_early: EndEarly) -> str
     if all(record.diverged for record in winning if record.round == last):
         return f"training diverged in all seeds in round {last}"
     dense = {record.seed: record.test_accuracy for record in winning if record.round == 0}
-    if max(dense.values()) < 2 / classes:
-        return f"the dense network learned nothing: at most {100 * max(dense.values()):.1f} % right in any seed"
     recent = [record for record in winning if record.round > last - end_early.rounds]
     far = all(record.test_accuracy < dense[record.seed] - end_early.below_dense for record in recent)
     if last >= end_early.rounds and far:

@@ -339,7 +339,7 @@ class _Sweep:
         if self._study.measures == [MARGIN]:
             verdict = judge(running.records, running.settings.verdict_tolerance, running.settings.verdict_level)
             assert verdict is not None  # the arm winning is in every study
-            running.trial.report(winning_margin(verdict), r)
+            running.trial.report(winning_margin(verdict, running.plan.data.classes), r)
 
     def _ended(self, running: _Running) -> bool:
         return not running.trajectories.alive or bool(self._reason(running))
@@ -349,7 +349,7 @@ class _Sweep:
         left = running.settings.rounds - running.trajectories.round
         if not left or not running.records:
             return ""
-        return settled(running.records, running.plan.data.classes, self._study.end_early) or ""
+        return settled(running.records, self._study.end_early) or ""
 
     def _finish(self, running: _Running) -> None:
         """The trial's measures to MLflow and Optuna; complete, whether or not it went through all its rounds."""
@@ -357,15 +357,16 @@ class _Sweep:
         verdict = running.keeper.conclude()
         assert verdict is not None
         records, settings = running.records, running.settings
-        measured = measure(verdict, records, self._study.densities, settings.rounds)
+        classes = running.plan.data.classes
+        measured = measure(verdict, records, self._study.densities, settings.rounds, classes)
         left = settings.rounds - running.trajectories.round if reason else 0
         saved = left * math.fsum(r.seconds for r in records if r.round == running.trajectories.round - 1)
         at = max(record.finished_at for record in records)
         metrics = {**measured, "seconds_saved": saved}
         run_id = running.tracker.run_id
         self._client.log_batch(run_id, metrics=[Metric(key, value, at, 0) for key, value in metrics.items()])
-        running.tracker.tag({"lt.phase": phase(verdict), "lt.ended_early": reason})
-        told = {PHASE: phase(verdict), MEASURES: measured, ENDED: reason, SAVED: saved}
+        running.tracker.tag({"lt.phase": phase(verdict, classes), "lt.ended_early": reason})
+        told = {PHASE: phase(verdict, classes), MEASURES: measured, ENDED: reason, SAVED: saved}
         try:
             for key, value in told.items():
                 running.trial.set_user_attr(key, value)

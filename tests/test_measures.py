@@ -24,21 +24,21 @@ def judged(*args, **kwargs):
 
 
 def test_two_rounds_on_end_make_a_phase():
-    assert phase(judged([0.98, 0.98, 0.90], [0.96, 0.96, 0.90])) == "winning"
-    assert phase(judged([0.98, 0.90, 0.98], [0.96, 0.96, 0.96])) == "none"
-    assert phase(judged([0.97, 0.97, 0.98], [0.97, 0.97, 0.96])) == "matching"
+    assert phase(judged([0.98, 0.98, 0.90], [0.96, 0.96, 0.90]), 10) == "winning"
+    assert phase(judged([0.98, 0.90, 0.98], [0.96, 0.96, 0.96]), 10) == "none"
+    assert phase(judged([0.97, 0.97, 0.98], [0.97, 0.97, 0.96]), 10) == "matching"
 
 
 def test_the_margin_is_positive_where_tickets_win():
-    assert winning_margin(judged([0.98, 0.98, 0.90], [0.96, 0.96, 0.90])) == pytest.approx(0.012, abs=1e-4)
-    assert winning_margin(judged([0.98, 0.90, 0.98], [0.96, 0.96, 0.96])) < 0
-    assert winning_margin(judged([0.97, 0.97, 0.98], [0.98, 0.97, 0.96])) <= 0
-    assert winning_margin(judged([0.98], [0.96])) == -1  # one round shows nothing
+    assert winning_margin(judged([0.98, 0.98, 0.90], [0.96, 0.96, 0.90]), 10) == pytest.approx(0.012, abs=1e-4)
+    assert winning_margin(judged([0.98, 0.90, 0.98], [0.96, 0.96, 0.96]), 10) < 0
+    assert winning_margin(judged([0.97, 0.97, 0.98], [0.98, 0.97, 0.96]), 10) <= 0
+    assert winning_margin(judged([0.98], [0.96]), 10) == -1  # one round shows nothing
 
 
 def test_measures():
     records = rounds([0.98, 0.985, 0.95], [0.96, 0.96, 0.94])
-    found = measure(judge(records), records, [64.0, 10.7], rounds=4)
+    found = measure(judge(records), records, [64.0, 10.7], rounds=4, classes=10)
     assert found["smallest_winning_pct"] == pytest.approx(64)
     assert found["smallest_matching_pct"] == pytest.approx(64)
     assert found["cost"] == 3  # iterations of rounds 0, 1 and 2
@@ -51,26 +51,28 @@ def test_measures():
 
 def test_no_ticket_costs_all_rounds():
     records = rounds([0.9, 0.9], [0.96, 0.96])
-    found = measure(judge(records), records, [], rounds=9)
+    found = measure(judge(records), records, [], rounds=9, classes=10)
     assert (found["smallest_winning_pct"], found["cost"]) == (100, 9)
 
 
 def test_an_answer_is_settled_far_below_dense_or_diverged():
     def why(winning):
-        return settled(rounds(winning, winning), 10, EndEarly())
+        return settled(rounds(winning, winning), EndEarly())
 
     assert why([0.9, 0.9, 0.9]) == "more than 5 points below dense in all seeds for 3 round(s), at round 3"
     assert why([0.9, 0.9]) is None
     assert why([0.9, 0.93, 0.9]) is None
     lone = rounds([0.9, 0.9, 0.9], [0.9, 0.9, 0.9])
     lone[4] = record("winning", 0, 2, 0.97)  # one seed, one round
-    assert settled(lone, 10, EndEarly()) is None
+    assert settled(lone, EndEarly()) is None
     burst = [record("winning", seed, 0, 0.1, diverged=True) for seed in range(3)]
-    assert settled(burst, 10, EndEarly()) == "training diverged in all seeds in round 0"
-    assert settled([*burst[:2], record("winning", 2, 0, 0.3)], 10, EndEarly()) is None
+    assert settled(burst, EndEarly()) == "training diverged in all seeds in round 0"
+    assert settled([*burst[:2], record("winning", 2, 0, 0.1)], EndEarly()) is None
 
 
-def test_an_answer_is_settled_where_the_dense_network_learns_nothing():
-    idle = [record("winning", seed, 0, 0.1 + 0.04 * seed) for seed in range(3)]
-    assert settled(idle, 10, EndEarly()) == "the dense network learned nothing: at most 18.0 % right in any seed"
-    assert settled(idle, 100, EndEarly()) is None
+def test_there_is_nothing_to_match_where_the_dense_network_learned_nothing():
+    verdict = judged([0.8, 0.8], [0.7, 0.7], dense=0.15)
+    assert verdict.smallest_winning_pct < 100  # as far as the numbers go
+    assert phase(verdict, 10) == "none"
+    assert winning_margin(verdict, 10) == -1
+    assert phase(verdict, 100) == "winning"
