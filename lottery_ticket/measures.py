@@ -83,7 +83,8 @@ def winning_margin(verdict: Verdict, classes: int) -> float:
     """By how much tickets win: positive exactly where two rounds on end do, but for McNemar's p-value; −1 at least.
 
     A round's margin is the smaller of two lower ends of intervals: of winning − control, and of winning − dense plus
-    the tolerance. That of a trial is the largest that two rounds on end both have. −1 where the dense network learned nothing.
+    the tolerance. That of a trial is the largest that two rounds on end both have. −1 where the dense network learned
+    nothing.
     """
     if not _learned(verdict, classes):
         return -1.0
