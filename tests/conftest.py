@@ -23,6 +23,10 @@ from lottery_ticket.config import Settings, load_preset
 from lottery_ticket.data import Data, load_images, prepare
 from tests import launcher
 
+MEMORY = Path("/dev/shm")
+if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 2**30:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))  # stores commit often, and on a disk each takes a while
+
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"  # before any process is started
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in jobs in the background of a script, and inherited
