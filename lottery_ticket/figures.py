@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -51,13 +51,18 @@ def draw_all(records: Sequence[Record], name: str, folder: Path, mask: Callable[
         drawn["learning_curves"] = draw_learning_curves(records, name)
         drawn["survivors"] = draw_survivors(records, name)
         drawn["input_mask"] = draw_input_mask(records, name, mask)
-        folder.mkdir(parents=True, exist_ok=True)
-        paths = []
-        for title, figure in drawn.items():
-            if figure is not None:
-                paths.append(folder / f"{title}.png")
-                figure.savefig(paths[-1])
-                plt.close(figure)
+        return save_all(drawn, folder)
+
+
+def save_all(drawn: Mapping[str, Figure | None], folder: Path) -> list[Path]:
+    """Save figures by title as PNG into a folder, made if need be, and close them; the paths, in order."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for title, figure in drawn.items():
+        if figure is not None:
+            paths.append(folder / f"{title}.png")
+            figure.savefig(paths[-1])
+            plt.close(figure)
     return paths
 
 

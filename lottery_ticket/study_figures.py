@@ -7,40 +7,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.axis import Axis
 from matplotlib.colors import LogNorm
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 from optuna.distributions import FloatDistribution, IntDistribution
 
 from lottery_ticket.boundary import surface, to_unit
-from lottery_ticket.figures import STYLE, Axes, Figure, plt
+from lottery_ticket.figures import STYLE, Axes, Figure, plt, save_all
 from lottery_ticket.samplers import ranges
-from lottery_ticket.study import DENSE, MARGIN, MATCHING, SMALLEST, Choices, Range, Study, whole_numbers
+from lottery_ticket.study import DENSE, MATCHING, SMALLEST, Choices, Range, Study
+from lottery_ticket.study_axes import (
+    arrange,
+    ends,
+    error_scale,
+    in_order,
+    in_words,
+    log_axis,
+    log_ticks,
+    ordered,
+    percent_scale,
+)
 from lottery_ticket.trials import Trial, margins
 
-_LABELS = {
-    "lr": "learning rate",
-    "prune_rate": "prune rate per round",
-    "prune_rate_conv": "prune rate per round, convolutions",
-    "prune_rate_output": "prune rate per round, output layer",
-    "rewind_iteration": "rewound to iteration",
-    "epochs": "epochs per round",
-    "iterations": "iterations per round",
-    "batch_size": "batch size (images)",
-    "warmup_iterations": "warm-up iterations",
-    "optimizer": "optimiser",
-    "init": "initial weights",
-    "bias_init": "initial biases",
-    SMALLEST: "smallest winning ticket",
-    MARGIN: "winning margin",
-}
 _WINNING, _MATCHING, _EMPTY, _INK = "#0072B2", "0.55", "0.88", "0.1"
 _LEARNED = 0.15  # accuracy that a network may be below the best one and still have learned
 _FINE = 500  # cells of a map, along each side
-_KEPT = 0.01  # of an error in percent: one image in 10,000
 
 
 def draw_study(
@@ -74,14 +66,7 @@ def draw_study(
             drawn["smallest"] = draw_smallest_of_each(study, trials, name)
         if len(searched) > 1 and importance:
             drawn["importance"] = draw_importance(study, importance, name)
-        folder.mkdir(parents=True, exist_ok=True)
-        paths = []
-        for title, figure in drawn.items():
-            if figure is not None:
-                paths.append(folder / f"{title}.png")
-                figure.savefig(paths[-1])
-                plt.close(figure)
-    return paths
+        return save_all(drawn, folder)
 
 
 def draw_accuracy(study: Study, trials: Sequence[Trial], name: str) -> Figure:
@@ -90,12 +75,12 @@ def draw_accuracy(study: Study, trials: Sequence[Trial], name: str) -> Figure:
     Against the one setting that is searched. Differences between networks that did not learn are marked at the edge.
     """
     ((setting, searched),) = study.space.items()
-    trials, places = _in_order(setting, searched, trials)
+    trials, places = in_order(setting, searched, trials)
     shown = [pct for pct in study.densities if any(f"winning_accuracy/{pct:g}pct" in t.measures for t in trials)]
     colours = dict(zip(shown, plt.get_cmap("viridis")(np.linspace(0, 0.85, len(shown))), strict=True))
     figure = plt.figure(figsize=(7, 5.6), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-    line = _ordered(searched) and len(trials) > 1
+    line = ordered(searched) and len(trials) > 1
     accuracies = [_percents(trials, DENSE)]
     above.plot(places, accuracies[0], **_look("dense", _INK, line), zorder=2.5)
     differences = [_gaps(trials, pct) for pct in shown]
@@ -111,7 +96,7 @@ def draw_accuracy(study: Study, trials: Sequence[Trial], name: str) -> Figure:
             if beyond.any():
                 below.plot(places[beyond], [end] * sum(beyond), marker, color=colour, markersize=5, clip_on=False)
     below.axhline(0, color="0.4", linewidth=1)
-    _error_scale(above, np.concatenate(accuracies))
+    error_scale(above, np.concatenate(accuracies))
     keys: list[Line2D | Patch] = [
         Line2D([], [], color=colour, linewidth=3, label=f"{pct:g} % left") for pct, colour in colours.items()
     ]
@@ -124,7 +109,7 @@ def draw_accuracy(study: Study, trials: Sequence[Trial], name: str) -> Figure:
     figure.legend(handles=keys, loc="outside right center")
     above.set_title(name)
     below.set(ylabel="winning − reinit (points)", ylim=(low, high))
-    _arrange(below, "x", setting, searched)
+    arrange(below, "x", setting, searched)
     above.tick_params(axis="x", which="both", length=0)
     figure.align_ylabels()
     return figure
@@ -133,7 +118,7 @@ def draw_accuracy(study: Study, trials: Sequence[Trial], name: str) -> Figure:
 def draw_smallest(study: Study, trials: Sequence[Trial], name: str) -> Figure:
     """Percent of weights left in the smallest winning and the smallest matching ticket against the one setting."""
     ((setting, searched),) = study.space.items()
-    trials, places = _in_order(setting, searched, trials)
+    trials, places = in_order(setting, searched, trials)
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     keys: list[Line2D | Patch] = []
     for measure, label, marker, size in (
@@ -141,12 +126,12 @@ def draw_smallest(study: Study, trials: Sequence[Trial], name: str) -> Figure:
         (SMALLEST, "smallest winning ticket", "o", 5.5),
     ):
         look: dict[str, Any] = {"color": _WINNING if measure == SMALLEST else _MATCHING, "marker": marker}
-        look |= {"markersize": size, "linestyle": "-" if _ordered(searched) else "none", "linewidth": 1}
+        look |= {"markersize": size, "linestyle": "-" if ordered(searched) else "none", "linewidth": 1}
         _draw_tickets(axes, places, [trial.measures[measure] for trial in trials], look)
         keys.append(Line2D([], [], **look, label=label))
     keys += _shade(axes, searched, trials, places)
-    _arrange(axes, "x", setting, searched)
-    _percent_scale(axes, [trial.measures[measure] for trial in trials for measure in (MATCHING, SMALLEST)])
+    arrange(axes, "x", setting, searched)
+    percent_scale(axes, [trial.measures[measure] for trial in trials for measure in (MATCHING, SMALLEST)])
     axes.set_title(name)
     figure.legend(handles=keys, loc="outside lower center", ncols=len(keys), fontsize=9)
     return figure
@@ -159,14 +144,14 @@ def draw_smallest_of_each(study: Study, trials: Sequence[Trial], name: str) -> F
     size = (0.8 + 3.2 * columns, 0.5 + 2.7 * rows)
     figure, panels = plt.subplots(rows, columns, figsize=size, sharey=True, squeeze=False, layout="constrained")
     for panel, (setting, searched) in zip(panels.flat, study.space.items(), strict=False):
-        ordered, places = _in_order(setting, searched, trials)
+        sorted_trials, places = in_order(setting, searched, trials)
         look = {"color": _WINNING, "marker": "o", "markersize": 5.5, "linestyle": "none"}
-        _draw_tickets(panel, places, [trial.measures[SMALLEST] for trial in ordered], look)
-        _arrange(panel, "x", setting, searched)
+        _draw_tickets(panel, places, [trial.measures[SMALLEST] for trial in sorted_trials], look)
+        arrange(panel, "x", setting, searched)
     for panel in panels.flat[len(study.space) :]:
         panel.set_axis_off()
     for panel in panels[:, 0]:
-        _percent_scale(panel, [trial.measures[SMALLEST] for trial in trials])
+        percent_scale(panel, [trial.measures[SMALLEST] for trial in trials])
     figure.suptitle(f"{name}: smallest winning ticket", fontsize=12)
     return figure
 
@@ -180,7 +165,7 @@ def draw_map_smallest(study: Study, trials: Sequence[Trial], name: str) -> Figur
         low, high = left[won].min() / 1.1, min(left[won].max() * 1.1, 100)
         mesh = _cells(axes, study, trials, np.where(won, left, np.nan), cmap="viridis_r", norm=LogNorm(low, high))
         bar = figure.colorbar(mesh, ax=axes, label="weights left in the smallest winning ticket (%)", pad=0.02)
-        _log_axis(bar.ax.yaxis, _log_ticks(low, high, 8))
+        log_axis(bar.ax.yaxis, log_ticks(low, high, 8))
         bar.outline.set_visible(False)
     _finish_map(figure, axes, study, trials, "" if won.all() else "no ticket wins")
     axes.set_title(name)
@@ -213,16 +198,16 @@ def draw_map_gap(study: Study, trials: Sequence[Trial], name: str) -> Figure | N
 
 def draw_importance(study: Study, importance: Mapping[str, float], name: str) -> Figure:
     """Each setting's part in the variance of the study's first measure, as bars; the largest on top."""
-    ordered = sorted(importance.items(), key=lambda pair: pair[1])
-    figure, axes = plt.subplots(figsize=(6, 1 + 0.4 * len(ordered)), layout="constrained")
-    labels = [_LABELS.get(setting, setting.replace("_", " ")) for setting, _ in ordered]
-    bars = axes.barh(labels, [value for _, value in ordered], 0.6, color=_WINNING)
-    axes.bar_label(bars, fmt="%.2f", padding=4, fontsize=9)
+    bars = sorted(importance.items(), key=lambda pair: pair[1])
+    figure, axes = plt.subplots(figsize=(6, 1 + 0.4 * len(bars)), layout="constrained")
+    labels = [in_words(setting) for setting, _ in bars]
+    drawn = axes.barh(labels, [value for _, value in bars], 0.6, color=_WINNING)
+    axes.bar_label(drawn, fmt="%.2f", padding=4, fontsize=9)
     axes.set_axisbelow(True)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
     first = study.measures[0]
-    axes.set(xlabel=f"part in the variance of: {_LABELS.get(first, first)}", title=name)
+    axes.set(xlabel=f"part in the variance of: {in_words(first)}", title=name)
     axes.set_xlim(0, 1.12 * max(importance.values()) or 1)
     return figure
 
@@ -258,9 +243,9 @@ def winning_regions(
 
 def _shade(axes: Axes, searched: Range | Choices, trials: Sequence[Trial], places: np.ndarray) -> list[Patch]:
     """Shade where tickets win, if the setting has an order; what the legend says of it."""
-    if not _ordered(searched):
+    if not ordered(searched):
         return []
-    low, high = (searched.low, searched.high) if isinstance(searched, Range) else _ends(searched)
+    low, high = (searched.low, searched.high) if isinstance(searched, Range) else ends(searched)
     log = isinstance(searched, Range) and searched.log
     look: dict[str, Any] = {"color": _WINNING, "alpha": 0.12, "linewidth": 0}
     regions = winning_regions(places.tolist(), [trial.phase == "winning" for trial in trials], low, high, log)
@@ -317,110 +302,6 @@ def _most_measured(densities: Sequence[float], trials: Sequence[Trial]) -> float
     return best if best is not None and counts[best] else None
 
 
-def _error_scale(axes: Axes, accuracies: np.ndarray) -> None:
-    """An axis of accuracies in percent, logarithmic in the error (100 − accuracy) where errors differ much.
-
-    So 98 and 97 % can be told apart in one picture with networks that did not learn.
-    """
-    errors = np.maximum(100 - accuracies[np.isfinite(accuracies)], _KEPT)
-    low, high = errors.min() / 1.15, min(errors.max() * 1.15, 100)
-    axes.set_ylabel("test accuracy (%)")
-    if high < 5 * low:
-        return
-    scale = (lambda v: -np.log(np.maximum(100 - v, _KEPT / 2)), lambda v: 100 - np.exp(-v))
-    axes.set_yscale("function", functions=scale)
-    ticks: list[float] = []
-    for error in (90, *(each for digits in ((1,), (2, 5), (3, 7)) for each in _round_numbers(low, high, digits))):
-        apart = [abs(math.log(error / tick)) / math.log(high / low) for tick in ticks]
-        if low <= error <= high and min(apart, default=1) > 0.07:
-            ticks.append(error)
-    _log_axis(axes.yaxis, [100 - tick for tick in sorted(ticks)])
-    axes.set(ylabel="test accuracy (%)\nerror on a log scale", ylim=(100 - high, 100 - low))
-
-
-def _percent_scale(axes: Axes, left: Sequence[float]) -> None:
-    """A log axis of percents of weights left that begins at the round number below the smallest; 100 is `none`."""
-    low = max(_round_numbers(min(left) / 10, min(*left, 50), (1, 2, 5)))
-    axes.set_yscale("log")
-    axes.set(ylabel="weights left (%)", ylim=(low / (100 / low) ** 0.04, 100 * (100 / low) ** 0.06))
-    _log_axis(axes.yaxis, _round_numbers(low, 100, (1, 2, 5)), {100: "none"})
-
-
-def _ordered(searched: Range | Choices) -> bool:
-    """Whether a setting's values have an order: a range, or choices that are numbers."""
-    return isinstance(searched, Range) or not any(isinstance(choice, str) for choice in searched.choices)
-
-
-def _choices(searched: Choices) -> list[Any]:
-    """The choices as they stand on the axis."""
-    return sorted(searched.choices) if _ordered(searched) else list(searched.choices)
-
-
-def _ends(searched: Choices) -> tuple[float, float]:
-    return -0.5, len(searched.choices) - 0.5
-
-
-def _in_order(setting: str, searched: Range | Choices, trials: Sequence[Trial]) -> tuple[list[Trial], np.ndarray]:
-    """Trials in order of a setting, and their places on its axis: the value, or which choice it is."""
-    values = [trial.params[setting] for trial in trials]
-    places = values if isinstance(searched, Range) else [_choices(searched).index(value) for value in values]
-    order = np.argsort(places, kind="stable")
-    return [trials[i] for i in order], np.array(places, dtype=float)[order]
-
-
-def _arrange(axes: Axes, which: Any, setting: str, searched: Range | Choices, margin: float = 0.03) -> None:
-    """Scale, limits, ticks and label of a setting's axis; margin is a part of the range, on either side."""
-    axis = getattr(axes, f"{which}axis")
-    set_limits = getattr(axes, f"set_{which}lim")
-    axis.set_label_text(_LABELS.get(setting, setting.replace("_", " ")))
-    if isinstance(searched, Choices):
-        texts = [str(choice) for choice in _choices(searched)]
-        axis.set_ticks(range(len(texts)), texts)
-        if sum(map(len, texts)) > 11 * axes.get_window_extent().width / axes.figure.dpi:
-            axis.set_tick_params(rotation=25)
-        set_limits(*_ends(searched))
-        return
-    low, high = searched.low, searched.high
-    if searched.log:
-        getattr(axes, f"set_{which}scale")("log")
-        inches = axes.get_window_extent().width / axes.figure.dpi
-        ticks = _log_ticks(low, high, 1.9 * inches)
-        _log_axis(axis, [t for t in ticks if not whole_numbers(setting) or t == int(t)], minor=True)
-        set_limits(low * (low / high) ** margin, high * (high / low) ** margin)
-    else:
-        axis.set_major_locator(MaxNLocator(6, integer=whole_numbers(setting), steps=[1, 2, 2.5, 5, 10]))
-        axis.set_major_formatter(FuncFormatter(lambda tick, _: f"{tick:g}"))
-        set_limits(low - margin * (high - low), high + margin * (high - low))
-
-
-def _log_axis(
-    axis: Axis, ticks: Sequence[float], texts: Mapping[float, str] | None = None, minor: bool = False
-) -> None:
-    """Ticks as plain numbers, or the text given instead; without, or without texts on, those between."""
-    axis.set_major_locator(FixedLocator(ticks))
-    axis.set_major_formatter(FuncFormatter(lambda tick, _: (texts or {}).get(tick, f"{tick:g}")))
-    if minor:
-        axis.set_minor_formatter(NullFormatter())
-    else:
-        axis.set_minor_locator(NullLocator())
-
-
-def _log_ticks(low: float, high: float, most: float) -> list[float]:
-    """Round numbers between two others (both > 0), spread over a log axis; `most` of them unless it is very long."""
-    for digits in ((1, 1.5, 2, 3, 4, 5, 7), (1, 2, 5), (1, 3), (1,)):
-        ticks = _round_numbers(low, high, digits)
-        if len(ticks) <= most:
-            break
-    return ticks if len(ticks) > 1 else [t for t in MaxNLocator(4).tick_values(low, high) if low <= t <= high]
-
-
-def _round_numbers(low: float, high: float, digits: Sequence[float]) -> list[float]:
-    """The digits times the powers of ten, between two numbers > 0."""
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    numbers = [float(f"{digit}e{power}") for power in powers for digit in digits]
-    return [number for number in numbers if 0.999 * low <= number <= 1.001 * high]
-
-
 def _cells(axes: Axes, study: Study, trials: Sequence[Trial], values: np.ndarray, **look: Any) -> Any:
     """Colour each point of the map by the trial nearest to it in the unit square; for a grid these are its cells."""
     space = ranges(study)
@@ -435,8 +316,8 @@ def _cells(axes: Axes, study: Study, trials: Sequence[Trial], values: np.ndarray
 def _finish_map(figure: Figure, axes: Axes, study: Study, trials: Sequence[Trial], empty: str) -> None:
     """Axes, trials, boundary and legend of a map; `empty` says what the cells without a colour are."""
     (x, first), (y, second) = study.space.items()
-    _arrange(axes, "x", x, first, margin=0)
-    _arrange(axes, "y", y, second, margin=0)
+    arrange(axes, "x", x, first, margin=0)
+    arrange(axes, "y", y, second, margin=0)
     axes.grid(visible=False)
     axes.set_facecolor(_EMPTY)
     keys: list[Line2D | Patch] = []
