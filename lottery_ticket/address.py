@@ -1,6 +1,7 @@
 """The addresses of MLflow's store and of Optuna's storage, and where their files are; needs neither."""
 
 import os
+import re
 from pathlib import Path
 
 DEFAULT_STORE = "sqlite:///mlruns/mlflow.db"
@@ -21,3 +22,9 @@ def artifact_root(uri: str) -> Path | None:
     """Where a SQLite store keeps its artifacts: `artifacts` beside the file; None where a server decides."""
     file = sqlite_file(uri)
     return file.parent.resolve() / "artifacts" if file else None
+
+
+def public(url: str) -> str:
+    """The URL as it may be shown: with `***` for passwords."""
+    url = re.sub(r"(://[^/:@]*:).*@", r"\1***@", url)
+    return re.sub(r"([?&][^=&]*(?:pass|pwd)[^=&]*=)[^&]*", r"\1***", url, flags=re.IGNORECASE)

@@ -1,12 +1,14 @@
 """What proposes a study's trials: Optuna's samplers, and the one that looks for the boundary."""
 
 import itertools
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, QMCSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
@@ -62,7 +64,9 @@ def make_sampler(study: Study) -> BaseSampler:
         case "grid":
             return _Grid(grid(study), distributions(study), seed)
         case "qmc":
-            return QMCSampler(qmc_type="sobol", scramble=True, seed=seed, warn_asynchronous_seeding=False)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                return QMCSampler(qmc_type="sobol", scramble=True, seed=seed, warn_asynchronous_seeding=False)
         case "tpe":
             return _PerTrial(lambda number: TPESampler(seed=derive(seed, "tpe", number) % 2**32, constant_liar=True))
         case "gp":

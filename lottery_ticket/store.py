@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from lottery_ticket.address import DEFAULT_STORE, artifact_root, sqlite_file, tracking_uri
+from lottery_ticket.address import DEFAULT_STORE, artifact_root, public, sqlite_file, tracking_uri
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 from lottery_ticket.view import view_tags
 
@@ -36,22 +36,24 @@ def connect(given: str | None = None, create: bool = True) -> MlflowClient:
     check_reachable(given)
     if file := sqlite_file(uri):
         if not create and not file.exists():
-            raise InputError(option, uri, "does not exist; allowed: a store that `lt run` has written to")
+            raise InputError(option, public(uri), "does not exist; allowed: a store that `lt run` has written to")
         if not create and not _is_store(file):  # MLflow would make its tables in it
-            raise InputError(option, uri, "is no MLflow store; allowed: a store that `lt run` has written to")
+            raise InputError(option, public(uri), "is no MLflow store; allowed: a store that `lt run` has written to")
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             with open(file, "ab"):
                 pass
         except OSError as error:
-            raise InputError(option, uri, f"cannot be written ({one_line(error)}); allowed: a writable path") from None
+            raise InputError(
+                option, public(uri), f"cannot be written ({one_line(error)}); allowed: a writable path"
+            ) from None
     try:
         with made_once(file), _impatient(0, _REACHABLE_WITHIN):
             # MLflow keeps stores by their URI, wherever the process has gone since
             client = MlflowClient(f"sqlite:///{file.absolute()}" if file else uri)
             client.search_experiments(max_results=1)
     except Exception as error:
-        raise InputError(option, uri, f"cannot be used ({one_line(error)}); {_ALLOWED}") from None
+        raise InputError(option, public(uri), f"cannot be used ({one_line(error)}); {_ALLOWED}") from None
     return client
 
 
@@ -157,10 +159,10 @@ def check_reachable(given: str | None) -> None:
         parts = urlsplit(uri)
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise InputError(option, uri, f"is no address ({error}); {_ALLOWED}") from None
+        raise InputError(option, public(uri), f"is no address ({error}); {_ALLOWED}") from None
     port = port or _PORTS.get(parts.scheme.split("+")[0])
     if parts.scheme in ("http", "https") and host is None:
-        raise InputError(option, uri, f"names no host; {_ALLOWED}")
+        raise InputError(option, public(uri), f"names no host; {_ALLOWED}")
     if host is None or port is None:
         return
     try:
@@ -171,4 +173,4 @@ def check_reachable(given: str | None) -> None:
 
             requests.get(f"{uri.rstrip('/')}/health", timeout=_REACHABLE_WITHIN)
     except OSError as error:  # of which requests' exceptions are a kind
-        raise InputError(option, uri, f"cannot be reached ({one_line(error, 120)}); {_ALLOWED}") from None
+        raise InputError(option, public(uri), f"cannot be reached ({one_line(error, 120)}); {_ALLOWED}") from None

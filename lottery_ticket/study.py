@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from lottery_ticket.config import DEFAULT_PRESET, Settings, allowed, as_text, flag, merge, preset_layer
 from lottery_ticket.errors import InputError, unknown
@@ -23,14 +23,28 @@ OBJECTIVES: dict[str, tuple[tuple[str, Literal["minimize", "maximize"]], ...]] =
 
 SAMPLERS = ("grid", "qmc", "tpe", "gp", "boundary")
 
+MOST = 100_000
+"""Trials of a study, points of a grid, rounds of a trial."""
+
 _MACHINE = ("device", "stack", "jobs", "precision", "checkpoint_precision")
 """Settings that may differ between two calls that are one study."""
 
 
-class Range(BaseModel):
-    """Numbers from low to high, both included; `points` is how many of them a grid has."""
+class _Table(BaseModel):
+    """A part of a study's file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_boolean(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, bool) and info.field_name != "log":  # which Python takes for 0 or 1
+            raise ValueError("this is no yes or no")
+        return value
+
+
+class Range(_Table):
+    """Numbers from low to high, both included; `points` is how many of them a grid has."""
 
     low: float
     high: float
@@ -38,18 +52,14 @@ class Range(BaseModel):
     points: int | None = Field(None, ge=2, le=10_000)
 
 
-class Choices(BaseModel):
+class Choices(_Table):
     """Values to choose from."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     choices: Annotated[tuple[str | int | float, ...], Field(min_length=1)]
 
 
-class EndEarly(BaseModel):
+class EndEarly(_Table):
     """When a trial's answer can no longer change: far below dense, in all seeds, for some rounds on end."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     below_dense: float = Field(
         0.05, gt=0, le=1, description="accuracy lost against the dense network (0.05 = 5 points)"
@@ -57,7 +67,7 @@ class EndEarly(BaseModel):
     rounds: int = Field(3, ge=1, description="rounds on end")
 
 
-class Study(BaseModel):
+class Study(_Table):
     """A study; one key of its file is one field.
 
     Attributes:
@@ -74,8 +84,6 @@ class Study(BaseModel):
         end_early: when a trial's answer can no longer change.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
     preset: str = DEFAULT_PRESET
     settings: dict[str, Any] = {}
     space: dict[str, Range | Choices] = Field(min_length=1)
@@ -84,7 +92,7 @@ class Study(BaseModel):
     densities: tuple[Annotated[float, Field(gt=0, le=100)], ...] = (51.2, 21.0, 10.7, 4.4)
     sampler: Literal["grid", "qmc", "tpe", "gp", "boundary"] = "qmc"
     sampler_seed: int = Field(0, ge=0, lt=2**32)
-    trials: int = Field(16, ge=1)
+    trials: int = Field(16, ge=1, le=MOST)
     batch: int = Field(4, ge=1, le=256)
     timeout: float | None = Field(None, gt=0)
     end_early: EndEarly = EndEarly.model_validate({})
@@ -104,7 +112,10 @@ class Study(BaseModel):
         settings = merge(preset_layer(self.preset), (self.settings, "study: settings"), (dict(values), "study: space"))
         if self.down_to_pct is None:
             return settings
-        rounds = 1 + math.ceil(math.log(self.down_to_pct / 100) / math.log(1 - settings.prune_rate) - 1e-9)
+        rounds = 1 + math.ceil(math.log(self.down_to_pct / 100) / math.log1p(-settings.prune_rate) - 1e-9)
+        if rounds > MOST:
+            why = f"takes more than {MOST:,} rounds at prune rate {settings.prune_rate:g}"
+            raise InputError("study: down_to_pct", self.down_to_pct, f"{why}; allowed: a larger prune rate, or percent")
         return settings.model_copy(update={"rounds": rounds})
 
     def definition(self) -> dict[str, str]:
@@ -145,7 +156,9 @@ def load_study(source: str, overrides: Mapping[str, Any], settings: Mapping[str,
     elif source.endswith(".toml"):
         name = Path(source).stem
         try:
-            text = Path(source).read_text(encoding="utf-8")
+            if Path(source).exists() and not Path(source).is_file():
+                raise OSError("it is no file")
+            text = Path(source).read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise InputError("STUDY", source, f"cannot be read: {error}; allowed: a TOML file") from None
     else:
@@ -172,7 +185,7 @@ def parse(source: str, values: Mapping[str, Any], overrides: Mapping[str, Any], 
         study = Study(**merged)
     except ValidationError as error:
         first = min(error.errors(), key=lambda each: _other_kind(merged, each["loc"]))
-        key = ".".join(str(part) for part in first["loc"] if part not in ("Range", "Choices"))
+        key = ".".join(str(part) for part in first["loc"] if part not in ("Range", "Choices", "str", "int", "float"))
         where = flag(key) if key in overrides else f"{source}: {key}"
         given = first["input"] if first["type"] != "missing" else None
         raise InputError(where, given, f"is not allowed; allowed: {_allowed(first['loc'], first['msg'])}") from None
@@ -184,6 +197,11 @@ def parse(source: str, values: Mapping[str, Any], overrides: Mapping[str, Any], 
         )
     for name, searched in study.space.items():
         _check_space(source, study, name, searched)
+    if {"epochs", "iterations"} <= study.space.keys():
+        raise InputError(f"{source}: space", "epochs, iterations", "exclude each other; allowed: one of the two")
+    sizes = [len(each.choices) if isinstance(each, Choices) else each.points or 1 for each in study.space.values()]
+    if study.sampler == "grid" and math.prod(sizes) > MOST:
+        raise InputError(f"{source}: space", f"{math.prod(sizes):,} points", f"is too much; allowed: at most {MOST:,}")
     return study
 
 
@@ -218,6 +236,8 @@ def _check_keys(source: str, values: Mapping[str, Any]) -> None:
                 f"{source}: space.{name}", searched, "is not allowed; allowed: {low, high, log, points} or {choices}"
             )
         model = Choices if "choices" in searched else Range
+        if model is Choices and searched.keys() & Range.model_fields.keys():
+            raise InputError(f"{source}: space.{name}", searched, "has both; allowed: either choices, or low and high")
         for key in searched:
             if key not in model.model_fields:
                 raise unknown(f"{source}: space.{name} key", key, [*Range.model_fields, *Choices.model_fields])
@@ -238,9 +258,11 @@ def _check_settings(source: str, study: Study, options: Mapping[str, Any]) -> No
 def _check_space(source: str, study: Study, name: str, searched: Range | Choices) -> None:
     key = f"{source}: space.{name}"
     field = Settings.model_fields[name]
-    if name in ("arms", "seeds"):
+    if name in ("arms", "seeds", "device", "stack", "jobs"):
         raise InputError(key, as_text(getattr(searched, "choices", "")), "cannot be searched; allowed: other settings")
     if isinstance(searched, Choices):
+        if len(set(searched.choices)) < len(searched.choices):
+            raise InputError(f"{key}.choices", as_text(searched.choices), "names one twice; allowed: each once")
         for value in searched.choices:
             _check_value(f"{key}.choices", study, name, value)
         if study.sampler == "boundary":
@@ -294,6 +316,8 @@ def _allowed(loc: tuple[int | str, ...], message: str) -> str:
         return ", ".join(SAMPLERS)
     if loc[0] == "objective":
         return ", ".join(OBJECTIVES)
+    if loc[0] == "space" and "choices" in loc[3:] and len(loc) > 4:
+        return f"a list of {allowed(Settings.model_fields[str(loc[1])])}"
     if loc == ("space",):
         return "a table [space] with at least one setting"
     return allowed(Study.model_fields[str(loc[0])]) if len(loc) == 1 and loc[0] in _SCALARS else message.lower()

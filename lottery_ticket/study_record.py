@@ -138,13 +138,15 @@ def _continue(
                 "STUDY", name, f"is in the storage with {key} = {there}, not {now}; allowed: the same study, or --fresh"
             )
     try:
-        client.get_run(told[RUN_ID])
+        there = client.get_run(told[RUN_ID]).info.lifecycle_stage == "active"
     except MlflowException:
+        there = False
+    if not there:
         raise InputError(
             "--tracking-uri",
             client.tracking_uri,
             f"does not have the runs of study {name}; allowed: the store it was begun with, or --fresh",
-        ) from None
+        )
     return Opened(name, study, loaded, told[RUN_ID], True)
 
 

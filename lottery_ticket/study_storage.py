@@ -1,7 +1,6 @@
 """Optuna's storage: which one, whether it can be used, and one that many processes may write to at once."""
 
 import os
-import re
 import threading
 import time
 import warnings
@@ -16,7 +15,7 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
-from lottery_ticket.address import DEFAULT_STORAGE
+from lottery_ticket.address import DEFAULT_STORAGE, public
 from lottery_ticket.errors import InputError, one_line
 from lottery_ticket.store import made_once
 
@@ -46,7 +45,7 @@ def open_storage(url: str | None = None, create: bool = True) -> RDBStorage:
     Raises:
         InputError: it cannot be used or, without `create`, is not there; within about 10 seconds, and untouched.
     """
-    given = url or DEFAULT_STORAGE
+    given = DEFAULT_STORAGE if url is None else url
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     address, file = _address(given)
     if file and not file.exists() and not create:
@@ -86,12 +85,6 @@ def without_heartbeat(study: optuna.Study) -> list[int]:
     with backend.engine.connect() as connection:
         beating = set(connection.execute(sqlalchemy.text("SELECT trial_id FROM trial_heartbeats")).scalars())
     return [trial.number for trial in running if trial._trial_id not in beating]
-
-
-def public(url: str) -> str:
-    """The URL as it may be shown: with `***` for passwords."""
-    url = re.sub(r"(://[^/:@]*:).*@", r"\1***@", url)
-    return re.sub(r"([?&][^=&]*(?:pass|pwd)[^=&]*=)[^&]*", r"\1***", url, flags=re.IGNORECASE)
 
 
 def _address(given: str) -> tuple[URL, Path | None]:

@@ -12,18 +12,19 @@ from typing import Any
 import optuna
 from mlflow import MlflowClient
 from mlflow.entities import Metric
+from mlflow.exceptions import MlflowException
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.storages import RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.trial import TrialState
 
 from lottery_ticket import reading, store, study_storage
 from lottery_ticket.config import Settings
-from lottery_ticket.errors import InputError
+from lottery_ticket.errors import InputError, LotteryTicketError
 from lottery_ticket.experiment import Keeper, Plan, make_plan, trainer
 from lottery_ticket.measures import measure, phase, settled, winning_margin
 from lottery_ticket.record import Record
 from lottery_ticket.samplers import distributions, make_sampler, size
-from lottery_ticket.study import MARGIN, Study
+from lottery_ticket.study import MARGIN, Choices, Study
 from lottery_ticket.study_record import Concluded, Opened, conclude, open_study
 from lottery_ticket.tracking import Tracker
 from lottery_ticket.training import Progress, Train
@@ -134,7 +135,7 @@ def sweep(
             name in the storage.
     """
     begun = time.perf_counter()
-    plan = make_plan(study.settings_of({key: _any_of(each) for key, each in distributions(study).items()}))
+    plan = _check(study)
     definition = study.definition() | ({} if "dataset" in study.space else {"data digest": plan.images.digest})
     store.check_reachable(tracking_uri)  # before the storage is made
     opened_storage = study_storage.open_storage(storage)
@@ -250,13 +251,8 @@ class _Sweep:
             "lt.trial": str(trial.number),
             "mlflow.parentRunId": self._opened.run_id,
         }
-        kept: list[Record] = []
-        if run_id := trial.user_attrs.get(RUN_ID):  # begun by a process that did not end it
-            stored = reading.read_run(self._client, run_id)
-            tracker = Tracker.reopen(self._client, stored, plan.images, plan.data.info)
-            tracker.tag(tags)
-            kept = stored.records
-        else:
+        there = self._reopen(trial, plan)
+        if there is None:
             name = f"trial {trial.number} " + " ".join(f"{key}={_short(value)}" for key, value in trial.params.items())
             preset = self._study.preset
             tracker = Tracker.create(
@@ -270,12 +266,25 @@ class _Sweep:
                 tags=tags,
                 made=lambda run_id: trial.set_user_attr(RUN_ID, run_id),
             )
-        keeper = Keeper(plan, tracker, kept)
+            there = tracker, Keeper(plan, tracker, [])
+        tracker, keeper = there
+        tracker.tag(tags)
+        kept = [record for record in tracker.about.records if record.round < keeper.done]
         trajectories = Trajectories(settings, plan.network, keeper.after)
-        self._running.append(
-            _Running(trial, settings, plan, tracker, keeper, trajectories, [r for r in kept if r.round < keeper.done])
-        )
+        self._running.append(_Running(trial, settings, plan, tracker, keeper, trajectories, kept))
         self._listener.begun(trial.number, dict(trial.params), settings.rounds, plan)
+
+    def _reopen(self, trial: optuna.Trial, plan: Plan) -> tuple[Tracker, Keeper] | None:
+        """The run of a trial that a process left; None where there is none that can be gone on with."""
+        run_id = trial.user_attrs.get(RUN_ID)
+        if run_id is None:
+            return None
+        try:
+            stored = reading.read_run(self._client, run_id)
+            tracker = Tracker.reopen(self._client, stored, plan.images, plan.data.info)
+            return tracker, Keeper(plan, tracker, stored.records)
+        except (LotteryTicketError, MlflowException):  # somebody deleted it, or parts of it: from the start, then
+            return None
 
     def _plan(self, settings: Settings, experiments: int) -> Plan:
         """The plan of a trial; trials that can be stacked share its data, network and allocation."""
@@ -443,6 +452,16 @@ def _status(opened: Opened, client: MlflowClient) -> Iterator[None]:
             client.set_terminated(opened.run_id, status="KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
     client.set_terminated(opened.run_id, status="FINISHED")
+
+
+def _check(study: Study) -> Plan:
+    """The plan of one trial, after every choice has been tried that may not be there on this machine."""
+    anyone = {name: _any_of(each) for name, each in distributions(study).items()}
+    for name, searched in study.space.items():
+        if isinstance(searched, Choices) and name in ("model", "dataset", "precision"):
+            for choice in searched.choices:
+                make_plan(study.settings_of(anyone | {name: choice}))
+    return make_plan(study.settings_of(anyone))
 
 
 def _any_of(searched: optuna.distributions.BaseDistribution) -> Any:

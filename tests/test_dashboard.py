@@ -14,8 +14,9 @@ import optuna
 import pytest
 
 from lottery_ticket import store
+from lottery_ticket.address import public
 from lottery_ticket.errors import InputError
-from lottery_ticket.study_storage import open_storage, public
+from lottery_ticket.study_storage import open_storage
 from tests.conftest import environment
 from tests.test_ui import CHROMIUM, FLAGS
 

@@ -68,6 +68,13 @@ WRONG = [
     ("lr = {", 'scope = { choices = ["all"] }\nlr = {', "x.toml: space.scope.choices: 'all' is not allowed"),
     ("lr = {", "scope = { low = 1, high = 2, points = 2 }\nlr = {", "x.toml: space.scope: '1 to 2' is no range"),
     ("lr = {", "batch_size = { low = 1.5, high = 9, points = 2 }\nlr = {", "space.batch_size.low: 1.5 is not allowed"),
+    ("lr = {", "lr = { choices = [0.1], ", "x.toml: space.lr: "),
+    ("lr = {", "epochs = { choices = [2, 2] }\nlr = {", "x.toml: space.epochs.choices: '2,2' names one twice"),
+    ("lr = {", "jobs = { choices = [1, 2] }\nlr = {", "x.toml: space.jobs: '1,2' cannot be searched"),
+    ("lr = {", "epochs = {choices=[1]}\niterations = {choices=[1]}\nlr = {", "'epochs, iterations' exclude each other"),
+    ("points = 4", "points = 9999 }\nprune_rate = { low = 0.1, high = 0.9, points = 99", "is too much"),
+    ("trials = 2", "trials = true", "x.toml: trials: True is not allowed"),
+    ("trials = 2", "trials = 2\ndown_to_pct = 1e-300\nsettings.prune_rate = 1e-9", "takes more than 100,000 rounds"),
     ("trials", "trials", "cannot be read"),
     ("=", "", "STUDY: 'x.toml' is not valid TOML"),
 ]

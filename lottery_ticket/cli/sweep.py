@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 
 from lottery_ticket.cli.options import Json, TrackingUri, with_settings
 from lottery_ticket.config import Settings
-from lottery_ticket.errors import InputError
+from lottery_ticket.errors import InputError, one_line
 
 Storage = Annotated[
     str | None,
@@ -120,15 +120,24 @@ def show(
 ) -> None:
     """Print a study's table and draw its figures again; without STUDY, list the studies in the storage."""
     from lottery_ticket import study_record, study_storage
-    from lottery_ticket.cli.sweep_display import print_studies, print_study
+    from lottery_ticket.cli.sweep_display import print_studies, print_study, studies
     from lottery_ticket.trials import finished
 
     opened_storage = study_storage.open_storage(storage, create=False)
     if study is None:
-        print_studies(opened_storage)
+        if as_json:
+            typer.echo(json.dumps(studies(opened_storage)))
+        else:
+            print_studies(opened_storage)
         return
     opened = study_record.read_study(study, opened_storage)
-    concluded = study_record.conclude(opened, None, dest)
+    try:
+        concluded = study_record.conclude(opened, None, dest)
+    except OSError as error:
+        folder = dest or study_record.study_folder(opened.name)
+        raise InputError(
+            "--dest", folder, f"cannot be written ({one_line(error)}); allowed: a writable folder"
+        ) from None
     trials = finished(opened.optuna)
     if as_json:
         typer.echo(json.dumps(study_record.to_json(opened, trials, concluded)))

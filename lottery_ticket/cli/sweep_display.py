@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lottery_ticket import sweep
+from lottery_ticket.address import public
 from lottery_ticket.boundary import crossings
 from lottery_ticket.cli.companions import Companions
 from lottery_ticket.cli.display import clock, program
@@ -26,7 +27,6 @@ from lottery_ticket.record import Record
 from lottery_ticket.samplers import ranges
 from lottery_ticket.study import Study
 from lottery_ticket.study_record import Concluded, Opened
-from lottery_ticket.study_storage import public
 from lottery_ticket.training import Progress as TrainingProgress
 from lottery_ticket.trials import Trial, finished, margins
 
@@ -230,19 +230,25 @@ def print_study(opened: Opened, trials: Sequence[Trial], concluded: Concluded) -
         console.print(f"  {path}", soft_wrap=True)
 
 
+def studies(storage: BaseStorage) -> list[dict[str, Any]]:
+    """The studies in a storage: name, trials by state, when the first was begun."""
+    told = []
+    for name in optuna.get_all_study_names(storage):
+        trials = optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
+        states = {"trials": TrialState.COMPLETE, "running": TrialState.RUNNING, "waiting": TrialState.WAITING}
+        counts = {word: sum(trial.state == state for trial in trials) for word, state in states.items()}
+        started = min((trial.datetime_start for trial in trials if trial.datetime_start), default=None)
+        told.append({"study": name, **counts, "begun": f"{started:%Y-%m-%d %H:%M}" if started else ""})
+    return told
+
+
 def print_studies(storage: BaseStorage) -> None:
     """The studies in a storage."""
     table = Table(title="studies")
     for name in ("study", "trials", "running", "waiting", "begun"):
         table.add_column(name, justify="left" if name == "study" else "right")
-    for name in optuna.get_all_study_names(storage):
-        trials = optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
-        counts = [
-            str(sum(trial.state == state for trial in trials))
-            for state in (TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING)
-        ]
-        started = min((trial.datetime_start for trial in trials if trial.datetime_start), default=None)
-        table.add_row(name, *counts, f"{started:%Y-%m-%d %H:%M}" if started else "")
+    for told in studies(storage):
+        table.add_row(*map(str, told.values()))
     output().print(table)
 
 

@@ -47,7 +47,7 @@ def ui(
     if optuna:
         _show_studies(storage, port)
     elif storage:
-        from lottery_ticket.study_storage import public
+        from lottery_ticket.address import public
 
         raise InputError("--storage", public(storage), "is for Optuna's dashboard; allowed: with --optuna")
     else:
