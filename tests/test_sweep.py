@@ -252,7 +252,7 @@ def test_what_a_process_left_is_tried_again(small_npz, toml, tmp_path, monkeypat
             TrialState.WAITING
         ] * 2
         gone = before[-1].user_attrs["mlflow_run_id"]  # and somebody deletes what one of them has
-        Path(MlflowClient(stores["tracking_uri"]).download_artifacts(gone, "settings.json")).unlink()
+        Path(MlflowClient(stores["tracking_uri"]).download_artifacts(gone, ""), "settings.json").unlink()
     else:
         gone = None
         time.sleep(3)  # past the grace period
