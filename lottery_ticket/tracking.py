@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 import torch
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
 
 import lottery_ticket
 from lottery_ticket.config import Settings
@@ -208,8 +209,17 @@ class Tracker:
         run = self.client.create_run(self.about.experiment_id, run_name=name, tags={**self._tags, **tags})
         params = [Param(key, value) for key, value in self.settings.as_params().items()]
         self.client.log_batch(run.info.run_id, params=params)
-        self.client.log_inputs(run.info.run_id, datasets=[self._images])
+        self._log_images(run.info.run_id)
         return run.info.run_id
+
+    def _log_images(self, run_id: str) -> None:
+        """The data set as the run's input; tried again where another process logged the same one at the same time."""
+        for patience in (0.2, 1.0, 3.0):
+            try:
+                return self.client.log_inputs(run_id, datasets=[self._images])
+            except MlflowException:  # MLflow looks whether the data set is there, then makes it
+                time.sleep(patience)
+        return self.client.log_inputs(run_id, datasets=[self._images])
 
 
 def metrics_of(record: Record) -> list[Metric]:
