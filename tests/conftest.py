@@ -21,7 +21,7 @@ import torch
 
 from lottery_ticket.config import Settings, load_preset
 from lottery_ticket.data import Data, load_images, prepare
-from tests import launcher
+from tests import launcher, stores
 
 MEMORY = Path("/dev/shm")
 if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 2**30:
@@ -30,6 +30,12 @@ if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"  # before any process is started
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in jobs in the background of a script, and inherited
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_stores() -> None:
+    """New MLflow stores take a moment."""
+    stores.prepare()
 
 
 @pytest.fixture(scope="session")

@@ -12,3 +12,6 @@ import lottery_ticket.experiment  # noqa: E402
 import lottery_ticket.registry  # noqa: E402
 import lottery_ticket.retrain  # noqa: E402
 import lottery_ticket.sweep  # noqa: E402, F401
+from tests import stores  # noqa: E402
+
+stores.prepare()

@@ -20,7 +20,9 @@ import torch
 from mlflow import MlflowClient
 
 import lottery_ticket
+from lottery_ticket import data
 from lottery_ticket.cli import main
+from lottery_ticket.errors import InputError
 from tests.conftest import Done, environment
 
 GOOD = {
@@ -378,14 +380,32 @@ def test_ui_experiment_that_is_not_there(lt, tmp_path, foreign):
     assert entries(tmp_path) == []
 
 
+@pytest.fixture
+def damaged(tmp_path):
+    """A copy of the package in which one bit of a file of MNIST is another."""
+
+    def damage(name):
+        package = tmp_path / "lottery_ticket"
+        shutil.copytree(Path(lottery_ticket.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+        file = package / "mnist" / name
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+        return file
+
+    return damage
+
+
 @pytest.mark.parametrize("name", [f"{part}-ubyte.gz" for part in MNIST])
-def test_damaged_mnist(tmp_path, name):
-    package = tmp_path / "lottery_ticket"
-    shutil.copytree(Path(lottery_ticket.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
-    file = package / "mnist" / name
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
+def test_damaged_mnist(damaged, monkeypatch, name):
+    file = damaged(name)
+    monkeypatch.setattr(data.resources, "files", lambda package: file.parents[1])
+    with pytest.raises(InputError, match=f"--dataset: 'mnist' is damaged: {file} "):
+        data.load_images("mnist")
+
+
+def test_damaged_mnist_is_one_line(damaged, tmp_path):
+    file = damaged("t10k-labels-idx1-ubyte.gz")
     before = entries(tmp_path)
     done = subprocess.run(
         [sys.executable, "-m", "lottery_ticket", "run"],
