@@ -179,9 +179,10 @@ def test_what_mlflow_and_optuna_hold(lt, toml, tmp_path):
 
 
 def test_the_same_command_continues_and_fresh_starts_another(lt, toml, tmp_path):
-    assert lt("sweep", toml(trials=2)).code == 0
+    short = {"seeds": 1, "rounds": 2}
+    assert lt("sweep", toml(trials=2, **short)).code == 0
     before = trials_of(tmp_path)
-    more = lt("sweep", toml(), "--trials", 3)
+    more = lt("sweep", toml(**short), "--trials", 3)
     assert more.code == 0
     assert "going on after 2 trial(s)" in more.err
     after = trials_of(tmp_path)
@@ -189,17 +190,17 @@ def test_the_same_command_continues_and_fresh_starts_another(lt, toml, tmp_path)
         (t.number, t.values, t.datetime_complete) for t in before
     ]
     assert len(complete(after)) == 3
-    other = lt("sweep", toml(), "--iterations", 10, "--trials", 1)
+    other = lt("sweep", toml(**short), "--iterations", 10, "--trials", 1)
     assert other.code == 2
     assert "iterations = 20, not 10" in other.err
     assert "--fresh" in other.err
-    wider = lt("sweep", toml(lr="{ low = 1e-3, high = 0.2, log = true, points = 4 }"), "--trials", 1)
+    wider = lt("sweep", toml(**short, lr="{ low = 1e-3, high = 0.2, log = true, points = 4 }"), "--trials", 1)
     assert wider.code == 2
     assert "space.lr.high = 0.1, not 0.2" in wider.err
     assert trials_of(tmp_path)[2:] == after[2:]
-    assert lt("sweep", toml(), "--iterations", 10, "--trials", 1, "--fresh").code == 0
+    assert lt("sweep", toml(**short), "--iterations", 10, "--trials", 1, "--fresh").code == 0
     assert len(trials_of(tmp_path, "small-2")) == 1
-    assert lt("sweep", toml(), "--iterations", 10, "--trials", 2).code == 0  # the latest goes on
+    assert lt("sweep", toml(**short), "--iterations", 10, "--trials", 2).code == 0  # the latest goes on
     assert len(trials_of(tmp_path, "small-2")) == 2
 
 
@@ -239,7 +240,7 @@ def test_what_a_process_left_is_tried_again(small_npz, toml, tmp_path, monkeypat
         "storage": f"sqlite:///{tmp_path}/mlruns/optuna.db",
     }
     storage = study_storage.open_storage(stores["storage"])
-    path = toml(trials=4, iterations=60)
+    path = toml(trials=4, iterations=60, seeds=1)
     process = start(tmp_path, path)
     wait_until(lambda: left_half_way(storage), process)
     process.send_signal(killed)
@@ -280,7 +281,7 @@ def test_what_a_process_left_is_tried_again(small_npz, toml, tmp_path, monkeypat
 
 def test_processes_on_one_sqlite_study_lose_no_trial(toml, tmp_path):
     """Two commands begun at once, one of them two processes."""
-    path = toml(trials=6, sampler="qmc")
+    path = toml(trials=6, sampler="qmc", seeds=1, rounds=2)
     processes = [start(tmp_path, path), start(tmp_path, path, "--jobs", 2, "--batch", 1)]
     for process in processes:
         out, err = process.communicate(timeout=300)
@@ -297,7 +298,7 @@ def test_processes_on_one_sqlite_study_lose_no_trial(toml, tmp_path):
 
 
 def test_two_machines_with_one_storage_and_one_server_are_one_study(toml, tmp_path, postgres, server):
-    path = toml(trials=4, sampler="qmc", objective="phase")
+    path = toml(trials=4, sampler="qmc", objective="phase", seeds=1, rounds=3)
     folders = [tmp_path / "one", tmp_path / "two"]
     for folder in folders:
         folder.mkdir()

@@ -47,6 +47,7 @@ def address(lt, quick_flags, tmp_path):
             os.killpg(process.pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_terminating_the_command_ends_the_server(lt, quick_flags, tmp_path):
     assert lt("run", *quick_flags).code == 0
     process = start_ui(tmp_path)
