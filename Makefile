@@ -13,7 +13,7 @@ ui: .venv/installed           ## MLflow's UI on what has been run
 test: .venv/installed-dev     ## all tests but the slow ones
 	$(BIN)/pytest -n 2 --dist worksteal
 
-test-slow: .venv/installed-dev  ## the long studies
+test-slow: .venv/installed-dev  ## what takes long
 	$(BIN)/pytest -n 2 -m slow
 
 lint: .venv/installed-dev     ## style, formatting, types

@@ -125,6 +125,7 @@ def test_contract(lt, quick_flags, tmp_path):
     assert any(key.startswith("mlflow.sharedViewState.") for key in experiment.tags)
 
 
+@pytest.mark.slow
 def test_two_first_runs_at_once_share_the_store(quick_flags, tmp_path):
     command = [sys.executable, "-m", "lottery_ticket", "run", *quick_flags]
     both = [

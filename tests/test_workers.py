@@ -114,7 +114,7 @@ def gone(pids, seconds=20):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_no_worker_outlives_the_command(small_npz, tmp_path, how):
     flags = f"run --dataset {small_npz} --validation-size 200 --rounds 3 --iterations 2000 --jobs 2".split()
     process = launcher.Started(flags, tmp_path, environment())
@@ -130,6 +130,7 @@ def test_no_worker_outlives_the_command(small_npz, tmp_path, how):
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 def test_the_bar_shows_arms_that_are_trained_one_after_another(tmp_path, quick_flags):
     """On a terminal, where the accuracies of each stack arrive on their own."""
