@@ -4,9 +4,8 @@
 
 One study of fc1 on MNIST in short (7 rounds of 150 iterations), over learning rates from 1e-3 to 0.3, twice: as a dense
 grid, whose answer counts as the truth, and with the boundary sampler and a quarter of its trials. Both are real
-trainings. Eight seeds a trial: with three, a trial's own margin is so uncertain that the grid does not know its answer
-to 10 % either. Printed: where each puts the learning rate at which tickets vanish (the last crossing from
-winning to not), how far apart they are on a log scale, and the seconds of both.
+trainings. Printed: where each puts the learning rate at which tickets vanish (the last crossing from winning to not),
+how far apart they are on a log scale, and the seconds of both. bench/README.md says how well the grid knows its answer.
 """
 
 import argparse
