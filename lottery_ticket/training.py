@@ -146,13 +146,17 @@ def arithmetic(settings: Settings, device: torch.device) -> Iterator[None]:
     """Within it, matrix products have the settings' precision, convolutions are deterministic, CUDA is this device.
 
     `bfloat16` on a CPU: oneDNN rounds the factors of float32 products itself, where the processor can ("medium").
+    Numbers below the least normal float32 (1.2e-38) count as zero, on this thread (torch reaches no other): the moments
+    of a weight that gets no gradient end there, and a CPU is many times slower with them (bench/denormals.py).
     """
     if settings.precision == "tf32" and device.type != "cuda":
         raise InputError("--precision", "tf32", f"needs a CUDA device; allowed on {device.type}: float32, bfloat16")
     tf32 = settings.precision == "tf32"
     before = torch.get_float32_matmul_precision()
     low = "medium" if device.type == "cpu" and settings.precision == "bfloat16" else "highest"
+    denormals = bool(torch.tensor(1e-40).mul(1.0))
     torch.set_float32_matmul_precision("high" if tf32 else low)
+    torch.set_flush_denormal(True)
     try:
         with (
             torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False, allow_tf32=tf32),
@@ -161,6 +165,7 @@ def arithmetic(settings: Settings, device: torch.device) -> Iterator[None]:
             yield
     finally:
         torch.set_float32_matmul_precision(before)
+        torch.set_flush_denormal(not denormals)
 
 
 class _Training:

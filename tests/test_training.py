@@ -233,6 +233,18 @@ def test_arithmetic_leaves_cudnn_on(settings):
         assert torch.backends.cudnn.deterministic
 
 
+@pytest.mark.parametrize("flushed", [False, True])
+def test_denormals_are_zero_in_training_alone(settings, flushed):
+    denormal = torch.tensor(1e-40)
+    torch.set_flush_denormal(flushed)
+    try:
+        with arithmetic(settings, torch.device("cpu")):
+            assert float(denormal * 1) == 0
+        assert (float(denormal * 1) == 0) is flushed
+    finally:
+        torch.set_flush_denormal(False)
+
+
 def test_bfloat16_trains(settings, small):
     settings = settings.model_copy(update={"precision": "bfloat16", "stack": 2, "iterations": 60})
     network = network_of(settings, small)
