@@ -158,7 +158,8 @@ def run(
     name = run_name(settings, preset)
     tracker = Tracker.create(client, experiment, settings, preset, name, plan.images, plan.data.info)
     tracker.seconds += connecting
-    return carry_out(plan, tracker, _find(plan), [], begun, listener or Listener())
+    with store.writing(tracker.run_id):
+        return carry_out(plan, tracker, _find(plan), [], begun, listener or Listener())
 
 
 def resume(run_id: str, *, tracking_uri: str | None = None, listener: Listener | None = None) -> Result:
@@ -166,8 +167,13 @@ def resume(run_id: str, *, tracking_uri: str | None = None, listener: Listener |
 
     Bit for bit on the same machine with the same versions. InputError if there is no such run.
     """
-    begun = time.perf_counter()
     client = store.connect(tracking_uri, create=False)
+    with store.writing(run_id):
+        return _resume(run_id, client, listener or Listener())
+
+
+def _resume(run_id: str, client: MlflowClient, listener: Listener) -> Result:
+    begun = time.perf_counter()
     stored = reading.read_run(client, run_id, "--resume")
     if stored.origin:
         raise InputError("--resume", run_id, "is one training of a ticket; allowed: runs of `lt run`")
@@ -184,7 +190,7 @@ def resume(run_id: str, *, tracking_uri: str | None = None, listener: Listener |
             f"{plan.images.digest}); allowed: the same data",
         )
     tracker = Tracker.reopen(client, stored, plan.images, plan.data.info)
-    return carry_out(plan, tracker, _find(plan), stored.records, begun, listener or Listener())
+    return carry_out(plan, tracker, _find(plan), stored.records, begun, listener)
 
 
 def read_result(run_id: str, tracking_uri: str | None = None, figures: Path | None = None) -> Result:

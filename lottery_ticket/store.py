@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
@@ -125,10 +125,28 @@ def made_once(file: Path | None) -> Iterator[None]:
     if file is None:
         yield
         return
-    user = getattr(os, "getuid", int)()
-    name = hashlib.sha256(f"{user} {file.resolve()}".encode()).hexdigest()[:16]
-    with FileLock(Path(tempfile.gettempdir(), f"lottery-ticket-{name}.lock"), timeout=60):
+    with _lock(str(file.resolve()), 60):
         yield
+
+
+@contextmanager
+def writing(run_id: str) -> Iterator[None]:
+    """Within it, no other process of this user on this machine writes the run; LotteryTicketError where one does."""
+    try:
+        lock = _lock(run_id, 0).acquire()
+    except Timeout:
+        raise LotteryTicketError(
+            f"run {run_id} is being trained by another process: wait until that ends, or stop it"
+        ) from None
+    with lock:
+        yield
+
+
+def _lock(name: str, seconds: float) -> FileLock:
+    """What one process of this user on this machine has at a time; it ends with the process, however that ends."""
+    user = getattr(os, "getuid", int)()
+    digest = hashlib.sha256(f"{user} {name}".encode()).hexdigest()[:16]
+    return FileLock(Path(tempfile.gettempdir(), f"lottery-ticket-{digest}.lock"), timeout=seconds)
 
 
 @contextmanager

@@ -89,6 +89,11 @@ def test_killed_and_resumed_is_bit_for_bit_the_same(small_npz, undisturbed, tmp_
     process = start(tmp_path, *flags(small_npz))
     run_id = wait_for_round(process, 1)
     time.sleep(delay)
+    process.send_signal(signal.SIGSTOP)
+    second = start(tmp_path, "run", "--resume", run_id)
+    _, err = second.communicate(timeout=120)
+    assert second.returncode == 1
+    assert f"run {run_id} is being trained by another process" in err
     process.send_signal(signal.SIGKILL)
     process.wait()
     resume_to_the_end(tmp_path, run_id)
