@@ -29,7 +29,7 @@ STYLE = {
     "legend.frameon": False,
     "text.parse_math": False,  # a $ in a name is a $
 }
-_COLOURS = {"winning": "#0072B2", "reinit": "#D55E00", "random-mask": "#009E73", "reinit-own": "#CC79A7"}
+ARM_COLOURS = {"winning": "#0072B2", "reinit": "#D55E00", "random-mask": "#009E73", "reinit-own": "#CC79A7"}
 _CURVES_AT = (100.0, 41.0, 21.0, 10.0, 5.0)  # percent of weights left, as the densities Frankle & Carbin show
 _PICTURES_AT = (41.0, 21.0, 10.0, 5.0)
 
@@ -132,8 +132,8 @@ def draw_survivors(records: Sequence[Record], name: str) -> Figure:
         survivors = min(r.survivors[tensor] for r in trunk)
         label = f"{tensor} (at the end {survivors:,})"
         axes.plot(overall, left, linewidth=1.5 + 2.5 * (count - width) / count, label=label)
-    _log_percent(axes, "x", overall)
-    _log_percent(axes, "y", [100 * value for record in trunk for value in record.densities.values()])
+    log_percent(axes, "x", overall)
+    log_percent(axes, "y", [100 * value for record in trunk for value in record.densities.values()])
     axes.set(ylabel="weights left in the tensor (%)", title=name)
     axes.legend()
     return figure
@@ -174,7 +174,7 @@ def _over_weights(axes: Axes, records: Sequence[Record], value: Callable[[Record
         values = [[value(r) for r in mine if r.round == index] for index in rounds]
         mean = [np.mean(each) for each in values]
         seeds = max(map(len, values))
-        colour = _COLOURS.get(arm)
+        colour = ARM_COLOURS.get(arm)
         label = arm if seeds == 1 else f"{arm} (mean, min–max of {seeds} seeds)"
         joined = rounds == list(range(rounds[0], rounds[-1] + 1)) and len(rounds) > 1
         style = "-" if joined else "none"
@@ -186,11 +186,11 @@ def _over_weights(axes: Axes, records: Sequence[Record], value: Callable[[Record
             else:  # the rounds between were not trained
                 axes.vlines(pct, low, high, color=line.get_color(), alpha=0.3, linewidth=4)
         lowest = min(lowest, *(min(each) for each in values))
-    _log_percent(axes, "x", [r.weights_remaining_pct for r in records])
+    log_percent(axes, "x", [r.weights_remaining_pct for r in records])
     return lowest
 
 
-def _log_percent(axes: Axes, which: str, values: Sequence[float]) -> None:
+def log_percent(axes: Axes, which: str, values: Sequence[float]) -> None:
     """A log axis in percent with readable ticks; x runs from dense to sparse."""
     low = min(values)
     ticks = [tick for tick in (100, 50, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01) if tick >= low * 0.9]

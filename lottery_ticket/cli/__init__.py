@@ -8,7 +8,7 @@ import typer
 from typer.exceptions import TyperException
 
 import lottery_ticket
-from lottery_ticket.cli import data, diff, export, figures, presets, run, sweep, tickets, train, ui
+from lottery_ticket.cli import data, diff, export, figures, presets, reproduce, run, sweep, tickets, train, ui
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ def options(
 
 app.command("run")(run.run)
 app.add_typer(sweep.app, name="sweep")
+app.command("reproduce")(reproduce.reproduce)
 app.add_typer(presets.app, name="presets")
 app.command("tickets")(tickets.tickets)
 app.command("pull")(tickets.pull)

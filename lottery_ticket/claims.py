@@ -1,0 +1,288 @@
+"""Do the records bear a claim out? Measures over seeds with their intervals, and the answers that follow."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from scipy import special
+
+from lottery_ticket.record import Record
+from lottery_ticket.reproduction import Attribution, Claim, Part, Reproduction, Variant, setup_of
+from lottery_ticket.verdict import Answer, judge
+
+Word = Literal["holds", "holds in part", "does not hold", "undecided"]
+
+_NEAREST = 1.15
+"""A round stands for a percentage of weights left where the ratio of the two is at most this."""
+
+
+class Estimate(NamedTuple):
+    """A mean over seeds with its interval, and the seeds' own values."""
+
+    mean: float
+    low: float
+    high: float
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What was found with one setup in one variant.
+
+    Attributes:
+        records: all rounds of its runs, accuracies as the variant reads them (see `read_as`).
+        part: of the iterations at report scale that were trained here, 0–1.
+        seconds: of training all its runs, each process's where several train side by side.
+    """
+
+    records: Sequence[Record]
+    part: float
+    seconds: float
+
+
+Experiments = Mapping[tuple[str, str], Experiment]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was measured of a part of a claim; `estimate` is None where the records do not reach that far."""
+
+    part: Part
+    estimate: Estimate | None
+    answer: Answer
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A claim in one variant, and what became of it."""
+
+    claim: Claim
+    variant: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def word(self) -> Word:
+        """Holds where all parts do, in part where only some do; undecided where none fails but one may."""
+        answers = [finding.answer for finding in self.findings]
+        if all(answer == "yes" for answer in answers):
+            return "holds"
+        if "no" in answers:
+            return "holds in part" if "yes" in answers else "does not hold"
+        return "undecided"
+
+
+@dataclass(frozen=True)
+class Share:
+    """One variant in an attribution: what its arms reach, the gap, and that minus the first variant's gap."""
+
+    variant: str
+    winning: Estimate
+    control: Estimate
+    gap: Estimate
+    more: Estimate | None
+
+
+def read_as(records: Iterable[Record], variant: Variant) -> list[Record]:
+    """The records with the variant's accuracy as `test_accuracy`; rounds that have none are left out."""
+    read: dict[str, Callable[[Record], float | None]] = {
+        "last": lambda record: record.test_accuracy,
+        "best": lambda record: record.test_accuracy_best,
+        "early-stop": lambda record: record.test_accuracy_early_stop,
+    }
+    found = [(record, read[variant.accuracy](record)) for record in records]
+    return [record.model_copy(update={"test_accuracy": value}) for record, value in found if value is not None]
+
+
+def decide(reproduction: Reproduction, experiments: Experiments) -> list[Outcome]:
+    """Every claim in every variant it is judged in."""
+    return [
+        Outcome(claim, variant, tuple(_find(part, variant, reproduction, experiments) for part in claim.parts))
+        for claim in reproduction.claims
+        for variant in claim.variants
+    ]
+
+
+def attribute(attribution: Attribution, reproduction: Reproduction, experiments: Experiments) -> list[Share]:
+    """The gap in each variant, where its records reach that density."""
+    shares: list[Share] = []
+    first: dict[int, float] | None = None
+    for name in attribution.variants:
+        sides = _Sides(attribution.setup, name, reproduction, experiments)
+        winning, control = (
+            {
+                seed: 100 * found.test_accuracy
+                for seed, records in sides.of(side).items()
+                if (found := _nearest(records, attribution.at_pct))
+            }
+            for side in ("winning", "control")
+        )
+        gaps = {seed: winning[seed] - control[seed] for seed in winning.keys() & control.keys()}
+        if not gaps:
+            continue
+        level = reproduction.level
+        more = {seed: gaps[seed] - first[seed] for seed in gaps.keys() & first.keys()} if first else {}
+        shares.append(
+            Share(
+                name,
+                estimate(winning, level),
+                estimate(control, level),
+                estimate(gaps, level),
+                estimate(more, level) if more else None,
+            )
+        )
+        first = first or gaps
+    return shares
+
+
+def gaps_by_round(setup: str, variant: str, reproduction: Reproduction, experiments: Experiments) -> dict[float, float]:
+    """Percent of weights left → winning − control in points, mean over seeds; densest first."""
+    sides = _Sides(setup, variant, reproduction, experiments)
+    gaps: dict[int, list[tuple[float, float]]] = {}
+    controls = {(record.seed, record.round): record for each in sides.of("control").values() for record in each}
+    for each in sides.of("winning").values():
+        for record in each:
+            if beside := controls.get((record.seed, record.round)):
+                gap = 100 * (record.test_accuracy - beside.test_accuracy)
+                gaps.setdefault(record.round, []).append((record.weights_remaining_pct, gap))
+    return {float(left): float(gap) for left, gap in (np.mean(gaps[r], axis=0) for r in sorted(gaps))}
+
+
+def estimate(values: Mapping[int, float], level: float) -> Estimate:
+    """Mean and t-interval over seeds; without bounds where there is but one."""
+    found = np.array([values[seed] for seed in sorted(values)])
+    mean = float(found.mean())
+    if len(found) < 2:
+        return Estimate(mean, -math.inf, math.inf, tuple(found.tolist()))
+    half = float(special.stdtrit(len(found) - 1, (1 + level) / 2) * found.std(ddof=1) / math.sqrt(len(found)))
+    return Estimate(mean, mean - half, mean + half, tuple(found.tolist()))
+
+
+def value_of(record: Record, measure: str) -> float:
+    """Accuracy in percent, or the early-stopping iteration (NaN where there is none)."""
+    if measure == "accuracy":
+        return 100 * record.test_accuracy
+    return math.nan if record.early_stop_iteration is None else float(record.early_stop_iteration)
+
+
+def answer(found: Estimate, above: float | None, below: float | None) -> Answer:
+    """Whether the interval lies where it has to."""
+    lower, upper = -math.inf if above is None else above, math.inf if below is None else below
+    if found.low > lower and found.high < upper:
+        return "yes"
+    return "no" if found.high <= lower or found.low >= upper else "undecided"
+
+
+class _Sides:
+    """The rounds of the sides of one setup in one variant, by seed, densest first."""
+
+    def __init__(self, setup: str, variant: str, reproduction: Reproduction, experiments: Experiments) -> None:
+        self._setup, self._variant, self._experiments = setup, variant, experiments
+        self._control = reproduction.variants[variant].control
+
+    def of(self, side: str) -> dict[int, list[Record]]:
+        setup, arm = setup_of(side) or self._setup, side.rpartition(":")[2]
+        arm = self._control if arm == "control" else arm
+        found: dict[int, list[Record]] = {}
+        for record in self._experiments[setup, self._variant].records:
+            if record.arm == arm or (arm == "dense" and record.arm == "winning" and record.round == 0):
+                found.setdefault(record.seed, []).append(record)
+        return {seed: sorted(each, key=lambda record: -record.density) for seed, each in found.items()}
+
+
+def _find(part: Part, variant: str, reproduction: Reproduction, experiments: Experiments) -> Finding:
+    measure = {
+        "accuracy": _over_rounds,
+        "early_stop": _over_rounds,
+        "fluctuation": _fluctuation,
+        "hours": _hours,
+    }
+    level = reproduction.level
+    experiment = experiments[part.setup, variant]
+    if part.measure == "winning_streak":
+        found = _streak(experiment.records, reproduction.variants[variant].control, level)
+    else:
+        sides = _Sides(part.setup, variant, reproduction, experiments)
+        values = measure[part.measure](part, sides, experiment)
+        found = estimate(values, level) if values else None
+    return Finding(part, found, answer(found, part.above, part.below) if found else "undecided")
+
+
+def _over_rounds(part: Part, sides: _Sides, _: Experiment) -> dict[int, float]:
+    """Seed → the measure of a side, or its difference or ratio to another, at one density or over a range."""
+    other = part.minus or part.over
+    others = sides.of(other) if other else {}
+
+    def compared(record: Record, seed: int) -> float:
+        mine = value_of(record, part.measure)
+        if other is None:
+            return mine
+        beside = others.get(seed, [])
+        match = beside[0] if beside and other == "dense" else _nearest(beside, record.weights_remaining_pct)
+        theirs = math.nan if match is None else value_of(match, part.measure)
+        return mine - theirs if part.minus else mine / theirs
+
+    takes: dict[str, Callable[[list[float]], Any]] = {"mean": np.mean, "least": np.min, "largest": np.max}
+    found = {}
+    for seed, records in sides.of(part.of).items():
+        nearest = None if part.at_pct is None else _nearest(records, part.at_pct)
+        chosen = _between(records, part) if part.at_pct is None else [nearest] if nearest else []
+        values = [value for record in chosen if not math.isnan(value := compared(record, seed))]
+        if values:
+            found[seed] = float(takes[part.take](values))
+    return found
+
+
+def _fluctuation(part: Part, sides: _Sides, _: Experiment) -> dict[int, float]:
+    """Seed → standard deviation of the change of accuracy from round to round, in points; or that minus another's."""
+
+    def of(side: str) -> dict[int, float]:
+        rounds = {seed: _between(records, part) for seed, records in sides.of(side).items()}
+        return {
+            seed: float(np.std(np.diff([100 * record.test_accuracy for record in each])))
+            for seed, each in rounds.items()
+            if len(each) > 2
+        }
+
+    mine = of(part.of)
+    if part.minus is None:
+        return mine
+    theirs = of(part.minus)
+    return {seed: mine[seed] - theirs[seed] for seed in mine.keys() & theirs.keys()}
+
+
+def _hours(part: Part, sides: _Sides, experiment: Experiment) -> dict[int, float]:
+    """Seed → hours that the winning arm and its control take at report scale."""
+    spent: dict[int, float] = {}
+    for side in ("winning", "control"):
+        for seed, records in sides.of(side).items():
+            spent[seed] = spent.get(seed, 0.0) + sum(record.seconds for record in records)
+    return {seed: seconds / experiment.part / 3600 for seed, seconds in spent.items()}
+
+
+def _streak(records: Sequence[Record], control: str, level: float) -> Estimate | None:
+    """Most rounds on end that win, by the verdict: a count, so without an interval of its own."""
+    verdict = judge([record for record in records if record.arm in ("winning", control)], level=level)
+    if verdict is None or not verdict.rounds:
+        return None
+    longest = here = 0
+    for judged in verdict.rounds:
+        here = here + 1 if judged.wins == "yes" else 0
+        longest = max(longest, here)
+    return Estimate(longest, longest, longest, ())
+
+
+def _between(records: Sequence[Record], part: Part) -> list[Record]:
+    """The rounds from `from_pct` to `to_pct`, the nearest at either end included."""
+    slack = 1.02
+    last = (part.to_pct or 0) / slack
+    return [record for record in records if last <= record.weights_remaining_pct <= part.from_pct * slack]
+
+
+def _nearest(records: Sequence[Record], pct: float) -> Record | None:
+    """The round whose percentage of weights left is nearest, None where none is near."""
+    if not records:
+        return None
+    found = min(records, key=lambda record: abs(math.log(record.weights_remaining_pct / pct)))
+    return found if abs(math.log(found.weights_remaining_pct / pct)) <= math.log(_NEAREST) else None

@@ -1,0 +1,73 @@
+"""`lt reproduce`: a report's experiments run again, and a verdict on every claim."""
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lottery_ticket.cli.options import Json, TrackingUri
+from lottery_ticket.errors import InputError, unknown
+
+
+def reproduce(
+    report: Annotated[str, typer.Argument(metavar="REPORT", help="shu, frankle-lenet, or a .toml file.")],
+    scale: Annotated[str, typer.Option("--scale", help="quick, or report: as large as the source's own.")] = "quick",
+    only: Annotated[
+        str | None, typer.Option("--only", help="Claims, separated by commas; default: all.", show_default=False)
+    ] = None,
+    dest: Annotated[
+        Path | None,
+        typer.Option(
+            "--dest", help="Folder for the report; default: mlruns/reproductions/REPORT-SCALE.", show_default=False
+        ),
+    ] = None,
+    tracking_uri: TrackingUri = None,
+    experiment: Annotated[str, typer.Option("--experiment", help="MLflow experiment.")] = "lottery-ticket",
+    as_json: Json = False,
+) -> None:
+    """Run what a report's claims need, judge every claim, and write report.md and report.html.
+
+    Runs that are in the store with the same settings are read, not trained again; the same command goes on after an
+    interruption.
+    """
+    from lottery_ticket.reproduction import SCALES, load_reproduction
+
+    wanted = next((known for known in SCALES if known == scale), None)
+    if wanted is None:
+        raise unknown("--scale", scale, SCALES)
+    told, name = load_reproduction(report)
+    claims = tuple(part.strip() for part in (only or "").split(",") if part.strip())
+    told.only(claims)  # refuses those that are not there
+    folder = dest or Path("mlruns", "reproductions", f"{name}-{scale}")
+    _check_folder(folder)
+
+    from lottery_ticket import reproduce as lab
+    from lottery_ticket.cli.reproduce_display import Display, command_line, print_outcomes
+    from lottery_ticket.reproduction_report import keep_report
+
+    display = Display()
+    try:
+        with display:
+            done = lab.reproduce(
+                told, name, wanted, claims, tracking_uri=tracking_uri, experiment=experiment, listener=display
+            )
+    except InputError:
+        raise
+    except (KeyboardInterrupt, Exception):
+        if display.run_id:
+            typer.echo(f"\nFinished rounds are kept. Go on with: {command_line()}", err=True)
+        raise
+    kept = keep_report(done, folder, command_line(), experiment)
+    if as_json:
+        typer.echo(json.dumps(kept.to_json()))
+    else:
+        print_outcomes(done, kept)
+
+
+def _check_folder(folder: Path) -> None:
+    """InputError where the report could not be written; makes nothing."""
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise InputError("--dest", str(folder), f"cannot be written ({there}); allowed: a folder that can")

@@ -1,0 +1,88 @@
+"""What a person sees of a reproduction: progress while it runs, the claims at its end."""
+
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from lottery_ticket import reproduce
+from lottery_ticket.cli import display
+from lottery_ticket.cli.display import clock, program
+from lottery_ticket.cli.options import output
+from lottery_ticket.experiment import Plan
+from lottery_ticket.record import Record
+from lottery_ticket.reproduce import Job, Reproduced
+from lottery_ticket.reproduction_report import Kept, in_numbers
+
+
+class Display(display.Display, reproduce.Listener):
+    """Progress on standard error: of the run that trains, and the time left of all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._jobs: Sequence[Job] = ()
+        self._at: Job | None = None
+        self._trained = 0.0  # network-iterations in this call
+        self._since = 0.0
+
+    def planned(self, jobs: Sequence[Job]) -> None:
+        """Say what is needed."""
+        self._jobs, self._since = jobs, time.monotonic()
+        there = sum(job.finished for job in jobs)
+        begun = sum(job.run_id is not None and not job.finished for job in jobs)
+        self._console.print(f"{len(jobs)} run(s) needed: {there} in the store, {begun} begun")
+
+    def turned_to(self, job: Job) -> None:
+        """Say which run it is."""
+        self._at = job
+        place = f"run {self._jobs.index(job) + 1}/{len(self._jobs)}"
+        names = ", ".join(f"{setup} {variant}" for setup, variant in job.experiments)
+        how = "in the store" if job.finished else "resumed" if job.run_id else "trained"
+        self._console.print(f"{place}: {names} ({how})")
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+            self._task = None
+
+    def started(self, plan: Plan, run_id: str, done: int) -> None:
+        """As of a run; how much of it is left is known now."""
+        super().started(plan, run_id, done)
+        assert self._at is not None
+        self._at.left = plan.members * plan.iterations * (len(plan.rounds) - done)
+
+    def rounds_finished(self, records: Sequence[Record]) -> None:
+        """As of a run, and the time left of all."""
+        super().rounds_finished(records)
+        assert self._at is not None
+        self._trained += self._per_round
+        self._at.left -= self._per_round
+        left = sum(job.left for job in self._jobs if not job.finished)
+        if self._at.left <= 0:
+            self._at.finished = True
+            spent = time.monotonic() - self._since
+            self._console.print(f"about {clock(spent / self._trained * left)} to go in all")
+
+
+def command_line() -> str:
+    """The command that was given here."""
+    return shlex.join([*program(), *sys.argv[1:]])
+
+
+def print_outcomes(done: Reproduced, kept: Kept) -> None:
+    """The table of claims, part by part, and where the report lies."""
+    console = output()
+    table = Table(title=f"{done.reproduction.title}, scale {done.scale}", show_lines=True)
+    for name in ("claim", "variant", "outcome", "measured"):
+        table.add_column(name)
+    for outcome in done.outcomes:
+        parts = [
+            f"{finding.part.says}: "
+            f"{in_numbers(finding.part, finding.estimate) if finding.estimate else 'not measured'} – {finding.answer}"
+            for finding in outcome.findings
+        ]
+        table.add_row(outcome.claim.id, outcome.variant, outcome.word, "\n".join(parts))
+    console.print(table)
+    for path in (kept.files["report.html"], kept.files["report.md"], kept.files["claims.csv"]):
+        console.print(f"  {path}", soft_wrap=True)
+    console.print(f"{done.seconds:.0f} s. MLflow run {kept.run_id}.")

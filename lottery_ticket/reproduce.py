@@ -1,0 +1,198 @@
+"""A reproduction from its file to its outcome: the runs that its claims need, found in the store or trained."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from lottery_ticket import experiment as lab
+from lottery_ticket import reading, store
+from lottery_ticket.arms import ARMS
+from lottery_ticket.claims import Experiment, Outcome, Share, attribute, decide, read_as
+from lottery_ticket.config import Settings
+from lottery_ticket.data import load_images
+from lottery_ticket.reading import ORIGIN, Stored
+from lottery_ticket.record import Record
+from lottery_ticket.reproduction import Reproduction, Scale
+from lottery_ticket.training import iterations_per_round
+
+_HOW = ("device", "stack", "jobs", "checkpoint_precision", "verdict_tolerance", "verdict_level")
+"""Settings that do not change what a run finds."""
+
+
+@dataclass
+class Job:
+    """One run that a reproduction needs.
+
+    Attributes:
+        settings, preset: what is run.
+        experiments: the (setup, variant) that need it.
+        run_id: of the run in the store with these settings, if there is one.
+        finished: whether that is complete.
+        left: networks × iterations that are to be trained.
+    """
+
+    settings: Settings
+    preset: str
+    experiments: list[tuple[str, str]]
+    run_id: str | None = None
+    finished: bool = False
+    left: int = 0
+
+
+class Listener(lab.Listener):
+    """What a reproduction tells whoever listens; every method may be left out."""
+
+    def planned(self, jobs: Sequence[Job]) -> None:
+        """These runs are needed."""
+
+    def turned_to(self, job: Job) -> None:
+        """This one is looked at now: read where it is finished, else trained."""
+
+
+@dataclass(frozen=True)
+class Reproduced:
+    """What a reproduction found.
+
+    Attributes:
+        name, scale: which.
+        experiments: (setup, variant) → its rounds.
+        runs: (setup, variant) → its runs in MLflow.
+        outcomes: every claim in every variant.
+        attributions: of each of the reproduction's, the variants' shares.
+        seconds: wall time of this call.
+    """
+
+    reproduction: Reproduction
+    name: str
+    scale: Scale
+    experiments: dict[tuple[str, str], Experiment]
+    runs: dict[tuple[str, str], list[Run]]
+    outcomes: list[Outcome]
+    attributions: list[list[Share]]
+    seconds: float
+    client: MlflowClient = field(repr=False)
+
+
+def reproduce(
+    reproduction: Reproduction,
+    name: str,
+    scale: Scale = "quick",
+    only: Sequence[str] = (),
+    *,
+    tracking_uri: str | None = None,
+    experiment: str = store.DEFAULT_EXPERIMENT,
+    listener: Listener | None = None,
+) -> Reproduced:
+    """Train what the claims need, all or `only` some of them, and judge these.
+
+    A run that is in the MLflow experiment with the same settings on the same data is read, not trained again; one
+    that was interrupted is resumed.
+
+    Raises:
+        InputError: settings that cannot be run here, or an unreachable store; before training starts.
+    """
+    begun = time.perf_counter()
+    listener = listener or Listener()
+    client = store.connect(tracking_uri)
+    jobs = make_jobs(reproduction, scale, only)
+    reproduction = reproduction.only(only) if only else reproduction
+    for job in jobs:
+        plan = lab.make_plan(job.settings)
+        job.left = plan.members * plan.iterations * len(plan.rounds)
+        find(job, client, experiment)
+    listener.planned(jobs)
+    stored: dict[tuple[str, str], list[Stored]] = {pair: [] for pair in reproduction.experiments}
+    for job in jobs:
+        listener.turned_to(job)
+        found = _carry_out(job, tracking_uri, experiment, client, listener)
+        for pair in job.experiments:
+            if pair in stored:
+                stored[pair].append(found)
+    experiments = {pair: _experiment(runs, reproduction, pair, scale) for pair, runs in stored.items()}
+    return Reproduced(
+        reproduction,
+        name,
+        scale,
+        experiments,
+        {pair: [client.get_run(each.run_id) for each in runs] for pair, runs in stored.items()},
+        decide(reproduction, experiments),
+        [attribute(each, reproduction, experiments) for each in reproduction.attributions],
+        time.perf_counter() - begun,
+        client,
+    )
+
+
+def make_jobs(reproduction: Reproduction, scale: Scale, only: Sequence[str] = ()) -> list[Job]:
+    """The runs that a reproduction needs, each once: experiments that differ in their arms alone share a run.
+
+    With `only`, those that these claims need; they are the same runs as without.
+    """
+    jobs: list[Job] = []
+    for setup, variant in reproduction.experiments:
+        for settings in reproduction.settings(setup, variant, scale):
+            job = next((job for job in jobs if _without_arms(job.settings) == _without_arms(settings)), None)
+            if job is None:
+                job = Job(settings, reproduction.setups[setup].preset, [])
+                jobs.append(job)
+            arms = tuple(arm for arm in ARMS if arm in (*job.settings.arms, *settings.arms))
+            job.settings = job.settings.model_copy(update={"arms": arms})
+            job.experiments.append((setup, variant))
+    wanted = (reproduction.only(only) if only else reproduction).experiments
+    return [job for job in jobs if set(job.experiments) & set(wanted)]
+
+
+def _without_arms(settings: Settings) -> Settings:
+    return settings.model_copy(update={"arms": ()})
+
+
+def find(job: Job, client: MlflowClient, experiment: str) -> None:
+    """Look for the job's run in the store: a finished one if there is, else one that can be resumed."""
+    at = client.get_experiment_by_name(experiment)
+    if at is None:
+        return
+    wanted = {name: value for name, value in job.settings.as_params().items() if name not in _HOW}
+    digest = load_images(job.settings.dataset).digest
+    query = f"tags.`lt.kind` = 'run' and params.model = '{job.settings.model}' and params.lr = '{job.settings.lr}'"
+    for run in store.search(client, [at.experiment_id], query):
+        same = all(run.data.params.get(name) == value for name, value in wanted.items())
+        from_ticket = any(tag.startswith(ORIGIN) for tag in run.data.tags)
+        data = reading.read_data_info(run)
+        if same and not from_ticket and data is not None and data.digest == digest:
+            if job.run_id is None or run.info.status == "FINISHED":
+                job.run_id, job.finished = run.info.run_id, run.info.status == "FINISHED"
+            if job.finished:
+                return
+
+
+def _carry_out(job: Job, tracking_uri: str | None, experiment: str, client: MlflowClient, listener: Listener) -> Stored:
+    """The job's run, finished."""
+    if job.finished and job.run_id:
+        return reading.read_run(client, job.run_id)
+    if job.run_id:
+        return lab.resume(job.run_id, tracking_uri=tracking_uri, listener=listener).stored
+    return lab.run(
+        job.settings, preset=job.preset, tracking_uri=tracking_uri, experiment=experiment, listener=listener
+    ).stored
+
+
+def _experiment(runs: Sequence[Stored], reproduction: Reproduction, pair: tuple[str, str], scale: Scale) -> Experiment:
+    setup, variant = pair
+    first = runs[0].settings
+    full = reproduction.settings(setup, variant, "report")[0]
+    images = len(load_images(first.dataset).y_train) - first.validation_size
+    trained = first.rounds * iterations_per_round(first, images)
+    part = trained / (full.rounds * iterations_per_round(full, images))
+    records = runs[0].records if len(runs) == 1 else _joined(runs)
+    seconds = sum(record.seconds for run in runs for record in run.records)
+    return Experiment(read_as(records, reproduction.variants[variant]), part, seconds)
+
+
+def _joined(runs: Sequence[Stored]) -> list[Record]:
+    """One curve of several runs: the dense network of the first, then the last round of each, densest first."""
+    lasts = [[record for record in run.records if record.round == run.settings.rounds - 1] for run in runs]
+    lasts = sorted((each for each in lasts if each), key=lambda each: -each[0].density)
+    dense = [record for record in runs[0].records if record.round == 0]
+    return [*dense, *(record.model_copy(update={"round": r}) for r, each in enumerate(lasts, 1) for record in each)]

@@ -1,0 +1,345 @@
+"""A reproduction as a page to read: report.md, the same as one self-contained report.html, the data as CSV."""
+
+import base64
+import csv
+import html
+import io
+import math
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from markdown_it import MarkdownIt
+from mlflow.entities import Metric
+
+import lottery_ticket
+from lottery_ticket.claims import Estimate, Finding, Outcome, Share
+from lottery_ticket.config import Settings, as_text, load_preset
+from lottery_ticket.reproduce import Reproduced
+from lottery_ticket.reproduction import Part
+from lottery_ticket.reproduction_figures import draw_reproduction
+from lottery_ticket.store import ensure_experiment, telling
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }
+h1, h2, h3 { line-height: 1.2; margin-top: 2em; } h1 { margin-top: 0; }
+table { border-collapse: collapse; margin: 1em 0; font-size: .92rem; display: block; overflow-x: auto; }
+th, td { padding: .35em .7em; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
+th { border-bottom: 2px solid #888; } img { max-width: 100%; } code { font-size: .88em; background: #f3f3f3; }
+pre { background: #f3f3f3; padding: .8em; overflow-x: auto; }
+"""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A report that is written: the run in MLflow that has it too, and names → paths of its files and figures."""
+
+    run_id: str
+    files: dict[str, Path]
+    done: Reproduced
+
+    def to_json(self) -> dict[str, Any]:
+        """The outcome as plain data."""
+        return {
+            "run_id": self.run_id,
+            "scale": self.done.scale,
+            "claims": [
+                {
+                    "id": outcome.claim.id,
+                    "variant": outcome.variant,
+                    "outcome": outcome.word,
+                    "parts": [
+                        {
+                            "says": finding.part.says,
+                            "answer": finding.answer,
+                            **({} if finding.estimate is None else _bounds(finding.estimate)),
+                        }
+                        for finding in outcome.findings
+                    ],
+                }
+                for outcome in self.done.outcomes
+            ],
+            "files": {name: str(path) for name, path in self.files.items()},
+            "seconds": self.done.seconds,
+        }
+
+
+def _bounds(found: Estimate) -> dict[str, Any]:
+    low, high = (value if math.isfinite(value) else None for value in (found.low, found.high))
+    return {"mean": found.mean, "low": low, "high": high, "seeds": list(found.values)}
+
+
+def keep_report(done: Reproduced, folder: Path, command: str, experiment: str) -> Kept:
+    """Write the report into the folder and log it to MLflow, as a run of its own that names those it draws on."""
+    files = write_report(done, folder, command)
+    tags = {
+        "lt.kind": "reproduction",
+        "lt.reproduction": done.name,
+        "lt.scale": done.scale,
+        "lt.version": lottery_ticket.__version__,
+    }
+    tags |= {f"lt.claim/{outcome.claim.id}/{outcome.variant}": outcome.word for outcome in done.outcomes}
+    tags |= {
+        f"lt.run/{setup}/{variant}": ",".join(run.info.run_id for run in runs)[:5000]
+        for (setup, variant), runs in done.runs.items()
+    }
+    with telling("logging the report"):
+        at = ensure_experiment(done.client, experiment)
+        run_id = done.client.create_run(at, run_name=f"reproduce {done.name} {done.scale}", tags=tags).info.run_id
+        for path in files.values():
+            done.client.log_artifact(run_id, str(path), "figures" if path.suffix == ".png" else None)
+        now = round(time.time() * 1000)
+        metrics = [
+            Metric(f"{outcome.claim.id}/{outcome.variant}/part{index}", finding.estimate.mean, now, 0)
+            for outcome in done.outcomes
+            for index, finding in enumerate(outcome.findings, 1)
+            if finding.estimate is not None
+        ]
+        done.client.log_batch(run_id, metrics=metrics)
+        done.client.set_terminated(run_id)
+    return Kept(run_id, files, done)
+
+
+def write_report(done: Reproduced, folder: Path, command: str) -> dict[str, Path]:
+    """Write report.md, report.html, claims.csv, rounds.csv and the figures into the folder; their names → paths."""
+    figures = draw_reproduction(done.reproduction, done.experiments, done.attributions, folder / "figures")
+    text = to_markdown(done, {name: path.relative_to(folder).as_posix() for name, path in figures.items()}, command)
+    files = {
+        "report.md": text,
+        "report.html": to_html(text, done.reproduction.title, folder),
+        "claims.csv": claims_csv(done.outcomes),
+        "rounds.csv": rounds_csv(done),
+    }
+    for name, content in files.items():
+        (folder / name).write_text(content, encoding="utf-8")
+    return {name: folder / name for name in files} | dict(figures)
+
+
+def to_markdown(done: Reproduced, figures: Mapping[str, str], command: str) -> str:
+    """The report; `figures` are their names → links."""
+    told = done.reproduction
+    variants = list(dict.fromkeys(variant for _, variant in done.experiments))
+    lines = [f"# {told.title}", "", told.about, "", f"Source: {told.source}.", ""]
+    lines += [f"Made again by `{command}`. {_where(done)}", ""]
+    lines += _claims(done)
+    lines += [f"- **{name}**: {told.variants[name].says}." for name in variants] + [""]
+    if told.drawings:
+        lines += ["## The figures, drawn again", ""]
+        lines += ["Each seed thin, their mean thick, the band from the lowest to the highest seed.", ""]
+        for drawing in told.drawings:
+            lines += [f"![{drawing.title}]({figures[drawing.name]})", ""]
+    for attribution, shares in zip(told.attributions, done.attributions, strict=True):
+        if shares:
+            lines += [f"## {attribution.title}", "", *_attribution(shares)]
+            lines += [f"![{attribution.title}]({figures[attribution.name]})", ""]
+    lines += _cost(done)
+    lines += _runs(done)
+    if told.remarks:
+        lines += ["## Remarks", "", *(line for remark in told.remarks for line in (f"- {remark}", "")), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def to_html(text: str, title: str, folder: Path) -> str:
+    """The report's Markdown as one page that needs nothing else; images are read from the folder."""
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
+
+    def inlined(found: re.Match[str]) -> str:
+        data = base64.b64encode((folder / html.unescape(found[1])).read_bytes()).decode()
+        return f'src="data:image/png;base64,{data}"'
+
+    body = re.sub(r'src="([^":]+\.png)"', inlined, body)
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
+    )
+
+
+def claims_csv(outcomes: Sequence[Outcome]) -> str:
+    """A row for each part of each claim in each variant."""
+    rows = [
+        [
+            outcome.claim.id,
+            outcome.variant,
+            outcome.word,
+            finding.part.says,
+            *(("", "", "") if finding.estimate is None else finding.estimate[:3]),
+            "" if finding.estimate is None else " ".join(f"{value:.6g}" for value in finding.estimate.values),
+            finding.part.above,
+            finding.part.below,
+            finding.answer,
+        ]
+        for outcome in outcomes
+        for finding in outcome.findings
+    ]
+    head = ["claim", "variant", "outcome", "part", "mean", "low", "high", "seeds", "above", "below", "answer"]
+    return _csv(head, rows)
+
+
+def rounds_csv(done: Reproduced) -> str:
+    """A row for each round of each trajectory of each experiment."""
+    rows = [
+        [
+            setup,
+            variant,
+            record.arm,
+            record.seed,
+            record.round,
+            f"{record.weights_remaining_pct:.4f}",
+            record.test_accuracy,
+            record.test_accuracy_best,
+            record.early_stop_iteration,
+            record.iterations,
+            f"{record.seconds:.2f}",
+        ]
+        for (setup, variant), experiment in done.experiments.items()
+        for record in experiment.records
+    ]
+    head = ["setup", "variant", "arm", "seed", "round", "weights_remaining_pct", "test_accuracy"]
+    return _csv([*head, "test_accuracy_best", "early_stop_iteration", "iterations", "seconds"], rows)
+
+
+def in_numbers(part: Part, found: Estimate) -> str:
+    """A measured value with its interval and unit."""
+    unit, digits, sign = _unit(part)
+    if not found.values and found.low == found.high:
+        return f"{found.mean:{sign}.{digits}f}{unit}"
+    if not math.isfinite(found.low):
+        return f"{found.mean:{sign}.{digits}f}{unit} (one seed, no interval)"
+    return f"{found.mean:{sign}.{digits}f}{unit} ({found.low:{sign}.{digits}f} to {found.high:{sign}.{digits}f})"
+
+
+def _unit(part: Part) -> tuple[str, int, str]:
+    if part.over:
+        return " ×", 2, ""
+    if part.measure == "accuracy":
+        return (" points", 2, "+") if part.minus else (" %", 2, "")
+    units = {"early_stop": " iterations", "fluctuation": " points", "hours": " h", "winning_streak": " round(s)"}
+    return units[part.measure], 0 if part.measure in ("early_stop", "winning_streak") else 2, ""
+
+
+def _asked(part: Part) -> str:
+    unit = _unit(part)[0]
+    if part.above is not None and part.below is not None:
+        return f"{part.above:g} to {part.below:g}{unit}"
+    return f"above {part.above:g}{unit}" if part.above is not None else f"below {part.below:g}{unit}"
+
+
+def _claims(done: Reproduced) -> list[str]:
+    """Each claim with what became of it, and below it what was measured of its parts."""
+    told = done.reproduction
+    judged = list(dict.fromkeys(outcome.variant for outcome in done.outcomes))
+    rows = []
+    for claim in told.claims:
+        mine = {outcome.variant: outcome for outcome in done.outcomes if outcome.claim.id == claim.id}
+        words = [f"**{mine[variant].word}**" if variant in mine else "" for variant in judged]
+        rows.append([f"**{claim.id}**", f"**{claim.says}** {claim.figure}. {claim.note}", "", *words])
+        for index, part in enumerate(claim.parts):
+            found = [_value(mine[variant].findings[index]) if variant in mine else "" for variant in judged]
+            rows.append(["", f"– {part.says}", _asked(part), *found])
+    lines = ["## Which claims hold", "", *_table(["", "claim", "asked", *judged], rows)]
+    lines += [
+        f"Means over seeds with {told.level:.0%} t-intervals, of the paired differences where two sides are compared. "
+        "A part is decided where its interval lies wholly where it has to (yes) or elsewhere (no). A claim holds "
+        "where all its parts do, and in part where some do and some do not. The variants:",
+        "",
+    ]
+    return lines
+
+
+def _value(finding: Finding) -> str:
+    if finding.estimate is None:
+        return "not measured"
+    return f"{in_numbers(finding.part, finding.estimate)}: {finding.answer}"
+
+
+def _attribution(shares: Sequence[Share]) -> list[str]:
+    first, *others = shares
+    rows = [
+        [
+            share.variant,
+            f"{share.winning.mean:.2f}",
+            f"{share.control.mean:.2f}",
+            _interval(share.gap),
+            _interval(share.more) if share.more else "",
+        ]
+        for share in shares
+    ]
+    head = ["variant", "winning (%)", "control (%)", "winning − control (points)", f"more than {first.variant}"]
+    changes = [(share.variant, share.more) for share in others if share.more]
+    told = {
+        "clearly larger": [name for name, more in changes if more.low > 0],
+        "clearly smaller": [name for name, more in changes if more.high < 0],
+        "not clearly different": [name for name, more in changes if more.low <= 0 <= more.high],
+    }
+    said = "; ".join(f"{how} in {', '.join(names)}" for how, names in told.items() if names)
+    return [*_table(head, rows), f"Against {first.variant}, the gap is {said or 'not compared'}.", ""]
+
+
+def _interval(found: Estimate) -> str:
+    if not math.isfinite(found.low):
+        return f"{found.mean:+.2f}"
+    return f"{found.mean:+.2f} ({found.low:+.2f} to {found.high:+.2f})"
+
+
+def _cost(done: Reproduced) -> list[str]:
+    rows, total = [], 0.0
+    seen: set[str] = set()
+    for (setup, variant), experiment in done.experiments.items():
+        runs = [run for run in done.runs[setup, variant] if run.info.run_id not in seen]
+        seen |= {run.info.run_id for run in runs}
+        if runs:
+            spent = experiment.seconds
+            networks = len({(record.arm, record.seed) for record in experiment.records})
+            total += spent
+            rows.append(
+                [setup, variant, str(networks), f"{spent:.0f}", f"{spent / networks / experiment.part / 3600:.2f}"]
+            )
+    lines = ["## Cost", ""]
+    lines += [
+        f"- {outcome.claim.id}, {outcome.variant}: {finding.part.says}? {_value(finding)}."
+        for outcome in done.outcomes
+        for finding in outcome.findings
+        if finding.part.measure == "hours"
+    ]
+    lines += ["", *_table(["setup", "variant", "trajectories", "seconds", "hours a trajectory at report scale"], rows)]
+    return [*lines, f"{total:.0f} seconds of training in all (of each process, where several train side by side).", ""]
+
+
+def _runs(done: Reproduced) -> list[str]:
+    lines = ["## Settings and runs", ""]
+    rows = []
+    for (setup, variant), runs in done.runs.items():
+        preset = done.reproduction.setups[setup].preset
+        for settings, run in zip(done.reproduction.settings(setup, variant, done.scale), runs, strict=True):
+            rows.append([setup, variant, preset, f"`{_changed(settings, preset)}`", f"`{run.info.run_id}`"])
+    return [*lines, *_table(["setup", "variant", "preset", "and", "MLflow run"], rows)]
+
+
+def _changed(settings: Settings, preset: str) -> str:
+    base = load_preset(preset)
+    changed = [f"{name}={as_text(value)}" for name, value in settings if value not in (None, getattr(base, name))]
+    return " ".join(changed)
+
+
+def _where(done: Reproduced) -> str:
+    """Versions and hardware, as the runs tell of themselves."""
+    tags = [run.data.tags for runs in done.runs.values() for run in runs]
+    told = {key: sorted({each.get(f"lt.{key}", "?") for each in tags}) for key in ("version", "torch", "hardware")}
+    return f"lt {', '.join(told['version'])}, torch {', '.join(told['torch'])}, {'; '.join(told['hardware'])}."
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    cells = [head, ["---"] * len(head), *rows]
+    return [f"| {' | '.join(each.replace('|', '/') for each in row)} |" for row in cells] + [""]
+
+
+def _csv(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows(rows)
+    return out.getvalue()

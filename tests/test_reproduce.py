@@ -1,0 +1,229 @@
+"""Reproductions for real: small experiments, a real MLflow store, real processes, a real browser."""
+
+import csv
+import re
+import signal
+import time
+
+import pytest
+from mlflow import MlflowClient
+from playwright.sync_api import sync_playwright
+
+from lottery_ticket import reproduce
+from lottery_ticket.reproduction import load_reproduction
+from tests import launcher
+from tests.conftest import environment
+from tests.test_ui import CHROMIUM, FLAGS
+
+FILE = """
+title = "A report in small | <made up>"
+source = "nobody"
+about = "Two variants of fc1."
+remarks = ["Its Figure 1 is wrong."]
+
+[setups.fc1]
+preset = "shu-fc1"
+settings = {{ dataset = "{dataset}", rounds = 6, prune_rate = 0.4, iterations = 20 }}
+quick = {{ seeds = 3 }}
+report = {{ seeds = 5, iterations = 200 }}
+
+[setups.one-shot]
+preset = "shu-fc1"
+settings = {{ dataset = "{dataset}", rounds = 2, iterations = 20 }}
+quick = {{ seeds = 3 }}
+report = {{ seeds = 5 }}
+each = {{ prune_rate = [0.5, 0.9] }}
+
+[variants.paper]
+says = "as it should be"
+
+[variants.own]
+says = "with its own masks"
+settings = {{ arms = ["winning", "reinit-own"] }}
+control = "reinit-own"
+accuracy = "best"
+
+[[claims]]
+id = "A"
+figure = "Figure 1"
+says = "Tickets win."
+variants = ["paper", "own"]
+
+[[claims.parts]]
+says = "above reinit"
+setup = "fc1"
+minus = "control"
+from_pct = 40
+to_pct = 8
+above = 0
+
+[[claims]]
+id = "B"
+figure = "Figure 2"
+says = "It takes long."
+variants = ["paper"]
+
+[[claims.parts]]
+says = "more than an hour"
+setup = "one-shot"
+measure = "hours"
+above = 1
+
+[[drawings]]
+name = "figure-1"
+title = "Figure 1"
+setup = "fc1"
+variants = ["paper", "own"]
+claims = ["A"]
+
+[[attributions]]
+name = "gap"
+title = "The gap"
+setup = "fc1"
+at_pct = 13
+variants = ["paper", "own"]
+claims = ["A"]
+"""
+
+
+@pytest.fixture
+def toml(tmp_path, small_npz):
+    path = tmp_path / "small.toml"
+    path.write_text(FILE.format(dataset=small_npz))
+    return path
+
+
+def runs(folder, kind="run"):
+    client = MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
+    found = client.search_experiments()
+    return client.search_runs([each.experiment_id for each in found], f"tags.`lt.kind` = '{kind}'")
+
+
+def test_a_report_is_run_judged_and_written(lt, toml, tmp_path):
+    done = lt("reproduce", toml, "--json")
+    assert done.code == 0, done.err
+    assert "3 run(s) needed: 0 in the store, 0 begun" in done.err
+    claims = {(each["id"], each["variant"]): each for each in done.json["claims"]}
+    assert claims["B", "paper"]["outcome"] == "does not hold"
+    assert claims["A", "own"]["outcome"] in ("holds", "does not hold", "undecided")
+    assert len(claims["A", "own"]["parts"][0]["seeds"]) == 3
+
+    folder = tmp_path / "mlruns" / "reproductions" / "small-quick"
+    text = (folder / "report.md").read_text()
+    for told in (
+        "does not hold",
+        "Its Figure 1 is wrong.",
+        "figures/figure-1.png",
+        "figures/gap.png",
+        "torch ",
+        "reproduce",
+    ):
+        assert told in text
+    with open(folder / "rounds.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["setup"], row["variant"]) for row in rows} == {("fc1", "paper"), ("fc1", "own"), ("one-shot", "paper")}
+    once = {row["weights_remaining_pct"][:4] for row in rows if row["setup"] == "one-shot"}
+    assert once == {"100.", "50.0", "10.0"}
+    with open(folder / "claims.csv") as file:
+        assert [row["answer"] for row in csv.DictReader(file)][-1] == "no"
+
+    (kept,) = runs(tmp_path, "reproduction")
+    assert kept.info.run_id == done.json["run_id"]
+    assert kept.data.tags["lt.claim/B/paper"] == "does not hold"
+    made = {run.info.run_id for run in runs(tmp_path)}
+    assert len(made) == 3
+    assert {id for key, value in kept.data.tags.items() if key.startswith("lt.run/") for id in value.split(",")} == made
+    artifacts = {
+        item.path for item in MlflowClient(f"sqlite:///{tmp_path}/mlruns/mlflow.db").list_artifacts(kept.info.run_id)
+    }
+    assert artifacts == {"claims.csv", "figures", "report.html", "report.md", "rounds.csv"}
+    assert all(run in text for run in made)
+
+    again = lt("reproduce", toml, "--json")
+    assert again.code == 0, again.err
+    assert "3 in the store" in again.err
+    assert "round " not in again.err
+    assert {run.info.run_id for run in runs(tmp_path)} == made
+    assert again.json["claims"] == done.json["claims"]
+
+    if CHROMIUM is not None:
+        check_page(folder / "report.html", tmp_path / "alone")
+
+
+def check_page(report, folder):
+    """It needs nothing but itself."""
+    folder.mkdir()
+    moved = report.rename(folder / "page.html")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page()
+        asked = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(moved.as_uri())
+        assert page.title() == "A report in small | <made up>"
+        assert page.locator("h1").inner_text() == "A report in small | <made up>"
+        widths = page.evaluate("[...document.images].map(image => image.naturalWidth)")
+        assert len(widths) == 2
+        assert all(width > 300 for width in widths)
+        assert [url for url in asked if not url.startswith("data:")] == [moved.as_uri()]
+        assert page.get_by_text("does not hold", exact=True).count() >= 1
+        browser.close()
+
+
+def test_a_run_of_lt_run_with_the_same_settings_is_read(lt, toml, small_npz, tmp_path):
+    flags = f"--preset shu-fc1 --dataset {small_npz} --rounds 2 --iterations 20 --prune-rate 0.9 --seeds 3".split()
+    made = lt("run", *flags, "--json")
+    assert made.code == 0, made.err
+    lt("run", *flags, "--lr", "0.01")
+    done = lt("reproduce", toml, "--only", "B")
+    assert done.code == 0, done.err
+    assert "2 run(s) needed: 1 in the store, 0 begun" in done.err
+    (kept,) = runs(tmp_path, "reproduction")
+    assert made.json["run_id"] in kept.data.tags["lt.run/one-shot/paper"]
+    assert "fc1" not in {key.split("/")[1] for key in kept.data.tags if key.startswith("lt.run/")}
+
+
+def test_it_goes_on_where_it_was_killed(lt, toml, tmp_path):
+    process = launcher.Started(["reproduce", str(toml)], tmp_path, environment())
+    deadline = time.monotonic() + 120
+    store = tmp_path / "mlruns" / "artifacts"
+    while not list(store.glob("**/rounds/02/round.json")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait(60)
+    (begun,) = runs(tmp_path)
+    done = lt("reproduce", toml, "--only", "A")
+    assert done.code == 0, done.err
+    assert re.search(r"│ A +│ paper +│", done.out)
+    assert "1 run(s) needed: 0 in the store, 1 begun" in done.err
+    assert re.search(r"going on after \d complete round", done.err)
+    assert begun.info.run_id in {run.info.run_id for run in runs(tmp_path)}
+    assert len(runs(tmp_path)) == 1
+
+
+def test_from_python(toml, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    told, name = load_reproduction(str(toml))
+    done = reproduce.reproduce(told, name, only=["B"], tracking_uri=f"sqlite:///{tmp_path}/mlruns/mlflow.db")
+    assert [outcome.word for outcome in done.outcomes] == ["does not hold"]
+    assert done.experiments["one-shot", "paper"].part == pytest.approx(2 * 20 / (2 * 20))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["shuu"], "REPORT: 'shuu' is unknown; did you mean 'shu'"),
+        (["nowhere.toml"], "cannot be read"),
+        (["shu", "--scale", "large"], "--scale: 'large' is unknown; allowed: quick, report"),
+        (["shu", "--only", "C7"], "--only: 'C7' is unknown"),
+        (["shu", "--dest", "/dev/null/x"], "--dest"),
+        (["shu", "--tracking-uri", "http://127.0.0.1:9"], "cannot be reached"),
+    ],
+)
+def test_wrong_input_is_one_line_and_writes_nothing(lt, tmp_path, arguments, names):
+    done = lt("reproduce", *arguments)
+    assert done.code == 2
+    assert names in done.err
+    assert len(done.err.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
