@@ -215,17 +215,17 @@ def make_plan(settings: Settings, experiments: int = 1) -> Plan:
     """
     check_arms(settings)
     device = choose_device(settings.device)
-    images = load_images(settings.dataset)
-    data = prepare(images, settings.validation_size, device)
-    network = make_network(settings, data.input_shape, data.classes)
-    iterations = iterations_per_round(settings, len(data.train))
-    if settings.rewind_iteration > iterations:
-        raise InputError(
-            "--rewind-iteration",
-            settings.rewind_iteration,
-            f"is not allowed; allowed: at most the {iterations} iterations of a round",
-        )
-    with arithmetic(settings, device):
+    with arithmetic(settings, device):  # torch's threads are made here and count denormals as this one does
+        images = load_images(settings.dataset)
+        data = prepare(images, settings.validation_size, device)
+        network = make_network(settings, data.input_shape, data.classes)
+        iterations = iterations_per_round(settings, len(data.train))
+        if settings.rewind_iteration > iterations:
+            raise InputError(
+                "--rewind-iteration",
+                settings.rewind_iteration,
+                f"is not allowed; allowed: at most the {iterations} iterations of a round",
+            )
         allocation = allocate(settings, network, data, experiments=experiments)
     return Plan(settings, images, data, network, allocation, iterations, range(settings.rounds))
 

@@ -146,8 +146,9 @@ def arithmetic(settings: Settings, device: torch.device) -> Iterator[None]:
     """Within it, matrix products have the settings' precision, convolutions are deterministic, CUDA is this device.
 
     `bfloat16` on a CPU: oneDNN rounds the factors of float32 products itself, where the processor can ("medium").
-    Numbers below the least normal float32 (1.2e-38) count as zero, on this thread (torch reaches no other): the moments
-    of a weight that gets no gradient end there, and a CPU is many times slower with them (bench/denormals.py).
+    Numbers below the least normal float32 (1.2e-38) count as zero, on this thread and those of torch that are made here
+    (it reaches no others): the moments of a weight that gets no gradient end there, and a CPU is many times slower with
+    them (bench/denormals.py).
     """
     if settings.precision == "tf32" and device.type != "cuda":
         raise InputError("--precision", "tf32", f"needs a CUDA device; allowed on {device.type}: float32, bfloat16")

@@ -23,7 +23,7 @@ from lottery_ticket.config import Settings
 from lottery_ticket.data import Data, load_images, prepare
 from lottery_ticket.errors import LotteryTicketError, one_line
 from lottery_ticket.models import Network, make_network
-from lottery_ticket.training import Member, Progress, Trained, Watch, evenly, train
+from lottery_ticket.training import Member, Progress, Trained, Watch, arithmetic, evenly, train
 
 
 class Workers:
@@ -151,7 +151,9 @@ def main() -> None:
         images = load_images(settings.dataset)
         if images.digest != digest:
             raise LotteryTicketError(f"{settings.dataset} has changed since the run began")
-        data = prepare(images, settings.validation_size, torch.device("cpu"))
+        device = torch.device("cpu")
+        with arithmetic(settings, device):  # torch's threads are made here, as in `experiment.make_plan`
+            data = prepare(images, settings.validation_size, device)
         network = make_network(settings, data.input_shape, data.classes)
         while True:
             members, settings, round, snapshot_at = tasks.get()
