@@ -41,6 +41,9 @@ class Listener:
     def rounds_finished(self, records: Sequence[Record]) -> None:
         """A round of every trajectory is finished and kept."""
 
+    def warned(self, message: str) -> None:
+        """Something is not as it should be, but training goes on; may come from another thread."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -190,7 +193,7 @@ def _resume(run_id: str, client: MlflowClient, listener: Listener) -> Result:
             f"{plan.images.digest}); allowed: the same data",
         )
     tracker = Tracker.reopen(client, stored, plan.images, plan.data.info)
-    return carry_out(plan, tracker, _find(plan), stored.records, begun, listener)
+    return carry_out(plan, tracker, _find(plan), tracker.about.records, begun, listener)
 
 
 def read_result(run_id: str, tracking_uri: str | None = None, figures: Path | None = None) -> Result:
@@ -261,6 +264,21 @@ def _find(plan: Plan) -> Method:
     return lambda after, watch, trainer: find_tickets(plan.resolved, plan.network, plan.data, after, watch, trainer)
 
 
+@dataclass(frozen=True)
+class Synced:
+    """A run whose rounds the store has now.
+
+    Attributes:
+        kind: run, or trial of a study.
+        finished: whether it was trained to its end; else `resume` goes on with it.
+    """
+
+    run_id: str
+    name: str
+    kind: str
+    finished: bool
+
+
 def carry_out(
     plan: Plan, tracker: Tracker, method: Method, kept: Sequence[Record], begun: float, listener: Listener
 ) -> Result:
@@ -268,14 +286,13 @@ def carry_out(
 
     `begun` is when the run began, on the clock of `time.perf_counter`.
     """
+    tracker.warn = listener.warned
     with _ending_well(tracker), trainer(plan) as train_members:
         kept_rounds = Keeper(plan, tracker, kept)
         listener.started(plan, tracker.run_id, kept_rounds.done)
         for rounds in method(kept_rounds.after, listener.progress, train_members):
             listener.rounds_finished(kept_rounds.keep(rounds))
-        tracker.wait()  # the figures are drawn from what MLflow has
-        figures = _draw(tracker.client, tracker.about, figure_folder(tracker.run_id))
-        verdict = kept_rounds.conclude(figures)
+        verdict, figures = conclude(tracker)
     return Result(tracker.about, verdict, figures, time.perf_counter() - begun, tracker.seconds, tracker.client)
 
 
@@ -304,16 +321,39 @@ class Keeper:
         """Keep a finished round; its records."""
         new = [r for r in rounds if (r.record.arm, r.record.seed, r.record.round) not in self._there]
         old = [record for record in self._partial if record.round == rounds[0].record.round]
-        self._tracker.log_rounds(new, old)
+        self._tracker.log_rounds(new)
         return [*old, *(r.record for r in new)]
 
-    def conclude(self, figures: Sequence[Path] = ()) -> Verdict | None:
-        """The verdict, kept with the figures and the final metrics; the runs are finished."""
-        self._tracker.wait()
-        records, settings = self._tracker.about.records, self._plan.settings
-        verdict = judge(records, settings.verdict_tolerance, settings.verdict_level)
-        self._tracker.finish(verdict, figures, _final_metrics(records, verdict), max(r.finished_at for r in records))
-        return verdict
+
+def conclude(tracker: Tracker) -> tuple[Verdict | None, list[Path]]:
+    """The verdict on a trained run and, but for trials, its figures, kept with the final metrics; it is finished.
+
+    LotteryTicketError where the store does not answer: all is kept, and `sync` concludes later.
+    """
+    tracker.outbox.close()
+    tracker.wait()  # the figures are drawn from what MLflow has
+    about = tracker.about
+    verdict = judge(about.records, about.settings.verdict_tolerance, about.settings.verdict_level)
+    with tracker.needed():
+        figures = [] if about.kind == "trial" else _draw(tracker.client, about, figure_folder(about.run_id))
+    at = max(record.finished_at for record in about.records)
+    tracker.finish(verdict, figures, _final_metrics(about.records, verdict), at)
+    return verdict, figures
+
+
+def sync(run_id: str, *, tracking_uri: str | None = None) -> Synced:
+    """Deliver what waits of a run to the store, and conclude the run if it was trained to its end."""
+    client = store.connect(tracking_uri, create=False)
+    with store.writing(run_id):
+        stored = reading.read_run(client, run_id)
+        plan = make_plan(stored.settings)
+        tracker = Tracker.reopen(client, stored, plan.images, plan.data.info)
+        if not (finished := tracker.outbox.trained):
+            tracker.end("KILLED")
+            tracker.outbox.remove()
+        else:
+            conclude(tracker)
+    return Synced(run_id, stored.name, stored.kind, finished)
 
 
 @contextmanager
@@ -367,5 +407,5 @@ def _ending_well(tracker: Tracker) -> Iterator[None]:
         yield
     except BaseException as error:
         with suppress(Exception):  # the store itself may be what failed
-            tracker.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            tracker.stop("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise

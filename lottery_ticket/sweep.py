@@ -21,6 +21,7 @@ from lottery_ticket import reading, store, study_storage
 from lottery_ticket.config import Settings
 from lottery_ticket.errors import InputError, LotteryTicketError
 from lottery_ticket.experiment import Keeper, Plan, make_plan, trainer
+from lottery_ticket.experiment import conclude as conclude_run
 from lottery_ticket.measures import measure, phase, settled, winning_margin
 from lottery_ticket.record import Record
 from lottery_ticket.samplers import distributions, make_sampler, size
@@ -57,6 +58,9 @@ class Listener:
 
     def progress(self, numbers: Sequence[int], progress: Progress, iterations: int) -> None:
         """Every few iterations of a round, which has so many for all of its networks."""
+
+    def warned(self, message: str) -> None:
+        """Something is not as it should be, but training goes on; may come from another thread."""
 
     def round_finished(self, number: int, records: Sequence[Record]) -> None:
         """A round of a trial is finished and kept."""
@@ -268,6 +272,7 @@ class _Sweep:
             )
             there = tracker, Keeper(plan, tracker, [])
         tracker, keeper = there
+        tracker.warn = self._listener.warned
         tracker.tag(tags)
         kept = [record for record in tracker.about.records if record.round < keeper.done]
         trajectories = Trajectories(settings, plan.network, keeper.after)
@@ -282,7 +287,7 @@ class _Sweep:
         try:
             stored = reading.read_run(self._client, run_id)
             tracker = Tracker.reopen(self._client, stored, plan.images, plan.data.info)
-            return tracker, Keeper(plan, tracker, stored.records)
+            return tracker, Keeper(plan, tracker, tracker.about.records)
         except (LotteryTicketError, MlflowException):  # somebody deleted it, or parts of it: from the start, then
             return None
 
@@ -363,7 +368,7 @@ class _Sweep:
     def _finish(self, running: _Running) -> None:
         """The trial's measures to MLflow and Optuna; complete, whether or not it went through all its rounds."""
         reason = self._reason(running)
-        verdict = running.keeper.conclude()
+        verdict, _ = conclude_run(running.tracker)
         assert verdict is not None
         records, settings = running.records, running.settings
         classes = running.plan.data.classes
@@ -401,7 +406,7 @@ class _Sweep:
                 left = self._optuna.tell(trial, state=TrialState.FAIL)
                 RetryHeartbeatStaleTrialCallback()(self._optuna, left)
                 if trial.number in running:
-                    running[trial.number].tracker.end("KILLED")
+                    running[trial.number].tracker.stop("KILLED")
                 elif RUN_ID in left.user_attrs:
                     self._client.set_terminated(left.user_attrs[RUN_ID], status="KILLED")
 

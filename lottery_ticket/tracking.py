@@ -5,13 +5,13 @@ import math
 import os
 import platform
 import subprocess
+import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 from mlflow import MlflowClient
@@ -19,9 +19,12 @@ from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 import lottery_ticket
+from lottery_ticket.address import public, tracking_uri
 from lottery_ticket.config import Settings
 from lottery_ticket.data import DataInfo, Images
+from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 from lottery_ticket.files import save_mask, save_weights
+from lottery_ticket.outbox import Outbox
 from lottery_ticket.reading import REWOUND, Stored
 from lottery_ticket.record import Record
 from lottery_ticket.store import ensure_experiment
@@ -32,7 +35,14 @@ from lottery_ticket.view import BY_WEIGHTS, weights_step
 
 
 class Tracker:
-    """Writes one `lt run` or `lt train`: a parent run, a nested child per trajectory, each round as it is finished."""
+    """Writes one `lt run` or `lt train`: a parent run, a nested child per trajectory, each round as it is finished.
+
+    Finished rounds go to a local folder first (`Outbox`) and from there to the store, beside the training. Where the
+    store does not take them they wait there; training goes on.
+
+    Attributes:
+        warn: told once when the store stops taking rounds, and when it takes them again.
+    """
 
     def __init__(self, client: MlflowClient, about: Stored, images: Images, info: DataInfo):
         self.client = client
@@ -41,8 +51,12 @@ class Tracker:
         """Time the run has waited for tracking so far."""
         self._tags = _common_tags(about.preset) | about.origin
         self._images = _dataset(images, info)
-        self._worker = ThreadPoolExecutor(1, "tracking")
-        self._pending: Future[None] | None = None
+        self.warn: Callable[[str], None] = lambda message: None
+        self._begun = {(record.arm, record.seed) for record in about.records}
+        self._lock = threading.Lock()
+        self._courier: threading.Thread | None = None
+        self._called = False
+        self._trouble: Exception | None = None
 
     @classmethod
     def create(
@@ -65,9 +79,10 @@ class Tracker:
         """
         begun = time.perf_counter()
         experiment_id = ensure_experiment(client, experiment)
-        about = Stored("", name, experiment_id, settings, preset, {}, [], info, origin or {})
+        tags = {"lt.kind": "run"} | (tags or {})
+        about = Stored("", name, experiment_id, settings, preset, {}, [], info, origin or {}, tags["lt.kind"])
         tracker = cls(client, about, images, info)
-        tracker.about = replace(about, run_id=tracker._start(name, {"lt.kind": "run"} | (tags or {})))
+        tracker.about = replace(about, run_id=tracker._start(name, tags))
         client.log_text(tracker.run_id, settings.model_dump_json(indent=2), "settings.json")
         if made:
             made(tracker.run_id)
@@ -77,11 +92,17 @@ class Tracker:
 
     @classmethod
     def reopen(cls, client: MlflowClient, stored: Stored, images: Images, info: DataInfo) -> "Tracker":
-        """Go on with a run; children that it was ended before making are made."""
+        """Go on with a run: children that it was ended before making are made, rounds that wait are delivered."""
         tracker = cls(client, stored, images, info)
         tracker._start_children()
+        tracker.wait()
         tracker.end("RUNNING")
         return tracker
+
+    @property
+    def outbox(self) -> Outbox:
+        """Where the run's rounds wait for the store."""
+        return Outbox(self.client.tracking_uri, self.run_id)
 
     @property
     def run_id(self) -> str:
@@ -104,29 +125,90 @@ class Tracker:
         for first in range(0, len(made), 100):  # the most that one batch takes
             self.client.log_batch(self.run_id, tags=made[first : first + 100])
 
-    def log_rounds(self, rounds: Sequence[Round], kept: Sequence[Record] = ()) -> None:
-        """Keep one round of every trajectory: artifacts, `round.json`, then metrics and tags; `kept` are there already.
+    def log_rounds(self, rounds: Sequence[Round]) -> None:
+        """Keep one round of every trajectory: artifacts, `round.json`, then metrics and tags.
 
-        Done beside the training of the next round; an error in it is raised by the next call, or by `wait`.
+        Sent beside the training of the next round. LotteryTicketError where it cannot be written here.
         """
-        self.wait()
         begun = time.perf_counter()
-        # Written here, sent there: torch's operations in a second thread would slow down those of the training.
-        known = {(record.arm, record.seed) for record in self.about.records}
-        precision = self.settings.checkpoint_precision
-        written = [
-            (done.record, _write(done, precision, (done.record.arm, done.record.seed) not in known)) for done in rounds
-        ]
-        self._pending = self._worker.submit(self._send, written, [*kept, *(done.record for done in rounds)])
+        try:
+            with self.outbox.putting(rounds[0].record.round) as folder:
+                for done in rounds:  # here: torch's operations in a second thread would slow down the training's
+                    key = done.record.arm, done.record.seed
+                    where = folder / "{}-seed{}".format(*key)
+                    _write(done, self.settings.checkpoint_precision, key not in self._begun, where)
+        except OSError as error:
+            raise LotteryTicketError(f"a finished round cannot be kept in {self.outbox.folder}: {error}") from error
+        self._begun |= {(done.record.arm, done.record.seed) for done in rounds}
+        self._call()
         self.seconds += time.perf_counter() - begun
 
-    def wait(self) -> None:
-        """Until every round handed over is kept."""
-        begun = time.perf_counter()
-        pending, self._pending = self._pending, None
-        if pending is not None:
-            pending.result()
+    def wait(self, patience: float | None = None) -> None:
+        """Until the store has every round handed over; LotteryTicketError if it takes none for `patience` seconds."""
+        begun, patience = time.perf_counter(), _patience() if patience is None else patience
+        with self.needed():
+            self._call()
+            until = time.monotonic() + patience
+            while True:
+                left, courier = len(self.outbox.waiting()), self._courier
+                if courier is not None:
+                    courier.join(max(1.0, until - time.monotonic()))
+                now = len(self.outbox.waiting())
+                if now == 0 and (courier is None or not courier.is_alive()):
+                    break
+                if now < left:
+                    until = time.monotonic() + patience
+                elif time.monotonic() >= until:
+                    raise self._trouble or TimeoutError(f"no answer for {patience:.0f} s")
+                time.sleep(min(1.0, patience))
+                self._call()
         self.seconds += time.perf_counter() - begun
+
+    @contextmanager
+    def needed(self) -> Iterator[None]:
+        """Within it nothing can be done without the store; LotteryTicketError that says where all is kept."""
+        try:
+            yield
+        except LotteryTicketError:
+            raise
+        except Exception as error:
+            uri = self.client.tracking_uri
+            option = "" if uri == tracking_uri() else f" --tracking-uri {public(uri)}"
+            raise LotteryTicketError(
+                f"{public(uri)} does not take run {self.run_id} ({one_line(error)}); what it has not got is kept in "
+                f"{self.outbox.folder}: deliver it with lt sync{option}"
+            ) from error
+
+    def _call(self) -> None:
+        """Have what waits delivered."""
+        with self._lock:
+            self._called = True
+            if self._courier is None:
+                self._courier = threading.Thread(target=self._deliver, name="tracking", daemon=True)
+                self._courier.start()
+
+    def _deliver(self) -> None:
+        while True:
+            with self._lock:
+                if not self._called:
+                    self._courier = None
+                    return
+                self._called = False
+            try:
+                for folder in self.outbox.waiting():
+                    self._send(folder)
+                    self.outbox.take(folder)
+            except Exception as error:
+                if self._trouble is None:
+                    self.warn(
+                        f"{public(self.client.tracking_uri)} does not take finished rounds ({one_line(error)}); "
+                        f"training goes on, they are kept in {self.outbox.folder}"
+                    )
+                self._trouble = error
+            else:
+                if self._trouble is not None:
+                    self.warn(f"{public(self.client.tracking_uri)} takes finished rounds again")
+                self._trouble = None
 
     def repeat_metrics(self, last: Sequence[Record], partial: Sequence[Record]) -> None:
         """Log the metrics of the last complete round and of what is kept of the next once more.
@@ -140,17 +222,20 @@ class Tracker:
             self._log_means(last)
             self._summarise(0)
 
-    def _send(self, written: Sequence[tuple[Record, TemporaryDirectory]], records: Sequence[Record]) -> None:
-        for record, folder in written:
-            run_id, work = self.children[record.arm, record.seed], Path(folder.name)
-            self.client.log_artifacts(run_id, str(work / "first"))
-            self.client.log_artifacts(run_id, str(work / "last"))
-            folder.cleanup()
-            self._log_metrics(record)
-        self._log_means(records)
-        known = {(record.arm, record.seed, record.round) for record in self.about.records}
-        self.about.records.extend(r for r in records if (r.arm, r.seed, r.round) not in known)
-        self._summarise(records[0].round)
+    def _send(self, folder: Path) -> None:
+        """Everything of a round onto its runs; nothing changes where it is there already."""
+        r = int(folder.name)
+        for arm, seed in [(arm, seed) for arm in self.settings.arms for seed in self.settings.seeds]:
+            work = folder / f"{arm}-seed{seed}"
+            if work.is_dir():
+                record = Record.model_validate_json((work / "last" / _place(r) / "round.json").read_bytes())
+                self.client.log_artifacts(self.children[arm, seed], str(work / "first"))
+                self.client.log_artifacts(self.children[arm, seed], str(work / "last"))
+                self._log_metrics(record)
+                if (arm, seed, r) not in {(each.arm, each.seed, each.round) for each in self.about.records}:
+                    self.about.records.append(record)
+        self._log_means([record for record in self.about.records if record.round == r])
+        self._summarise(r)
 
     def _summarise(self, since: int) -> None:
         self.tag(rounds_tags(self.children, self.about.records, since))
@@ -179,23 +264,30 @@ class Tracker:
         """Verdict, figures and final metrics (time stamp `at`, in ms) onto the parent; all runs finished."""
         self.wait()
         begun = time.perf_counter()
-        for figure in figures:
-            self.client.log_artifact(self.run_id, str(figure), "figures")
-        if verdict is not None:
-            self.client.log_text(self.run_id, verdict.to_json(), "verdict.json")
-            self.tag(verdict_tags(verdict))
-        self.client.log_batch(self.run_id, metrics=[Metric(key, value, at, 0) for key, value in metrics.items()])
-        self.end("FINISHED")
+        with self.needed():
+            for figure in figures:
+                self.client.log_artifact(self.run_id, str(figure), "figures")
+            if verdict is not None:
+                self.client.log_text(self.run_id, verdict.to_json(), "verdict.json")
+                self.tag(verdict_tags(verdict))
+            self.client.log_batch(self.run_id, metrics=[Metric(key, value, at, 0) for key, value in metrics.items()])
+            self.end("FINISHED")
+        self.outbox.remove()
         self.seconds += time.perf_counter() - begun
 
     def end(self, status: str) -> None:
-        """Set the status (RUNNING, FINISHED, FAILED, KILLED) of the parent and its children, all rounds kept."""
-        self.wait()
+        """Set the status (RUNNING, FINISHED, FAILED, KILLED) of the parent and its children."""
         for run_id in [*self.children.values(), self.run_id]:
             if status == "RUNNING":
                 self.client.update_run(run_id, status=status)
             else:
                 self.client.set_terminated(run_id, status=status)
+
+    def stop(self, status: str) -> None:
+        """End before its time; what is not delivered at once waits."""
+        with suppress(LotteryTicketError):
+            self.wait(2.0)
+        self.end(status)
 
     def _start_children(self) -> None:
         for arm in self.settings.arms:
@@ -220,6 +312,15 @@ class Tracker:
             except MlflowException:  # MLflow looks whether the data set is there, then makes it
                 time.sleep(patience)
         return self.client.log_inputs(run_id, datasets=[self._images])
+
+
+def _patience() -> float:
+    """Seconds that a run waits at its end for a store that does not answer: LT_TRACKING_PATIENCE, else 60."""
+    given = os.environ.get("LT_TRACKING_PATIENCE", "60")
+    try:
+        return max(0.0, float(given))
+    except ValueError:
+        raise InputError("LT_TRACKING_PATIENCE", given, "is no number; allowed: seconds") from None
 
 
 def metrics_of(record: Record) -> list[Metric]:
@@ -251,27 +352,29 @@ def metrics_of(record: Record) -> list[Metric]:
     return metrics
 
 
-def _write(done: Round, precision: str, first_round: bool) -> TemporaryDirectory:
-    """A folder with the artifacts of a round as they lie in the run: `first`, then `last` with its `round.json`."""
-    folder = TemporaryDirectory(prefix="lottery-ticket-")
-    place = f"rounds/{done.record.round:02}"
-    first, last = Path(folder.name, "first"), Path(folder.name, "last")
-    following = f"rounds/{done.record.round + 1:02}"
-    (first / place).mkdir(parents=True)
-    (last / place).mkdir(parents=True)
+def _write(done: Round, precision: str, first_round: bool, folder: Path) -> None:
+    """The artifacts of a round as they lie in the run into the folder: `first`, then `last` with its `round.json`."""
+    r = done.record.round
+    first, last = folder / "first", folder / "last"
+    (first / _place(r)).mkdir(parents=True)
+    (last / _place(r)).mkdir(parents=True)
     if first_round:
         save_weights(done.start, first / "init.safetensors")
-    save_mask(done.mask, first / place / "mask.safetensors")
+    save_mask(done.mask, first / _place(r) / "mask.safetensors")
     kept = None if done.record.diverged else done.mask
-    save_weights(done.weights, first / place / "weights.safetensors", kept, precision)
+    save_weights(done.weights, first / _place(r) / "weights.safetensors", kept, precision)
     if done.next_mask is not None:
-        (first / following).mkdir()
-        save_mask(done.next_mask, first / following / "mask.safetensors")
+        (first / _place(r + 1)).mkdir()
+        save_mask(done.next_mask, first / _place(r + 1) / "mask.safetensors")
     if done.rewound is not None:
         (first / REWOUND).parent.mkdir(exist_ok=True)
         save_weights(done.rewound, first / REWOUND)
-    (last / place / "round.json").write_text(done.record.model_dump_json())
-    return folder
+    (last / _place(r) / "round.json").write_text(done.record.model_dump_json())
+
+
+def _place(r: int) -> str:
+    """Where the artifacts of a round lie in its run."""
+    return f"rounds/{r:02}"
 
 
 def _dataset(images: Images, info: DataInfo) -> DatasetInput:

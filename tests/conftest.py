@@ -123,25 +123,51 @@ def wait_for(url: str, process: subprocess.Popen) -> None:
     raise AssertionError(f"{url} does not answer")
 
 
+class Server:
+    """A real tracking server with artifact proxying, on one port and one folder, that can be stopped and started."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._port = folder, free_port()
+        self.address = f"http://127.0.0.1:{self._port}"
+        self._process: subprocess.Popen | None = None
+
+    def start(self) -> None:
+        """Until it answers."""
+        command = [sys.executable, "-m", "mlflow", "server", "--port", str(self._port), "--workers", "1"]
+        command += ["--backend-store-uri", f"sqlite:///{self._folder}/db"]
+        command += ["--artifacts-destination", str(self._folder / "artifacts")]
+        self._process = subprocess.Popen(
+            command,
+            env=environment(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        wait_for(f"{self.address}/health", self._process)
+
+    def stop(self) -> None:
+        """At once, as when its machine goes down."""
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
-    """A real tracking server with artifact proxying: its address."""
+def tracking_server(tmp_path: Path) -> Iterator[Server]:
+    """A tracking server that has not been started."""
     folder = tmp_path / "server"
     folder.mkdir()
-    port = free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/db", "--artifacts-destination", str(folder / "artifacts")]
-    process = subprocess.Popen(
-        command,
-        env=environment(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    wait_for(f"http://127.0.0.1:{port}/health", process)
-    yield f"http://127.0.0.1:{port}"
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    made = Server(folder)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def server(tracking_server: Server) -> str:
+    """A running tracking server: its address."""
+    tracking_server.start()
+    return tracking_server.address
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import typer
 from typer.exceptions import TyperException
 
 import lottery_ticket
-from lottery_ticket.cli import data, diff, export, figures, presets, reproduce, run, sweep, tickets, train, ui
+from lottery_ticket.cli import data, diff, export, figures, presets, reproduce, run, sweep, sync, tickets, train, ui
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 
 app = typer.Typer(
@@ -40,6 +40,7 @@ app.command("export")(export.export)
 app.command("register")(tickets.register)
 app.command("train")(train.train)
 app.command("figures")(figures.figures)
+app.command("sync")(sync.sync)
 app.command("ui")(ui.ui)
 app.add_typer(data.app, name="data")
 
@@ -54,6 +55,10 @@ def set_environment() -> None:
     """What torch and MLflow read as they are imported."""
     # Threads that wait by spinning bring each other to a halt when two processes share the cores (bench/README.md).
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    # A server that does not answer is asked again by those who wait for it, not for minutes by each request.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

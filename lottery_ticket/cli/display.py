@@ -79,6 +79,10 @@ class Display(Listener):
         )
         self._bar.start()
 
+    def warned(self, message: str) -> None:
+        """Print it."""
+        self._console.print(message)
+
     def progress(self, progress: TrainingProgress) -> None:
         """Move the bar."""
         if self._task is None or self._bar.disable:

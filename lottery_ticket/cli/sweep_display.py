@@ -90,6 +90,10 @@ class Display(sweep.Listener):
             self._count_running()
             self._tasks[number] = self._bars.add_task(_name(number, params), total=float(rounds), told="")
 
+    def warned(self, message: str) -> None:
+        """Print it."""
+        self._console.print(message)
+
     def progress(self, numbers: Sequence[int], progress: TrainingProgress, iterations: int) -> None:
         """Move the bars."""
         if self._whole is None or time.monotonic() - self._drawn < 0.25:

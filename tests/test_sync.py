@@ -1,0 +1,143 @@
+"""A tracking server that goes away: training goes on, rounds wait in the outbox and are delivered exactly once."""
+
+import http.client
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+import pytest
+from mlflow import MlflowClient
+
+from lottery_ticket.reading import read_run
+from tests import launcher
+from tests.conftest import environment
+
+ROUNDS = 8
+
+
+class Proxy(ThreadingHTTPServer):
+    """Hands requests on to a server; answers all but GET with 500 while `failing`."""
+
+    def __init__(self, address):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.target, self.failing, self.refused = urlsplit(address), False, 0
+        self.address = f"http://127.0.0.1:{self.server_port}"
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+class Handler(BaseHTTPRequestHandler):
+    def answer(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.server.failing and self.command != "GET":
+            self.server.refused += 1
+            self.send_error(500)
+            return
+        there = http.client.HTTPConnection(self.server.target.hostname, self.server.target.port, timeout=60)
+        headers = {key: value for key, value in self.headers.items() if key.lower() not in ("host", "connection")}
+        there.request(self.command, self.path, body, headers)
+        got = there.getresponse()
+        content = got.read()
+        self.send_response(got.status)
+        self.send_header("Content-Type", got.getheader("Content-Type", "application/json"))
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer
+
+    def log_message(self, *_):
+        pass
+
+
+def flags(npz):
+    return f"run --dataset {npz} --validation-size 200 --rounds {ROUNDS} --iterations 60 --arms winning,reinit".split()
+
+
+def start(folder, npz, uri, **more):
+    variables = environment(MLFLOW_TRACKING_URI=uri, **more)
+    return launcher.Started([*flags(npz)], folder, variables)
+
+
+def rounds_of(process, upto):
+    """Read standard error until that round is reported: what was read."""
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if line.startswith(f"round {upto:>2}"):
+            return "".join(lines)
+    raise AssertionError("".join(lines))
+
+
+def outcome(uri):
+    """Trajectory → round → accuracy; every metric point is there once, every run finished."""
+    client = MlflowClient(uri)
+    (parent,) = client.search_runs(["1"], "tags.`lt.kind` = 'run'")
+    for run in client.search_runs(["1"]):
+        assert run.info.status == "FINISHED", run.info.run_name
+        for metric in run.data.metrics:
+            points = [(m.step, m.timestamp) for m in client.get_metric_history(run.info.run_id, metric)]
+            assert len(set(points)) == len(points), f"{metric} logged twice"
+    stored = read_run(client, parent.info.run_id)
+    told = {}
+    for record in stored.records:
+        told.setdefault((record.arm, record.seed), []).append((record.round, record.test_accuracy))
+    assert {path.path for path in client.list_artifacts(parent.info.run_id)} >= {"figures", "verdict.json"}
+    return told
+
+
+@pytest.fixture
+def undisturbed(lt, small_npz, tmp_path):
+    done = lt(*flags(small_npz), "--tracking-uri", f"sqlite:///{tmp_path}/undisturbed/mlflow.db")
+    assert done.code == 0, done.err
+    return outcome(f"sqlite:///{tmp_path}/undisturbed/mlflow.db")
+
+
+def test_a_server_that_fails_for_a_while_and_is_started_again(small_npz, undisturbed, tracking_server, tmp_path):
+    tracking_server.start()
+    proxy = Proxy(tracking_server.address)
+    process = start(tmp_path, small_npz, proxy.address)
+    told = rounds_of(process, 0)
+    proxy.failing = True
+    told += rounds_of(process, 2)
+    waiting = [path.name for path in (tmp_path / "mlruns" / "outbox").glob("*/[0-9]*")]
+    assert waiting
+    proxy.failing = False
+    told += rounds_of(process, 3)
+    tracking_server.stop()
+    told += rounds_of(process, ROUNDS - 1)
+    tracking_server.start()
+    _, err = process.communicate(timeout=200)
+    assert process.returncode == 0, told + err
+    assert proxy.refused
+    assert "does not take finished rounds" in told
+    assert "takes finished rounds again" in told + err
+    assert outcome(tracking_server.address) == undisturbed
+    assert not list((tmp_path / "mlruns" / "outbox").iterdir())
+
+
+def test_a_server_that_never_comes_back(lt, small_npz, undisturbed, tracking_server, tmp_path):
+    tracking_server.start()
+    uri = tracking_server.address
+    process = start(tmp_path, small_npz, uri, LT_TRACKING_PATIENCE="1")
+    told = rounds_of(process, 1)
+    tracking_server.stop()
+    _, err = process.communicate(timeout=200)
+    assert process.returncode == 1, told + err
+    (folder,) = (tmp_path / "mlruns" / "outbox").iterdir()
+    last = err.strip().splitlines()[-1]
+    assert f"mlruns/outbox/{folder.name}" in last
+    assert "lt sync" in last
+    assert (
+        folder / f"{ROUNDS - 1:02}" / "winning-seed0" / "last" / "rounds" / f"{ROUNDS - 1:02}" / "round.json"
+    ).exists()
+
+    away = lt("sync", "--tracking-uri", uri)
+    assert away.code == 2
+    assert "cannot be reached" in away.err
+    tracking_server.start()
+    done = lt("sync", "--tracking-uri", uri)
+    assert done.code == 0, done.err
+    assert f"{folder.name} (" in done.out
+    assert "delivered, finished" in done.out
+    assert outcome(uri) == undisturbed
+    assert lt("sync", "--tracking-uri", uri).out.strip() == "nothing waits in mlruns/outbox"
