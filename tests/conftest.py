@@ -41,8 +41,12 @@ def quick_stores() -> None:
 @pytest.fixture(scope="session")
 def small_npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first 1,200 training and 400 test images of MNIST as an .npz."""
+    return write_small(tmp_path_factory.mktemp("data") / "small.npz")
+
+
+def write_small(path: Path) -> Path:
+    """As `small_npz`, at this path."""
     mnist = load_images("mnist")
-    path = tmp_path_factory.mktemp("data") / "small.npz"
     np.savez(
         path,
         x_train=mnist.x_train[:1200],

@@ -6,23 +6,35 @@ import signal
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
 from lottery_ticket import cli
+
+Before = Callable[[], None] | None
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["tests.preloaded"])
 
 
 class Started:
-    """A running `lt`, with what tests use of `subprocess.Popen`; `stderr` can be read while it runs."""
+    """A running `lt`, with what tests use of `subprocess.Popen`; `stderr` can be read while it runs.
 
-    def __init__(self, arguments: list[str], cwd: Path, environment: dict[str, str]) -> None:
+    `before` is called in the process, before anything else.
+    """
+
+    def __init__(
+        self,
+        arguments: list[str],
+        cwd: Path,
+        environment: dict[str, str],
+        before: Before = None,
+    ) -> None:
         self._folder = tempfile.TemporaryDirectory()
         self._out, err = Path(self._folder.name, "out"), Path(self._folder.name, "err")
         os.mkfifo(err)
-        self._process = _context.Process(target=_command, args=(arguments, cwd, environment, self._out, err))
+        self._process = _context.Process(target=_command, args=(arguments, cwd, environment, self._out, err, before))
         self._process.start()
         self.stderr: TextIO = err.open()
 
@@ -36,6 +48,11 @@ class Started:
 
     def poll(self) -> int | None:
         return self._process.exitcode
+
+    def ends_within(self, seconds: float) -> bool:
+        """Wait as long at most; whether it has ended by itself."""
+        self._process.join(seconds)
+        return self._process.exitcode is not None
 
     def send_signal(self, which: signal.Signals) -> None:
         os.kill(self.pid, which)
@@ -67,7 +84,14 @@ def run(arguments: list[str], cwd: Path, environment: dict[str, str], timeout: f
     return started.returncode, out, err
 
 
-def _command(arguments: list[str], cwd: Path, environment: dict[str, str], out: Path, err: Path) -> None:
+def _command(
+    arguments: list[str],
+    cwd: Path,
+    environment: dict[str, str],
+    out: Path,
+    err: Path,
+    before: Before,
+) -> None:
     flags = os.O_WRONLY | os.O_CREAT
     for number, (path, how) in enumerate(((Path(os.devnull), os.O_RDONLY), (out, flags), (err, flags))):
         os.dup2(os.open(path, how, 0o600), number)
@@ -78,4 +102,6 @@ def _command(arguments: list[str], cwd: Path, environment: dict[str, str], out: 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.stderr.reconfigure(line_buffering=True)
     sys.argv = ["lt", *arguments]
+    if before:
+        before()
     cli.main()

@@ -1,7 +1,5 @@
 """A run that is interrupted or killed and resumed ends with the same bits as one that never was."""
 
-import hashlib
-import json
 import signal
 import time
 from pathlib import Path
@@ -11,8 +9,7 @@ from mlflow import MlflowClient
 
 from tests import launcher
 from tests.conftest import environment
-
-VARYING = {"seconds", "finished_at"}
+from tests.outcomes import artifacts, outcome
 
 
 def start(folder, *arguments):
@@ -20,34 +17,11 @@ def start(folder, *arguments):
     return launcher.Started([*map(str, arguments)], folder, environment())
 
 
-def outcome(folder):
-    """Per trajectory: the records less their times, the hashes of masks, weights and init, the metric points."""
+def only_run(folder):
+    """The outcome of the one run in the folder's store."""
     client = MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
-    told = {}
-    for run in client.search_runs(["1"]):
-        run_id, name = run.info.run_id, run.info.run_name
-        if run.data.tags["lt.kind"] == "run":
-            name = "parent"
-        assert run.info.status == "FINISHED"
-        points = {}
-        for metric in run.data.metrics:
-            if metric != "seconds":
-                points[metric] = sorted((m.step, m.value) for m in client.get_metric_history(run_id, metric))
-                assert len({step for step, _ in points[metric]}) == len(points[metric]), f"{metric} logged twice"
-        told[name] = points, artifacts(client, run_id) if name != "parent" else {}
-    return told
-
-
-def artifacts(client, run_id):
-    """Path → hash of a trajectory's artifacts; of `round.json` without its times."""
-    base = Path(client.download_artifacts(run_id, ""))
-    hashes = {}
-    for path in base.rglob("*.*"):
-        raw = path.read_bytes()
-        if path.name == "round.json":
-            raw = json.dumps({k: v for k, v in json.loads(raw).items() if k not in VARYING}).encode()
-        hashes[str(path.relative_to(base))] = hashlib.sha256(raw).hexdigest()
-    return hashes
+    (parent,) = client.search_runs(["1"], "tags.`lt.kind` = 'run'")
+    return outcome(client, parent.info.run_id)
 
 
 def flags(npz):
@@ -63,7 +37,7 @@ def undisturbed(small_npz, tmp_path_factory):
     process = start(folder, *flags(small_npz))
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
-    return outcome(folder)
+    return only_run(folder)
 
 
 def wait_for_round(process, r):
@@ -97,7 +71,7 @@ def test_killed_and_resumed_is_bit_for_bit_the_same(small_npz, undisturbed, tmp_
     process.send_signal(signal.SIGKILL)
     process.wait()
     resume_to_the_end(tmp_path, run_id)
-    assert outcome(tmp_path) == undisturbed
+    assert only_run(tmp_path) == undisturbed
 
 
 def test_ctrl_c_keeps_finished_rounds_and_prints_the_command(small_npz, undisturbed, tmp_path):
@@ -113,7 +87,7 @@ def test_ctrl_c_keeps_finished_rounds_and_prints_the_command(small_npz, undistur
     client = MlflowClient(f"sqlite:///{tmp_path}/mlruns/mlflow.db")
     assert {run.info.status for run in client.search_runs(["1"])} == {"KILLED"}
     resume_to_the_end(tmp_path, run_id)
-    assert outcome(tmp_path) == undisturbed
+    assert only_run(tmp_path) == undisturbed
 
 
 def test_a_round_without_round_json_does_not_exist(small_npz, undisturbed, tmp_path):
