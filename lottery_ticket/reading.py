@@ -1,6 +1,7 @@
 """Runs read back from MLflow: settings, records, masks and weights."""
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,8 +17,10 @@ from lottery_ticket.data import DataInfo
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 from lottery_ticket.files import load_mask, load_weights
 from lottery_ticket.models import Weights
+from lottery_ticket.outbox import Outbox
 from lottery_ticket.pruning import Mask
 from lottery_ticket.record import Record
+from lottery_ticket.seal import unseal
 from lottery_ticket.summary import WHOLE
 
 REWOUND = "rounds/00/rewound.safetensors"
@@ -70,9 +73,11 @@ def read_settings(client: MlflowClient, run: Run) -> Settings:
     with TemporaryDirectory() as work:
         told = _download(client, run.info.run_id, "settings.json", work).read_bytes()
     try:
-        return Settings.model_validate_json(told)
+        return Settings.model_validate_json(unseal(told))
+    except LotteryTicketError as error:
+        raise LotteryTicketError(f"run {run.info.run_id}: settings.json cannot be read: {error}") from None
     except ValueError:
-        raise _of_another_version(run) from None
+        raise _of_another_version(run, "settings.json") from None
 
 
 def read_data_info(run: Run) -> DataInfo | None:
@@ -83,7 +88,7 @@ def read_data_info(run: Run) -> DataInfo | None:
     try:
         return DataInfo.model_validate(json.loads(inputs[0].dataset.profile)["info"])
     except (ValueError, KeyError, TypeError):
-        raise _of_another_version(run) from None
+        raise _of_another_version(run, "its data set") from None
 
 
 def read_run(client: MlflowClient, run_id: str, option: str = "RUN") -> Stored:
@@ -99,7 +104,8 @@ def read_run(client: MlflowClient, run_id: str, option: str = "RUN") -> Stored:
         if child.data.tags.get("lt.kind") == "trajectory":
             children[child.data.tags["lt.arm"], int(child.data.tags["lt.seed"])] = child.info.run_id
     ordered = [(arm, seed) for arm in settings.arms for seed in settings.seeds if (arm, seed) in children]
-    records = [record for key in ordered for record in _read_records(client, children[key])]
+    waiting = [int(folder.name) for folder in Outbox(client.tracking_uri, run_id).waiting()]
+    records = [record for key in ordered for record in _read_records(client, children[key], waiting)]
     return Stored(
         run_id=run_id,
         name=parent.info.run_name,
@@ -132,25 +138,34 @@ def read_trained(client: MlflowClient, child: str, r: int, mask: Mask) -> Weight
         return load_weights(_download(client, child, f"rounds/{r:02}/weights.safetensors", work), mask)
 
 
-def _read_records(client: MlflowClient, child: str) -> list[Record]:
-    """The complete rounds of a trajectory: those whose `round.json` is there and whole."""
+def read_record(path: Path) -> Record:
+    """The record in a `round.json`; LotteryTicketError where it is damaged."""
+    try:
+        return Record.model_validate_json(unseal(path.read_bytes()))
+    except (OSError, ValueError, LotteryTicketError) as error:
+        raise LotteryTicketError(f"{path.name} cannot be read: {one_line(error)}") from None
+
+
+def _read_records(client: MlflowClient, child: str, waiting: Collection[int]) -> list[Record]:
+    """The complete rounds of a trajectory: those whose `round.json` is there, but for those that are on their way."""
     records = []
     folders = sorted(item.path for item in client.list_artifacts(child, "rounds"))
     with TemporaryDirectory() as work:
         for folder in folders:
-            if any(item.path == f"{folder}/round.json" for item in client.list_artifacts(child, folder)):
-                path = _download(client, child, f"{folder}/round.json", work)
+            there = any(item.path == f"{folder}/round.json" for item in client.list_artifacts(child, folder))
+            if there and int(Path(folder).name) not in waiting:
                 try:
-                    records.append(Record.model_validate_json(path.read_bytes()))
-                except ValueError:  # cut off while it was written: this round does not exist
-                    continue
+                    records.append(read_record(_download(client, child, f"{folder}/round.json", work)))
+                except LotteryTicketError as error:
+                    raise LotteryTicketError(f"run {child}: {folder}/{error}") from None
     return records
 
 
-def _of_another_version(run: Run) -> LotteryTicketError:
+def _of_another_version(run: Run, what: str) -> LotteryTicketError:
     made = run.data.tags.get("lt.version", "another")
     return LotteryTicketError(
-        f"run {run.info.run_id} was made by lt {made}, which this lt {lottery_ticket.__version__} cannot read"
+        f"run {run.info.run_id}: {what} cannot be read: it is damaged, or made by another version (lt {made}; this is "
+        f"{lottery_ticket.__version__})"
     )
 
 

@@ -24,7 +24,7 @@ class Point(BaseModel):
         epoch: epochs done (1 …) where this is the end of one, else None.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     iteration: int
     epoch: int | None
@@ -49,7 +49,7 @@ class Record(BaseModel):
         diverged: a loss or weight stopped being finite in this round.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     arm: str
     seed: int

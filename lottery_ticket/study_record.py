@@ -22,6 +22,7 @@ import lottery_ticket
 from lottery_ticket.boundary import crossings
 from lottery_ticket.errors import InputError, unknown
 from lottery_ticket.samplers import ranges
+from lottery_ticket.seal import seal
 from lottery_ticket.store import ensure_experiment
 from lottery_ticket.study import Study
 from lottery_ticket.study_figures import draw_study
@@ -157,7 +158,7 @@ def _start_run(
     run = client.create_run(ensure_experiment(client, experiment), run_name=f"study {name}", tags=tags)
     params = {key: value[:6000] for key, value in definition.items()}
     client.log_batch(run.info.run_id, params=[Param(key, value) for key, value in params.items()])
-    client.log_text(run.info.run_id, study.model_dump_json(indent=2), "study.json")
+    client.log_text(run.info.run_id, seal(study.model_dump_json(indent=2)), "study.json")
     made.set_user_attr(_DEFINITION, definition)
     made.set_user_attr(_STUDY, study.model_dump_json())
     made.set_user_attr(RUN_ID, run.info.run_id)

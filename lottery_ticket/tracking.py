@@ -25,8 +25,9 @@ from lottery_ticket.data import DataInfo, Images
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 from lottery_ticket.files import save_mask, save_weights
 from lottery_ticket.outbox import Outbox
-from lottery_ticket.reading import REWOUND, Stored
+from lottery_ticket.reading import REWOUND, Stored, read_record
 from lottery_ticket.record import Record
+from lottery_ticket.seal import seal
 from lottery_ticket.store import ensure_experiment
 from lottery_ticket.summary import rounds_tags, verdict_tags
 from lottery_ticket.trajectory import Round
@@ -83,7 +84,7 @@ class Tracker:
         about = Stored("", name, experiment_id, settings, preset, {}, [], info, origin or {}, tags["lt.kind"])
         tracker = cls(client, about, images, info)
         tracker.about = replace(about, run_id=tracker._start(name, tags))
-        client.log_text(tracker.run_id, settings.model_dump_json(indent=2), "settings.json")
+        client.log_text(tracker.run_id, seal(settings.model_dump_json(indent=2)), "settings.json")
         if made:
             made(tracker.run_id)
         tracker._start_children()
@@ -228,7 +229,7 @@ class Tracker:
         for arm, seed in [(arm, seed) for arm in self.settings.arms for seed in self.settings.seeds]:
             work = folder / f"{arm}-seed{seed}"
             if work.is_dir():
-                record = Record.model_validate_json((work / "last" / _place(r) / "round.json").read_bytes())
+                record = read_record(work / "last" / _place(r) / "round.json")
                 self.client.log_artifacts(self.children[arm, seed], str(work / "first"))
                 self.client.log_artifacts(self.children[arm, seed], str(work / "last"))
                 self._log_metrics(record)
@@ -268,7 +269,7 @@ class Tracker:
             for figure in figures:
                 self.client.log_artifact(self.run_id, str(figure), "figures")
             if verdict is not None:
-                self.client.log_text(self.run_id, verdict.to_json(), "verdict.json")
+                self.client.log_text(self.run_id, seal(verdict.to_json()), "verdict.json")
                 self.tag(verdict_tags(verdict))
             self.client.log_batch(self.run_id, metrics=[Metric(key, value, at, 0) for key, value in metrics.items()])
             self.end("FINISHED")
@@ -369,7 +370,7 @@ def _write(done: Round, precision: str, first_round: bool, folder: Path) -> None
     if done.rewound is not None:
         (first / REWOUND).parent.mkdir(exist_ok=True)
         save_weights(done.rewound, first / REWOUND)
-    (last / _place(r) / "round.json").write_text(done.record.model_dump_json())
+    (last / _place(r) / "round.json").write_text(seal(done.record.model_dump_json()))
 
 
 def _place(r: int) -> str:
