@@ -75,13 +75,22 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Share:
-    """One variant in an attribution: what its arms reach, the gap, and that minus the first variant's gap."""
+    """One variant in an attribution.
+
+    Attributes:
+        winning, control: accuracy in percent at the density where it is read.
+        gap: winning − control there, in points.
+        on: the same in the mean over rounds from there on.
+        more, more_on: both less the first variant's; None for that.
+    """
 
     variant: str
     winning: Estimate
     control: Estimate
     gap: Estimate
+    on: Estimate
     more: Estimate | None
+    more_on: Estimate | None
 
 
 def read_as(records: Iterable[Record], variant: Variant) -> list[Record]:
@@ -107,32 +116,33 @@ def decide(reproduction: Reproduction, experiments: Experiments) -> list[Outcome
 def attribute(attribution: Attribution, reproduction: Reproduction, experiments: Experiments) -> list[Share]:
     """The gap in each variant, where its records reach that density."""
     shares: list[Share] = []
-    first: dict[int, float] | None = None
+    first: list[dict[int, float]] = []
     for name in attribution.variants:
         sides = _Sides(attribution.setup, name, reproduction, experiments)
-        winning, control = (
-            {
-                seed: 100 * found.test_accuracy
-                for seed, records in sides.of(side).items()
-                if (found := _nearest(records, attribution.at_pct))
-            }
-            for side in ("winning", "control")
-        )
-        gaps = {seed: winning[seed] - control[seed] for seed in winning.keys() & control.keys()}
-        if not gaps:
+        winning, control = sides.of("winning"), sides.of("control")
+        at: dict[int, tuple[float, float]] = {}
+        on: dict[int, float] = {}
+        for seed in winning.keys() & control.keys():
+            one, other = (_nearest(each[seed], attribution.at_pct) for each in (winning, control))
+            if one and other:
+                at[seed] = 100 * one.test_accuracy, 100 * other.test_accuracy
+                beside = {record.round: record for record in control[seed]}
+                rounds = [record for record in winning[seed] if record.round >= one.round and record.round in beside]
+                on[seed] = float(np.mean([100 * (r.test_accuracy - beside[r.round].test_accuracy) for r in rounds]))
+        if not at:
             continue
-        level = reproduction.level
-        more = {seed: gaps[seed] - first[seed] for seed in gaps.keys() & first.keys()} if first else {}
-        shares.append(
-            Share(
-                name,
-                estimate(winning, level),
-                estimate(control, level),
-                estimate(gaps, level),
-                estimate(more, level) if more else None,
-            )
-        )
-        first = first or gaps
+        gaps = {seed: mine - theirs for seed, (mine, theirs) in at.items()}
+        estimates = [
+            estimate(values, reproduction.level)
+            for values in ({s: each[0] for s, each in at.items()}, {s: each[1] for s, each in at.items()}, gaps, on)
+        ]
+        more = [
+            estimate({seed: mine[seed] - theirs[seed] for seed in shared}, reproduction.level)
+            for mine, theirs in zip((gaps, on), first, strict=False)
+            if (shared := mine.keys() & theirs.keys())
+        ]
+        shares.append(Share(name, *estimates, *(more or (None, None))))
+        first = first or [gaps, on]
     return shares
 
 

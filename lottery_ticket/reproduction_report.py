@@ -265,18 +265,25 @@ def _attribution(shares: Sequence[Share]) -> list[str]:
             f"{share.control.mean:.2f}",
             _interval(share.gap),
             _interval(share.more) if share.more else "",
+            _interval(share.on),
+            _interval(share.more_on) if share.more_on else "",
         ]
         for share in shares
     ]
-    head = ["variant", "winning (%)", "control (%)", "winning − control (points)", f"more than {first.variant}"]
-    changes = [(share.variant, share.more) for share in others if share.more]
+    more = f"more than {first.variant}"
+    head = ["variant", "winning (%)", "control (%)", "winning − control (points)", more]
+    changes = [(share.variant, share.more_on) for share in others if share.more_on]
     told = {
         "clearly larger": [name for name, more in changes if more.low > 0],
         "clearly smaller": [name for name, more in changes if more.high < 0],
         "not clearly different": [name for name, more in changes if more.low <= 0 <= more.high],
     }
     said = "; ".join(f"{how} in {', '.join(names)}" for how, names in told.items() if names)
-    return [*_table(head, rows), f"Against {first.variant}, the gap is {said or 'not compared'}.", ""]
+    return [
+        *_table([*head, "from there on, mean over rounds", more], rows),
+        f"From there on, the gap is {said or 'not compared'}, against {first.variant}.",
+        "",
+    ]
 
 
 def _interval(found: Estimate) -> str:

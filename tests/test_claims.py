@@ -194,6 +194,26 @@ def test_a_gap_is_taken_apart():
     assert own.gap.mean == pytest.approx(7)
     assert own.more.mean == pytest.approx(5)
     assert own.more.low < 5 < own.more.high
+    assert own.on.mean == pytest.approx(7)
+    assert own.more_on.mean == pytest.approx(5)
+
+
+def test_a_gap_from_a_density_on_is_the_mean_over_those_rounds():
+    more = {
+        "attributions": [{"name": "gap", "title": "g", "setup": "fc1", "at_pct": 10, "variants": ["paper", "own"]}],
+    }
+    told = file(GAP, more)
+    steep = [*curve("winning", flat(0.98)), *curve("reinit", lambda density: 0.9 if density > 0.09 else 0.5)]
+    (share,) = attribute(
+        told.attributions[0],
+        told,
+        {("fc1", "paper"): Experiment(steep, 1, 0.0), ("fc1", "own"): Experiment([], 1, 0.0)},
+    )
+    below = [0.8**r for r in range(15) if 0.8**r < 0.11]
+    gaps = [8 if density > 0.09 else 48 for density in below]
+    assert set(gaps) == {8, 48}
+    assert share.on.mean == pytest.approx(sum(gaps) / len(gaps))
+    assert share.gap.mean == pytest.approx(8)
 
 
 def all_of(name, told_curves):
