@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 import lottery_ticket
 from lottery_ticket import store
@@ -98,11 +99,11 @@ def read_run(client: MlflowClient, run_id: str, option: str = "RUN") -> Stored:
         whole = parent.data.tags["mlflow.parentRunId"]
         raise InputError(option, run_id, f"is one trajectory of a run; allowed: the run, {whole}")
     settings = read_settings(client, parent)
-    children = {}
+    children: dict[tuple[str, int], Run] = {}
     query = f"tags.`mlflow.parentRunId` = '{run_id}'"
     for child in store.search(client, [parent.info.experiment_id], query):
         if child.data.tags.get("lt.kind") == "trajectory":
-            children[child.data.tags["lt.arm"], int(child.data.tags["lt.seed"])] = child.info.run_id
+            children[child.data.tags["lt.arm"], int(child.data.tags["lt.seed"])] = child
     ordered = [(arm, seed) for arm in settings.arms for seed in settings.seeds if (arm, seed) in children]
     waiting = [int(folder.name) for folder in Outbox(client.tracking_uri, run_id).waiting()]
     records = [record for key in ordered for record in _read_records(client, children[key], waiting)]
@@ -112,7 +113,7 @@ def read_run(client: MlflowClient, run_id: str, option: str = "RUN") -> Stored:
         experiment_id=parent.info.experiment_id,
         settings=settings,
         preset=parent.data.tags.get("lt.preset", ""),
-        children=children,
+        children={key: child.info.run_id for key, child in children.items()},
         records=sorted(records, key=lambda record: record.round),
         data=read_data_info(parent),
         origin={key: value for key, value in parent.data.tags.items() if key.startswith(ORIGIN)},
@@ -146,18 +147,22 @@ def read_record(path: Path) -> Record:
         raise LotteryTicketError(f"{path.name} cannot be read: {one_line(error)}") from None
 
 
-def _read_records(client: MlflowClient, child: str, waiting: Collection[int]) -> list[Record]:
+def _read_records(client: MlflowClient, child: Run, waiting: Collection[int]) -> list[Record]:
     """The complete rounds of a trajectory: those whose `round.json` is there, but for those that are on their way."""
     records = []
-    folders = sorted(item.path for item in client.list_artifacts(child, "rounds"))
+    # The client's own methods ask the store for the run once an artifact, which takes most of the time.
+    there = get_artifact_repository(child.info.artifact_uri, tracking_uri=client.tracking_uri)
     with TemporaryDirectory() as work:
-        for folder in folders:
-            there = any(item.path == f"{folder}/round.json" for item in client.list_artifacts(child, folder))
-            if there and int(Path(folder).name) not in waiting:
-                try:
-                    records.append(read_record(_download(client, child, f"{folder}/round.json", work)))
-                except LotteryTicketError as error:
-                    raise LotteryTicketError(f"run {child}: {folder}/{error}") from None
+        for folder in sorted(item.path for item in there.list_artifacts("rounds")):
+            path = f"{folder}/round.json"
+            if int(Path(folder).name) in waiting or path not in {item.path for item in there.list_artifacts(folder)}:
+                continue
+            try:
+                records.append(read_record(Path(there.download_artifacts(path, work))))
+            except LotteryTicketError as error:
+                raise LotteryTicketError(f"run {child.info.run_id}: {folder}/{error}") from None
+            except Exception as error:
+                raise _unreadable(child.info.run_id, path, error) from error
     return records
 
 
@@ -173,4 +178,8 @@ def _download(client: MlflowClient, run_id: str, path: str, folder: str) -> Path
     try:
         return Path(client.download_artifacts(run_id, path, folder))
     except Exception as error:
-        raise LotteryTicketError(f"run {run_id}: artifact {path} cannot be read ({one_line(error)})") from error
+        raise _unreadable(run_id, path, error) from error
+
+
+def _unreadable(run_id: str, path: str, error: Exception) -> LotteryTicketError:
+    return LotteryTicketError(f"run {run_id}: artifact {path} cannot be read ({one_line(error)})")
