@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic.fields import FieldInfo
 
 from lottery_ticket.errors import InputError, unknown
+from lottery_ticket.toml import read_toml
 
 DEFAULT_PRESET = "quick"
 
@@ -163,16 +164,12 @@ def load_settings(preset: str | None, config: Path | None, overrides: Mapping[st
     """
     layers = []
     if config is not None:
-        try:
-            text = config.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError("--config", str(config), f"cannot be read: {error}") from None
-        values, origin = _layer(text, str(config))
+        values = read_toml(config, "--config")
         named = values.pop("preset", None)
         if named is not None and named not in preset_names():
             raise unknown(f"{config}: preset", named, preset_names())
         preset = preset or named
-        layers.append((values, origin))
+        layers.append((values, str(config)))
     preset = preset or DEFAULT_PRESET
     return merge(preset_layer(preset), *layers, (dict(overrides), None)), preset
 
@@ -182,7 +179,7 @@ Layer = tuple[dict[str, Any], str | None]
 
 def preset_layer(name: str, option: str = "--preset") -> Layer:
     """A preset as the lowest layer for `merge`; InputError naming the option if there is none of that name."""
-    return _layer(preset_text(name, option), f"preset {name}")
+    return tomllib.loads(preset_text(name, option)), f"preset {name}"
 
 
 def merge(*layers: Layer) -> Settings:
@@ -273,10 +270,3 @@ def _allowed(kind: Any, bounds: list[Any]) -> str:
 
 def _presets() -> Any:
     return resources.files("lottery_ticket") / "presets"
-
-
-def _layer(text: str, file: str) -> tuple[dict[str, Any], str]:
-    try:
-        return tomllib.loads(text), file
-    except tomllib.TOMLDecodeError as error:
-        raise InputError("--config", file, f"is not valid TOML ({error}); allowed: lines like lr = 0.1") from None

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import math
 import os
 import sys
 import tempfile
@@ -21,6 +22,9 @@ from torch import Tensor
 
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line, unknown
 from lottery_ticket.randomness import generator
+
+MOST_BYTES = 2**33
+"""Of all arrays of an .npz together; a file that declares more is refused before room is made for them."""
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 
@@ -298,6 +302,8 @@ def _npz(path: Path, name: str, option: str) -> Images:
     if path.exists() and not path.is_file():  # a pipe would wait for ever
         raise refuse(f"is no file; allowed: an .npz with {', '.join(KEYS)}")
     try:
+        if declared := _declared(path):
+            raise refuse(f"declares {declared:,} bytes; allowed: at most {MOST_BYTES:,}")
         with np.load(path, allow_pickle=False) as file:
             missing = [key for key in KEYS if key not in file]
             if missing:
@@ -339,6 +345,26 @@ def _npz(path: Path, name: str, option: str) -> Images:
         if y.min() < 0 or y.max() >= classes or classes > len(arrays["y_train"]):
             raise refuse(f"has labels {y.min()} to {y.max()} in {part}; allowed: 0 to {classes - 1}, as in training")
     return Images(name, str(path), **arrays)
+
+
+def _declared(path: Path) -> int:
+    """The bytes that the archive's members and the arrays in them declare, if more than MOST_BYTES, else 0.
+
+    Counted before room is made for any of them. The errors are those of zipfile and numpy.
+    """
+    with zipfile.ZipFile(path) as archive:
+        members = [info for info in archive.infolist() if info.filename.removesuffix(".npy") in KEYS]
+        total = sum(info.file_size for info in members)
+        if total > MOST_BYTES:
+            return total
+        total = 0
+        for info in members:
+            with archive.open(info) as file:
+                version = np.lib.format.read_magic(file)
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, _, dtype = read(file)
+            total += math.prod(shape) * dtype.itemsize
+    return total if total > MOST_BYTES else 0
 
 
 def channels_first(x: np.ndarray) -> Tensor:

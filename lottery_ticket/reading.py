@@ -154,8 +154,8 @@ def _read_records(client: MlflowClient, child: Run, waiting: Collection[int]) ->
     there = get_artifact_repository(child.info.artifact_uri, tracking_uri=client.tracking_uri)
     with TemporaryDirectory() as work:
         for folder in sorted(item.path for item in there.list_artifacts("rounds")):
-            path = f"{folder}/round.json"
-            if int(Path(folder).name) in waiting or path not in {item.path for item in there.list_artifacts(folder)}:
+            path, r = f"{folder}/round.json", Path(folder).name
+            if not r.isdecimal() or int(r) in waiting or path not in {i.path for i in there.list_artifacts(folder)}:
                 continue
             try:
                 records.append(read_record(Path(there.download_artifacts(path, work))))

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lottery_ticket.config import Layer, Settings, merge, preset_layer
 from lottery_ticket.errors import InputError, unknown
+from lottery_ticket.toml import read_toml
 
 Scale = Literal["quick", "report"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
@@ -234,19 +235,11 @@ def load_reproduction(source: str) -> tuple[Reproduction, str]:
         InputError: none of that name, a wrong key, or a value that is not allowed.
     """
     if source in reproduction_names():
-        name, text = source, _shipped().joinpath(f"{source}.toml").read_text(encoding="utf-8")
+        name, values = source, tomllib.loads(_shipped().joinpath(f"{source}.toml").read_text(encoding="utf-8"))
     elif source.endswith(".toml"):
-        name = Path(source).stem
-        try:
-            text = Path(source).read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError("REPORT", source, f"cannot be read: {error}; allowed: a TOML file") from None
+        name, values = Path(source).stem, read_toml(source, "REPORT")
     else:
         raise unknown("REPORT", source, [*reproduction_names(), "the path of a .toml file"])
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError("REPORT", source, f"is not valid TOML ({error}); allowed: lines like lr = 0.1") from None
     return parse(source, values), name
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from lottery_ticket.config import DEFAULT_PRESET, Settings, allowed, as_text, flag, merge, preset_layer
 from lottery_ticket.errors import InputError, unknown
+from lottery_ticket.toml import read_toml
 
 SMALLEST, MATCHING = "smallest_winning_pct", "smallest_matching_pct"
 COST, MARGIN, DENSE = "cost", "winning_margin", "dense_accuracy"
@@ -152,21 +153,11 @@ def load_study(source: str, overrides: Mapping[str, Any], settings: Mapping[str,
         InputError: no such study, a wrong key (named, with the nearest right one), or a value that is not allowed.
     """
     if source in study_names():
-        name, text = source, _shipped().joinpath(f"{source}.toml").read_text(encoding="utf-8")
+        name, values = source, tomllib.loads(_shipped().joinpath(f"{source}.toml").read_text(encoding="utf-8"))
     elif source.endswith(".toml"):
-        name = Path(source).stem
-        try:
-            if Path(source).exists() and not Path(source).is_file():
-                raise OSError("it is no file")
-            text = Path(source).read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError("STUDY", source, f"cannot be read: {error}; allowed: a TOML file") from None
+        name, values = Path(source).stem, read_toml(source, "STUDY")
     else:
         raise unknown("STUDY", source, [*study_names(), "the path of a .toml file"])
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError("STUDY", source, f"is not valid TOML ({error}); allowed: lines like lr = 0.1") from None
     return parse(source, values, overrides, settings), name
 
 

@@ -25,26 +25,26 @@ from tests.conftest import MEMORY, environment, write_small
 from tests.outcomes import outcome
 
 RUN = (
-    "run --validation-size 200 --rounds 6 --iterations 80 --evaluate-every 40 "
+    "run --validation-size 200 --rounds 5 --iterations 50 --evaluate-every 25 "
     "--arms winning,reinit,random-mask,reinit-own --rewind-iteration 20"
 )
 STUDY = """
 preset = "quick"
 sampler = "grid"
-trials = 6
+trials = 4
 batch = 2
 densities = [64.0, 51.2]
 
 [settings]
 dataset = "{dataset}"
 validation_size = 200
-iterations = 40
-evaluate_every = 20
+iterations = 20
+evaluate_every = 10
 rounds = 4
 seeds = 1
 
 [space]
-lr = {{ low = 1e-3, high = 1e-1, log = true, points = 6 }}
+lr = {{ low = 1e-3, high = 1e-1, log = true, points = 4 }}
 """
 
 

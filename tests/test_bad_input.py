@@ -56,6 +56,29 @@ def encrypted():
     return bytes(whole)
 
 
+def bomb():
+    """A good .npz whose directory says that each member unpacks to almost 4 GiB."""
+    whole = bytearray(npz())
+    at = whole.index(b"PK\x01\x02")
+    while at >= 0:
+        whole[at + 24 : at + 28] = (2**32 - 16).to_bytes(4, "little")
+        at = whole.find(b"PK\x01\x02", at + 4)
+    return bytes(whole)
+
+
+def lying():
+    """An .npz with an array that says it has 2⁴⁰ elements."""
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
+        for key, value in GOOD.items():
+            member = io.BytesIO()
+            shape = (2**40,) if key == "x_train" else value.shape
+            header = {"descr": np.lib.format.dtype_to_descr(value.dtype), "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(member, header)
+            archive.writestr(f"{key}.npy", member.getvalue() + value.tobytes())
+    return whole.getvalue()
+
+
 NPZ_FILES = {
     "good.npz": npz(),
     "flat.npz": npz(x_train=np.zeros((20, 5), np.float32), x_test=np.zeros((8, 5), np.float32)),
@@ -76,6 +99,8 @@ NPZ_FILES = {
     "folder.npz": None,
     "raw-members.npz": raw_members(),
     "encrypted.npz": encrypted(),
+    "bomb.npz": bomb(),
+    "lying.npz": lying(),
 }
 FILES = NPZ_FILES | {
     "invalid.toml": b"lr = = 1\n",
@@ -85,6 +110,8 @@ FILES = NPZ_FILES | {
     "bool.toml": b"rounds = true\n",
     "latin-1.toml": 'model = "é"\n'.encode("latin-1"),
     "folder.toml": None,
+    "huge.toml": b"#" * (2**20 + 1),
+    "deep.toml": b"a = " + b"[" * 100_000,
     "a-file": b"",
     "no-database.db": b"no database\n" * 100,
 }
@@ -177,6 +204,12 @@ CASES = [
         (f"run --dataset {name}.npz", f"--dataset: '{name}.npz'", NPZ_KEYS)
         for name in ("pickled", "truncated", "text", "folder", "raw-members", "encrypted")
     ],
+    (
+        "run --dataset bomb.npz",
+        "--dataset: 'bomb.npz'",
+        "declares 17,179,869,120 bytes; allowed: at most 8,589,934,592",
+    ),
+    ("run --dataset lying.npz", "--dataset: 'lying.npz'", "declares 1,099,511,628,"),
     # models
     (f"{MODEL} absent:make", "--model: 'absent:make'", "No module named 'absent'"),
     (f"{MODEL} mine:absent", "--model: 'mine:absent'", "no attribute 'absent'"),
@@ -194,8 +227,13 @@ CASES = [
     (f"{MODEL} mine:tied", "--model: 'mine:tied'", "allowed: "),
     ("run --validation-size 5 --dataset flat.npz --model lenet5", "--model: 'lenet5'", "data of shape (5,)"),
     # config files
-    ("run --config absent.toml", "--config: 'absent.toml'", "No such file"),
-    ("run --config folder.toml", "--config: 'folder.toml'", "directory"),
+    ("run --config absent.toml", "--config: 'absent.toml'", "does not exist; allowed: a TOML file"),
+    ("run --config folder.toml", "--config: 'folder.toml'", "is no file; allowed: a TOML file"),
+    ("run --config /dev/zero", "--config: '/dev/zero'", "is no file; allowed: a TOML file"),
+    ("run --config huge.toml", "--config: 'huge.toml'", "1,048,577 bytes; allowed: a TOML file of at most 1,048,576"),
+    ("run --config deep.toml", "--config: 'deep.toml'", "is not valid TOML (maximum recursion depth"),
+    ("sweep /dev/zero.toml", "STUDY: '/dev/zero.toml'", "does not exist; allowed: a TOML file"),
+    ("reproduce deep.toml", "REPORT: 'deep.toml'", "is not valid TOML (maximum recursion depth"),
     ("run --config latin-1.toml", "--config: 'latin-1.toml'", "utf-8"),
     (
         "run --config invalid.toml",
@@ -279,7 +317,7 @@ MNIST = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-lab
 METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 FORKING = multiprocessing.get_context(METHOD)
 if METHOD == "forkserver":
-    FORKING.set_forkserver_preload(["lottery_ticket.experiment", "tests.test_bad_input"])
+    FORKING.set_forkserver_preload(["tests.preloaded"])  # one process serves all contexts: as in tests/launcher.py
 
 
 def enter_command(folder, arguments, out, err):

@@ -75,7 +75,7 @@ WRONG = [
     ("points = 4", "points = 9999 }\nprune_rate = { low = 0.1, high = 0.9, points = 99", "is too much"),
     ("trials = 2", "trials = true", "x.toml: trials: True is not allowed"),
     ("trials = 2", "trials = 2\ndown_to_pct = 1e-300\nsettings.prune_rate = 1e-9", "takes more than 100,000 rounds"),
-    ("trials", "trials", "cannot be read"),
+    ("trials", "trials", "does not exist"),
     ("=", "", "STUDY: 'x.toml' is not valid TOML"),
 ]
 OPTIONS = [

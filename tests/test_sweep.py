@@ -231,7 +231,7 @@ def test_rounds_end_at_one_density_whatever_the_rate(small_npz):
     assert study.settings_of({"prune_rate": 0.9}).rounds == 2  # 10 % exactly
 
 
-@pytest.mark.parametrize("killed", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("killed", [pytest.param(signal.SIGKILL, marks=pytest.mark.slow), signal.SIGINT])
 def test_what_a_process_left_is_tried_again(small_npz, toml, tmp_path, monkeypatch, killed):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(study_storage, "GRACE", 2)
