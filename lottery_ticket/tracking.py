@@ -9,7 +9,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -144,25 +144,23 @@ class Tracker:
         self._call()
         self.seconds += time.perf_counter() - begun
 
-    def wait(self, patience: float | None = None) -> None:
-        """Until the store has every round handed over; LotteryTicketError if it takes none for `patience` seconds."""
-        begun, patience = time.perf_counter(), _patience() if patience is None else patience
+    def wait(self) -> None:
+        """Until the store has every round handed over; LotteryTicketError if it refuses them too long."""
+        begun, patience, left = time.perf_counter(), _patience(), math.inf
         with self.needed():
-            self._call()
             until = time.monotonic() + patience
             while True:
-                left, courier = len(self.outbox.waiting()), self._courier
-                if courier is not None:
-                    courier.join(max(1.0, until - time.monotonic()))
+                self._call()
+                if courier := self._courier:
+                    courier.join()  # requests have time-outs of their own
                 now = len(self.outbox.waiting())
-                if now == 0 and (courier is None or not courier.is_alive()):
+                if now == 0:
                     break
                 if now < left:
-                    until = time.monotonic() + patience
-                elif time.monotonic() >= until:
-                    raise self._trouble or TimeoutError(f"no answer for {patience:.0f} s")
+                    left, until = now, time.monotonic() + patience
+                elif self._trouble and time.monotonic() >= until:
+                    raise self._trouble
                 time.sleep(min(1.0, patience))
-                self._call()
         self.seconds += time.perf_counter() - begun
 
     @contextmanager
@@ -286,8 +284,9 @@ class Tracker:
 
     def stop(self, status: str) -> None:
         """End before its time; what is not delivered at once waits."""
-        with suppress(LotteryTicketError):
-            self.wait(2.0)
+        self._call()
+        if courier := self._courier:
+            courier.join(2.0)
         self.end(status)
 
     def _start_children(self) -> None:
