@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+from lottery_ticket.address import public
+
 
 class LotteryTicketError(Exception):
     """Work failed; the message is one line fit for a person."""
@@ -25,8 +27,8 @@ def unknown(option: str, value: object, known: Iterable[str]) -> InputError:
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:
-    """An exception as one line of at most `limit` characters, with its type."""
-    text = " ".join(str(error).split())
+    """An exception as one line of at most `limit` characters, with its type and without passwords in URLs."""
+    text = " ".join(public(word) for word in str(error).split())
     text = text if len(text) <= limit else text[: limit - 1] + "…"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

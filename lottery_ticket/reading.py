@@ -13,6 +13,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 import lottery_ticket
 from lottery_ticket import store
+from lottery_ticket.address import public
 from lottery_ticket.config import Settings
 from lottery_ticket.data import DataInfo
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
@@ -62,8 +63,8 @@ def get_run(client: MlflowClient, run_id: str, option: str = "RUN") -> Run:
         run = client.get_run(run_id)
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise LotteryTicketError(f"{client.tracking_uri} failed: {one_line(error)}") from error
-        raise InputError(option, run_id, f"is no run in {client.tracking_uri}; {allowed}") from None
+            raise LotteryTicketError(f"{public(client.tracking_uri)} failed: {one_line(error)}") from error
+        raise InputError(option, run_id, f"is no run in {public(client.tracking_uri)}; {allowed}") from None
     if run.data.tags.get("lt.kind") not in (*WHOLE, "trajectory"):
         raise InputError(option, run_id, f"was not made by `lt run` or `lt train`; {allowed}")
     return run

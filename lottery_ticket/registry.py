@@ -12,6 +12,7 @@ from mlflow.exceptions import MlflowException
 
 import lottery_ticket
 from lottery_ticket import store
+from lottery_ticket.address import public
 from lottery_ticket.errors import InputError, LotteryTicketError
 from lottery_ticket.folder import read_folder
 from lottery_ticket.models import MODELS
@@ -99,7 +100,7 @@ def find(client: MlflowClient, reference: str, option: str = "TICKET") -> Ticket
                 raise
             known = sorted(f"{each.name} ({', '.join(each.aliases)})" for each in client.search_registered_models())
             allowed = f"allowed: {', '.join(known)}" if known else "no model is registered there"
-            raise InputError(option, reference, f"is not in {client.tracking_uri}; {allowed}") from None
+            raise InputError(option, reference, f"is not in {public(client.tracking_uri)}; {allowed}") from None
         run_id, path = found.tags.get(_TRAJECTORY), found.tags.get(_PATH)
         if not run_id or not path:
             raise InputError(option, reference, "holds no ticket; allowed: a model that `lt register` made")

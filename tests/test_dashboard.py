@@ -15,7 +15,7 @@ import pytest
 
 from lottery_ticket import store
 from lottery_ticket.address import public
-from lottery_ticket.errors import InputError
+from lottery_ticket.errors import InputError, one_line
 from lottery_ticket.study_storage import open_storage
 from tests.conftest import environment
 from tests.test_ui import CHROMIUM, FLAGS
@@ -119,7 +119,18 @@ def test_it_listens_on_loopback_until_the_command_is_terminated(studied, start):
         socket.create_connection(("127.0.0.1", port), timeout=5)
 
 
+def test_it_listens_elsewhere_when_told_so_and_says_what_that_means(studied, start):
+    process, address = start("--unprotected-host", "127.0.0.2")
+    assert address.startswith("http://127.0.0.2:")
+    assert urllib.request.urlopen(address, timeout=30).status == 200
+    process.terminate()
+    assert "whoever reaches this address can read, change and delete" in process.stderr.read()
+
+
 def test_ui_refuses_what_it_cannot_show(lt, tmp_path):
+    done = lt("ui", "--unprotected-host", "192.0.2.1")  # no machine has it: RFC 5737
+    assert done.code == 2
+    assert "--unprotected-host: '192.0.2.1' cannot be listened on; allowed: " in done.err
     done = lt("ui", "--optuna")
     assert done.code == 2
     assert "--storage: 'sqlite:///mlruns/optuna.db' does not exist; allowed: " in done.err
@@ -149,6 +160,11 @@ def test_ui_names_the_extra_that_is_missing(studied, tmp_path):
 @pytest.mark.parametrize(("url", "shown"), HIDDEN)
 def test_passwords_are_hidden(url, shown):
     assert public(url) == shown
+
+
+def test_passwords_are_hidden_in_what_others_say():
+    said = one_line(OSError("request to http://me:secret@host/api failed, see https://you:hidden@host/b"))
+    assert said == "OSError: request to http://me:***@host/api failed, see https://you:***@host/b"
 
 
 @pytest.mark.parametrize(("url", "why"), REFUSED)

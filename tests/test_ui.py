@@ -1,5 +1,6 @@
 """`lt ui` in a real browser: the accuracy curves are there without a click, on a log axis."""
 
+import json
 import os
 import re
 import shutil
@@ -29,6 +30,12 @@ def start_ui(folder):
         text=True,
         start_new_session=True,
     )
+
+
+def post(address, headers):
+    search = address.split("#")[0] + "ajax-api/2.0/mlflow/experiments/search"
+    body = json.dumps({"max_results": 10}).encode()
+    return urllib.request.Request(search, body, {"Content-Type": "application/json"} | headers)
 
 
 @pytest.fixture
@@ -63,6 +70,11 @@ def test_curves_show_without_a_click(address):
     from playwright.sync_api import sync_playwright
 
     assert address.startswith("http://127.0.0.1:")
+    for header in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}):  # MLflow's checks are on
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(post(address, header), timeout=30)
+        assert refused.value.code == 403
+    assert urllib.request.urlopen(post(address, {}), timeout=30).status == 200
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": 1600, "height": 1000})

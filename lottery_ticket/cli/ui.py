@@ -17,7 +17,6 @@ import typer
 from lottery_ticket.cli.options import TrackingUri
 from lottery_ticket.errors import InputError, LotteryTicketError
 
-_HOST = "127.0.0.1"
 _PATIENCE = 120  # seconds for the server to answer
 
 
@@ -37,66 +36,76 @@ def ui(
         str | None,
         typer.Option("--storage", help="Optuna storage; default: SQLite at mlruns/optuna.db.", show_default=False),
     ] = None,
+    host: Annotated[
+        str,
+        typer.Option(
+            "--unprotected-host",
+            help="Address to listen on. No password is asked: whoever reaches it may read, change and delete all runs.",
+        ),
+    ] = "127.0.0.1",
 ) -> None:
-    """Start MLflow's UI, or Optuna's dashboard, on 127.0.0.1 and print the address of the curves or the studies."""
-    if port is not None and not (1 <= port <= 65535 and _free(port)):
+    """Start MLflow's UI, or Optuna's dashboard, on this machine and print the address of the curves or the studies."""
+    if not _can_listen(host, 0):
+        allowed = "allowed: an IPv4 address of this machine, or 0.0.0.0 for all of them"
+        raise InputError("--unprotected-host", host, f"cannot be listened on; {allowed}")
+    if port is not None and not (1 <= port <= 65535 and _can_listen(host, port)):
         raise InputError("--port", port, "cannot be listened on; allowed: a free port from 1 to 65535")
     if optuna and tracking_uri:
         raise InputError("--tracking-uri", tracking_uri, "is for MLflow's UI; allowed: without --optuna")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server ends with this command
     if optuna:
-        _show_studies(storage, port)
+        _show_studies(storage, host, port)
     elif storage:
         from lottery_ticket.address import public
 
         raise InputError("--storage", public(storage), "is for Optuna's dashboard; allowed: with --optuna")
     else:
-        _show_runs(experiment, tracking_uri, port)
+        _show_runs(experiment, tracking_uri, host, port)
 
 
-def _show_runs(experiment: str, tracking_uri: str | None, port: int | None) -> None:
+def _show_runs(experiment: str, tracking_uri: str | None, host: str, port: int | None) -> None:
     from lottery_ticket import store
-    from lottery_ticket.address import artifact_root
+    from lottery_ticket.address import artifact_root, public
     from lottery_ticket.view import QUERY
 
     client = store.connect(tracking_uri, create=False)
     found = client.get_experiment_by_name(experiment)
     if found is None:
         known = ", ".join(each.name for each in client.search_experiments())
-        raise InputError("--experiment", experiment, f"is not in {client.tracking_uri}; allowed: {known}")
+        raise InputError("--experiment", experiment, f"is not in {public(client.tracking_uri)}; allowed: {known}")
     page = f"/#/experiments/{store.ensure_experiment(client, experiment)}/runs?{QUERY}"
     if client.tracking_uri.startswith("http"):
-        typer.echo(f"The tracking server shows it at {client.tracking_uri.rstrip('/')}{page}")
+        typer.echo(f"The tracking server shows it at {public(client.tracking_uri).rstrip('/')}{page}")
         return
-    port = port or _free_from(5000)
-    address = f"http://{_HOST}:{port}"
+    port = port or _free_from(host, 5000)
+    address = f"http://{host}:{port}"
     command = [
         sys.executable,
         "-m",
         "mlflow",
         "server",
         "--host",
-        _HOST,
+        host,
         "--port",
         str(port),
         "--workers",
         "1",
     ]
-    command += ["--backend-store-uri", client.tracking_uri]
     if root := artifact_root(client.tracking_uri):
         command += ["--artifacts-destination", root.as_uri()]
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environment |= {"MLFLOW_BACKEND_STORE_URI": client.tracking_uri}  # not among the arguments: it may hold a password
     server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait(server, address)
-        _tell(f"MLflow's UI: {address}{page}")
+        _tell(f"MLflow's UI: {address}{page}", host)
         server.wait()
     finally:
         server.terminate()
         server.wait()
 
 
-def _show_studies(storage: str | None, port: int | None) -> None:
+def _show_studies(storage: str | None, host: str, port: int | None) -> None:
     try:
         import optuna_dashboard
     except ModuleNotFoundError as error:
@@ -107,8 +116,8 @@ def _show_studies(storage: str | None, port: int | None) -> None:
 
     dashboard = optuna_dashboard.wsgi(open_storage(storage, create=False))
     # Served by this process: nothing to wait for or to end, and no password in the arguments of another.
-    with make_server(_HOST, port or _free_from(8080), dashboard, _Server, _Quiet) as server:
-        _tell(f"Optuna's dashboard: http://{_HOST}:{server.server_port}/dashboard")
+    with make_server(host, port or _free_from(host, 8080), dashboard, _Server, _Quiet) as server:
+        _tell(f"Optuna's dashboard: http://{host}:{server.server_port}/dashboard", host)
         server.serve_forever()
 
 
@@ -125,21 +134,25 @@ class _Quiet(WSGIRequestHandler):
         pass
 
 
-def _tell(address: str) -> None:
+def _tell(address: str, host: str) -> None:
     typer.echo(address)
+    if host != "127.0.0.1":
+        typer.echo(
+            "No password is asked: whoever reaches this address can read, change and delete everything.", err=True
+        )
     typer.echo("Ctrl-C ends it.", err=True)
 
 
-def _free_from(first: int) -> int:
-    return next(port for port in range(first, 65536) if _free(port))
+def _free_from(host: str, first: int) -> int:
+    return next(port for port in range(first, 65536) if _can_listen(host, port))
 
 
-def _free(port: int) -> bool:
+def _can_listen(host: str, port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((_HOST, port))
-        except OSError:
+            probe.bind((host, port))
+        except (OSError, OverflowError, UnicodeError):
             return False
     return True
 
