@@ -417,6 +417,10 @@ LIES = {
         {"change_card": lambda told: told["dataset"].update(image_shape=[60000, 60000])},
         "architecture is not that of its settings and data set",
     ),
+    "a terminal's title": (
+        {"change_card": lambda told: told["origin"].update(arm="\x1b]0;evil\x07")},
+        r"do not print, in '\\x1b\]0;evil\\x07'",
+    ),
     "seven means": (
         {"change_card": lambda told: told["dataset"].update(mean=[0.0] * 7, std=[1.0] * 7)},
         r"mean and std are not those of 1 channel",
