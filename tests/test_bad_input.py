@@ -23,6 +23,7 @@ import lottery_ticket
 from lottery_ticket import data
 from lottery_ticket.cli import main
 from lottery_ticket.errors import InputError
+from lottery_ticket.store import connect
 from tests.conftest import Done, environment
 
 GOOD = {
@@ -409,6 +410,14 @@ def test_run_that_lt_did_not_make(lt, tmp_path, foreign, arguments, option, know
     check(done, f"{option}: '{run_id}' ", said)
     assert "allowed: the id of a run that `lt run` or `lt train` made" in done.err
     assert entries(tmp_path) == before
+
+
+def test_a_run_that_was_killed_as_it_was_made(lt, tmp_path):
+    (tmp_path / "mlruns").mkdir()
+    client = connect(f"sqlite:///{tmp_path}/mlruns/mlflow.db")
+    run_id = client.create_run(client.create_experiment("lottery-ticket"), tags={"lt.kind": "run"}).info.run_id
+    done = lt("run", "--resume", run_id)
+    assert (done.code, done.err) == (1, f"lt: run {run_id} ended before anything of it was kept; start it again\n")
 
 
 def test_ui_experiment_that_is_not_there(lt, tmp_path, foreign):
