@@ -185,7 +185,8 @@ def preset_layer(name: str, option: str = "--preset") -> Layer:
 def merge(*layers: Layer) -> Settings:
     """Settings from layers of (values, file they stand in or None for flags), later ones first.
 
-    A layer that sets `epochs` unsets `iterations` of the layers below it, and the other way round.
+    A layer that sets `epochs` unsets `iterations` of the layers below it, and the other way round. A model that is code
+    (`package.module:factory`) must stand in the flags: no file has it run.
     """
     values: dict[str, Any] = {}
     origin: dict[str, str] = {}
@@ -207,8 +208,16 @@ def merge(*layers: Layer) -> Settings:
         raise InputError(
             where, values.get(field), f"is not allowed; allowed: {allowed(Settings.model_fields[field])}"
         ) from None
+    if is_code(settings.model) and (where := origin["model"]) != flag("model"):
+        why = f"is code, which no file has run; allowed: networks of lt's own, or {flag('model')} {settings.model}"
+        raise InputError(where, settings.model, why)
     _check_together(settings, lambda name: origin.get(name, flag(name)))
     return settings
+
+
+def is_code(model: str) -> bool:
+    """Whether a model is a factory of somebody's own, not a network of this package."""
+    return ":" in model
 
 
 def _check_together(settings: Settings, where: Any) -> None:

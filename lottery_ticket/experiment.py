@@ -1,6 +1,7 @@
 """One `lt run` from settings to result: data, network, the method, tracking, verdict and figures put together."""
 
 import json
+import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -13,8 +14,8 @@ from mlflow import MlflowClient
 from lottery_ticket import reading, shelf, store
 from lottery_ticket.allocation import Allocation, allocate
 from lottery_ticket.arms import ARMS, check_arms
-from lottery_ticket.config import Settings, as_text, load_preset, preset_names
-from lottery_ticket.data import Data, Images, load_images, prepare
+from lottery_ticket.config import Settings, as_text, is_code, load_preset, preset_names
+from lottery_ticket.data import Data, Images, describe, load_images, prepare
 from lottery_ticket.errors import InputError
 from lottery_ticket.figures import draw_all
 from lottery_ticket.models import Network, make_network
@@ -161,21 +162,23 @@ def run(
     name = run_name(settings, preset)
     tracker = Tracker.create(client, experiment, settings, preset, name, plan.images, plan.data.info)
     tracker.seconds += connecting
-    with store.writing(tracker.run_id):
-        return carry_out(plan, tracker, _find(plan), [], begun, listener or Listener())
+    return carry_out(plan, tracker, _find(plan), [], begun, listener or Listener())
 
 
-def resume(run_id: str, *, tracking_uri: str | None = None, listener: Listener | None = None) -> Result:
+def resume(
+    run_id: str, *, model: str | None = None, tracking_uri: str | None = None, listener: Listener | None = None
+) -> Result:
     """Go on with a run after its last complete round; ends as if it had never been interrupted.
 
-    Bit for bit on the same machine with the same versions. InputError if there is no such run.
+    Bit for bit on the same machine with the same versions. A run of a model that is code needs this named in `model`:
+    what stands in a store runs none. InputError if there is no such run.
     """
     client = store.connect(tracking_uri, create=False)
-    with store.writing(run_id):
-        return _resume(run_id, client, listener or Listener())
+    with store.writing(client, run_id):
+        return _resume(run_id, model, client, listener or Listener())
 
 
-def _resume(run_id: str, client: MlflowClient, listener: Listener) -> Result:
+def _resume(run_id: str, model: str | None, client: MlflowClient, listener: Listener) -> Result:
     begun = time.perf_counter()
     stored = reading.read_run(client, run_id, "--resume")
     if stored.origin:
@@ -184,6 +187,9 @@ def _resume(run_id: str, client: MlflowClient, listener: Listener) -> Result:
         raise InputError(
             "--resume", run_id, "is a trial of a study; allowed: runs of `lt run` (`lt sweep` goes on with it)"
         )
+    if is_code(stored.settings.model) and model != stored.settings.model:
+        allowed = f"allowed: {stored.settings.model}, which runs that code"
+        raise InputError("--model", model, f"is not what this run trains; {allowed}")
     plan = make_plan(stored.settings)
     if stored.data and stored.data.digest != plan.images.digest:
         raise InputError(
@@ -270,12 +276,14 @@ class Synced:
 
     Attributes:
         kind: run, or trial of a study.
+        model: that it trains.
         finished: whether it was trained to its end; else `resume` goes on with it.
     """
 
     run_id: str
     name: str
     kind: str
+    model: str
     finished: bool
 
 
@@ -312,7 +320,8 @@ class Keeper:
         self._plan, self._tracker = plan, tracker
         last, self._partial = complete_rounds(plan.settings, kept)
         self._there = {(record.arm, record.seed, record.round) for record in self._partial}
-        tracker.tag({f"lt.{name}": getattr(plan.resolved, name) for name in ("device", "stack", "jobs")})
+        chosen = {f"lt.{name}": getattr(plan.resolved, name) for name in ("device", "stack", "jobs")}
+        tracker.tag(chosen | {"lt.host": platform.node()})
         tracker.repeat_metrics(last, self._partial)
         self.done = last[0].round + 1 if last else 0
         self.after = _checkpoint(tracker.client, tracker, plan.settings, last) if last else None
@@ -344,16 +353,16 @@ def conclude(tracker: Tracker) -> tuple[Verdict | None, list[Path]]:
 def sync(run_id: str, *, tracking_uri: str | None = None) -> Synced:
     """Deliver what waits of a run to the store, and conclude the run if it was trained to its end."""
     client = store.connect(tracking_uri, create=False)
-    with store.writing(run_id):
+    with store.writing(client, run_id):
         stored = reading.read_run(client, run_id)
-        plan = make_plan(stored.settings)
-        tracker = Tracker.reopen(client, stored, plan.images, plan.data.info)
+        images = load_images(stored.settings.dataset)
+        tracker = Tracker.reopen(client, stored, images, describe(images))
         if not (finished := tracker.outbox.trained):
-            tracker.end("KILLED")
+            tracker.stop("KILLED")
             tracker.outbox.remove()
         else:
             conclude(tracker)
-    return Synced(run_id, stored.name, stored.kind, finished)
+    return Synced(run_id, stored.name, stored.kind, stored.settings.model, finished)
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from lottery_ticket.models import Weights
 from lottery_ticket.pruning import Mask
 
 MOST_BYTES = 2**31
-"""Of all tensors of a file together; a file that declares more is refused before room is made for them."""
+"""Of a file, and of all tensors in it together; one that is larger or declares more is refused before it is read."""
 
 _TYPES = {
     name: getattr(torch, name)
@@ -133,13 +133,15 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     try:
         if not path.is_file():
             raise LotteryTicketError("there is no such file")
+        if (length := path.stat().st_size) > MOST_BYTES:
+            raise LotteryTicketError(f"it is {length:,} bytes long; allowed: at most {MOST_BYTES:,}")
         with safe_open(os.fspath(path), "pt") as file:
             told = (file.metadata() or {}).get("tensors", "")
             stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 – not a dict
         if told[:8] != _crc32(told[8:]):
             raise LotteryTicketError("its table of tensors is damaged")
         return _decode(stored, json.loads(told[8:]))
-    except (SafetensorError, LotteryTicketError, OSError, ValueError, RuntimeError, zlib.error) as error:
+    except (SafetensorError, LotteryTicketError, OSError, ValueError, RuntimeError, MemoryError, zlib.error) as error:
         raise LotteryTicketError(f"{path} cannot be read: {one_line(error)}") from None
 
 
@@ -199,6 +201,8 @@ def _inflate(stream: Tensor, kind: torch.dtype, count: int) -> Tensor:
     """The flat tensor of `count` elements that `_deflate` made a stream of."""
     size = 1 if kind == torch.bool else kind.itemsize
     expected = math.ceil(count / 8) if kind == torch.bool else count * size
+    if stream.numel() > 2 * expected + 1024:  # zlib would be given it all
+        raise LotteryTicketError(f"a tensor of {count:,} elements is kept in {stream.numel():,} bytes")
     made = zlib.decompressobj()
     raw = made.decompress(stream.numpy().tobytes(), expected + 1)
     if len(raw) != expected or not made.eof or made.unused_data:

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 from lottery_ticket.config import Settings
 from lottery_ticket.data import DataInfo
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
-from lottery_ticket.files import read_tensors, write_tensors
+from lottery_ticket.files import MOST_BYTES, read_tensors, write_tensors
 from lottery_ticket.ticket import Metrics, Origin, Ticket, is_name
 
 SCHEMA_VERSION = 1
@@ -143,6 +143,8 @@ def read_folder(folder: Path, option: str = "TICKET") -> Ticket:
     ):  # fmt: skip
         raise refuse(f"has a {CARD} whose architecture is not that of its settings and data set")
     expected, length = card.files.get(TENSORS), (folder / TENSORS).stat().st_size
+    if length > MOST_BYTES:
+        raise refuse(f"has a {TENSORS} of {length:,} bytes; at most {MOST_BYTES:,} are read")
     if expected is None or length != expected.bytes:
         raise refuse(f"has a {TENSORS} of {length:,} bytes, not {expected.bytes if expected else 0:,}")
     if _file_info(folder / TENSORS).sha256 != expected.sha256:

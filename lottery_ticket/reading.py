@@ -70,9 +70,14 @@ def get_run(client: MlflowClient, run_id: str, option: str = "RUN") -> Run:
     return run
 
 
+def begun(client: MlflowClient, run: Run) -> bool:
+    """Whether anything was kept of a run before its process ended."""
+    return "settings.json" in {item.path for item in client.list_artifacts(run.info.run_id)}
+
+
 def read_settings(client: MlflowClient, run: Run) -> Settings:
     """The settings of a run."""
-    if "settings.json" not in {item.path for item in client.list_artifacts(run.info.run_id)}:
+    if not begun(client, run):
         raise LotteryTicketError(f"run {run.info.run_id} ended before anything of it was kept; start it again")
     with TemporaryDirectory() as work:
         told = _download(client, run.info.run_id, "settings.json", work).read_bytes()

@@ -1,5 +1,6 @@
 """A reproduction from its file to its outcome: the runs that its claims need, found in the store or trained."""
 
+import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from lottery_ticket.arms import ARMS
 from lottery_ticket.claims import Experiment, Outcome, Share, attribute, decide, read_as
 from lottery_ticket.config import Settings
 from lottery_ticket.data import load_images
+from lottery_ticket.errors import LotteryTicketError
 from lottery_ticket.reading import ORIGIN, Stored
 from lottery_ticket.record import Record
 from lottery_ticket.reproduction import Reproduction, Scale
@@ -31,6 +33,7 @@ class Job:
         experiments: the (setup, variant) that need it.
         run_id: of the run in the store with these settings, if there is one.
         finished: whether that is complete.
+        host: the machine that trains it, by its status in MLflow.
         left: networks × iterations that are to be trained.
     """
 
@@ -39,6 +42,7 @@ class Job:
     experiments: list[tuple[str, str]]
     run_id: str | None = None
     finished: bool = False
+    host: str = ""
     left: int = 0
 
 
@@ -159,12 +163,18 @@ def find(job: Job, client: MlflowClient, experiment: str) -> None:
     for run in store.search(client, [at.experiment_id], query):
         same = all(run.data.params.get(name) == value for name, value in wanted.items())
         from_ticket = any(tag.startswith(ORIGIN) for tag in run.data.tags)
-        data = reading.read_data_info(run)
-        if same and not from_ticket and data is not None and data.digest == digest:
-            if job.run_id is None or run.info.status == "FINISHED":
-                job.run_id, job.finished = run.info.run_id, run.info.status == "FINISHED"
-            if job.finished:
-                return
+        if not same or from_ticket or not (data := reading.read_data_info(run)) or data.digest != digest:
+            continue
+        if run.info.status == "FINISHED":
+            job.run_id, job.finished = run.info.run_id, True
+            return
+        if job.run_id is None and reading.begun(client, run):
+            job.run_id, job.host = run.info.run_id, _host(run)
+
+
+def _host(run: Run) -> str:
+    """The machine that trains a run, as far as MLflow knows; empty where none does."""
+    return run.data.tags.get("lt.host", "") if run.info.status == "RUNNING" else ""
 
 
 def _carry_out(job: Job, tracking_uri: str | None, experiment: str, client: MlflowClient, listener: Listener) -> Stored:
@@ -172,7 +182,12 @@ def _carry_out(job: Job, tracking_uri: str | None, experiment: str, client: Mlfl
     if job.finished and job.run_id:
         return reading.read_run(client, job.run_id)
     if job.run_id:
-        return lab.resume(job.run_id, tracking_uri=tracking_uri, listener=listener).stored
+        if job.host not in ("", platform.node()):
+            raise LotteryTicketError(
+                f"run {job.run_id} is being trained on {job.host}: wait until that ends, or, if it was killed, "
+                f"go on with lt run --resume {job.run_id}"
+            )
+        return lab.resume(job.run_id, model=job.settings.model, tracking_uri=tracking_uri, listener=listener).stored
     return lab.run(
         job.settings, preset=job.preset, tracking_uri=tracking_uri, experiment=experiment, listener=listener
     ).stored

@@ -84,7 +84,8 @@ def retrain_settings(ticket: Ticket, overrides: Mapping[str, Any]) -> Settings:
         "seeds": (ticket.origin.seed,),
         "rounds": ticket.origin.round + 1,
     }
-    settings = merge((own, "the ticket"), (dict(overrides), None))
+    named = {"model": ticket.settings.model}  # the caller has had it built
+    settings = merge((own, "the ticket"), (named | dict(overrides), None))
     wrong = [arm for arm in settings.arms if arm not in ARMS or (ARMS[arm].own_mask and arm != "winning")]
     if wrong or "winning" not in settings.arms:
         borrowing = ", ".join(arm for arm in ARMS if not ARMS[arm].own_mask)

@@ -130,10 +130,18 @@ def made_once(file: Path | None) -> Iterator[None]:
 
 
 @contextmanager
-def writing(run_id: str) -> Iterator[None]:
-    """Within it, no other process of this user on this machine writes the run; LotteryTicketError where one does."""
+def writing(client: MlflowClient, run_id: str) -> Iterator[None]:
+    """Within it, no other process writes the run; LotteryTicketError where one does. May be entered again within.
+
+    The lock is a file beside that of a SQLite store; for others it holds on this machine alone.
+    """
     try:
-        lock = _lock(run_id, 0).acquire()
+        if file := sqlite_file(client.tracking_uri):
+            folder = file.parent / "locks"
+            folder.mkdir(exist_ok=True)
+            lock = FileLock(folder / f"{run_id}.lock", timeout=0, is_singleton=True).acquire()
+        else:
+            lock = _lock(run_id, 0).acquire()
     except Timeout:
         raise LotteryTicketError(
             f"run {run_id} is being trained by another process: wait until that ends, or stop it"
@@ -146,7 +154,7 @@ def _lock(name: str, seconds: float) -> FileLock:
     """What one process of this user on this machine has at a time; it ends with the process, however that ends."""
     user = getattr(os, "getuid", int)()
     digest = hashlib.sha256(f"{user} {name}".encode()).hexdigest()[:16]
-    return FileLock(Path(tempfile.gettempdir(), f"lottery-ticket-{digest}.lock"), timeout=seconds)
+    return FileLock(Path(tempfile.gettempdir(), f"lottery-ticket-{digest}.lock"), timeout=seconds, is_singleton=True)
 
 
 @contextmanager

@@ -110,7 +110,8 @@ class Study(_Table):
 
     def settings_of(self, values: Mapping[str, Any]) -> Settings:
         """The settings of the trial with these values of what is searched. InputError if they are not allowed."""
-        settings = merge(preset_layer(self.preset), (self.settings, "study: settings"), (dict(values), "study: space"))
+        checked = self.settings, None
+        settings = merge(preset_layer(self.preset), checked, (dict(values), "study: space"))
         if self.down_to_pct is None:
             return settings
         rounds = 1 + math.ceil(math.log(self.down_to_pct / 100) / math.log1p(-settings.prune_rate) - 1e-9)

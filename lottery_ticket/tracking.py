@@ -9,7 +9,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 import lottery_ticket
+from lottery_ticket import store
 from lottery_ticket.address import public, tracking_uri
 from lottery_ticket.config import Settings
 from lottery_ticket.data import DataInfo, Images
@@ -28,7 +29,6 @@ from lottery_ticket.outbox import Outbox
 from lottery_ticket.reading import REWOUND, Stored, read_record
 from lottery_ticket.record import Record
 from lottery_ticket.seal import seal
-from lottery_ticket.store import ensure_experiment
 from lottery_ticket.summary import rounds_tags, verdict_tags
 from lottery_ticket.trajectory import Round
 from lottery_ticket.verdict import Verdict
@@ -58,6 +58,8 @@ class Tracker:
         self._courier: threading.Thread | None = None
         self._called = False
         self._trouble: Exception | None = None
+        self._held = ExitStack()
+        self._patience = _patience()
 
     @classmethod
     def create(
@@ -79,11 +81,12 @@ class Tracker:
         of the parent, as a trial of a study has them. `made` is told the parent's id once the run can be reopened.
         """
         begun = time.perf_counter()
-        experiment_id = ensure_experiment(client, experiment)
+        experiment_id = store.ensure_experiment(client, experiment)
         tags = {"lt.kind": "run"} | (tags or {})
         about = Stored("", name, experiment_id, settings, preset, {}, [], info, origin or {}, tags["lt.kind"])
         tracker = cls(client, about, images, info)
         tracker.about = replace(about, run_id=tracker._start(name, tags))
+        tracker._hold()
         client.log_text(tracker.run_id, seal(settings.model_dump_json(indent=2)), "settings.json")
         if made:
             made(tracker.run_id)
@@ -95,6 +98,7 @@ class Tracker:
     def reopen(cls, client: MlflowClient, stored: Stored, images: Images, info: DataInfo) -> "Tracker":
         """Go on with a run: children that it was ended before making are made, rounds that wait are delivered."""
         tracker = cls(client, stored, images, info)
+        tracker._hold()
         tracker._start_children()
         tracker.wait()
         tracker.end("RUNNING")
@@ -146,7 +150,7 @@ class Tracker:
 
     def wait(self) -> None:
         """Until the store has every round handed over; LotteryTicketError if it refuses them too long."""
-        begun, patience, left = time.perf_counter(), _patience(), math.inf
+        begun, patience, left = time.perf_counter(), self._patience, math.inf
         with self.needed():
             until = time.monotonic() + patience
             while True:
@@ -156,6 +160,8 @@ class Tracker:
                 now = len(self.outbox.waiting())
                 if now == 0:
                     break
+                if isinstance(self._trouble, LotteryTicketError):  # the rounds' fault, not the store's
+                    raise self._trouble
                 if now < left:
                     left, until = now, time.monotonic() + patience
                 elif self._trouble and time.monotonic() >= until:
@@ -227,7 +233,13 @@ class Tracker:
         for arm, seed in [(arm, seed) for arm in self.settings.arms for seed in self.settings.seeds]:
             work = folder / f"{arm}-seed{seed}"
             if work.is_dir():
-                record = read_record(work / "last" / _place(r) / "round.json")
+                try:
+                    record = read_record(work / "last" / _place(r) / "round.json")
+                except LotteryTicketError as error:
+                    raise LotteryTicketError(
+                        f"{work}: {error}; delete {folder} and go on with lt run --resume {self.run_id}, which trains "
+                        "the round again"
+                    ) from None
                 self.client.log_artifacts(self.children[arm, seed], str(work / "first"))
                 self.client.log_artifacts(self.children[arm, seed], str(work / "last"))
                 self._log_metrics(record)
@@ -272,6 +284,7 @@ class Tracker:
             self.client.log_batch(self.run_id, metrics=[Metric(key, value, at, 0) for key, value in metrics.items()])
             self.end("FINISHED")
         self.outbox.remove()
+        self._held.close()
         self.seconds += time.perf_counter() - begun
 
     def end(self, status: str) -> None:
@@ -287,7 +300,12 @@ class Tracker:
         self._call()
         if courier := self._courier:
             courier.join(2.0)
-        self.end(status)
+        with self._held:
+            self.end(status)
+
+    def _hold(self) -> None:
+        """No other process writes the run until this one ends with it."""
+        self._held.enter_context(store.writing(self.client, self.run_id))
 
     def _start_children(self) -> None:
         for arm in self.settings.arms:

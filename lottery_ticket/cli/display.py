@@ -13,7 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from lottery_ticket.address import public
 from lottery_ticket.cli.options import output
+from lottery_ticket.config import is_code
 from lottery_ticket.experiment import Listener, Plan, Result
 from lottery_ticket.record import Record
 from lottery_ticket.summary import in_words
@@ -25,7 +27,7 @@ class Display(Listener):
     """Progress on standard error: a live bar on a terminal, a plain line a round elsewhere."""
 
     def __init__(self) -> None:
-        self.run_id = ""
+        self.run_id = self.model = ""
         self._console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -55,7 +57,7 @@ class Display(Listener):
     def started(self, plan: Plan, run_id: str, done: int) -> None:
         """Say what is trained on what, and start the bar."""
         settings = plan.settings
-        self.run_id = run_id
+        self.run_id, self.model = run_id, settings.model
         self._rounds, self._first = plan.rounds, done
         self._begun = time.monotonic()
         self._per_round = plan.members * plan.iterations
@@ -132,16 +134,17 @@ def program() -> list[str]:
     return [os.path.relpath(started)] if started.name == "lt" else ["python", "-m", "lottery_ticket"]
 
 
-def resume_command(run_id: str, tracking_uri: str | None) -> str:
-    """The sentence that says how to go on."""
-    words = [*program(), "run", "--resume", run_id, *(["--tracking-uri", tracking_uri] if tracking_uri else [])]
+def resume_command(run_id: str, tracking_uri: str | None, model: str = "") -> str:
+    """The sentence that says how to go on with a run of this model."""
+    words = [*program(), "run", "--resume", run_id, *(["--model", model] if is_code(model) else [])]
+    words += ["--tracking-uri", public(tracking_uri)] if tracking_uri else []
     return f"Go on with: {shlex.join(words)}"
 
 
 def ui_command(experiment: str, tracking_uri: str | None) -> str:
     """The command that opens MLflow's UI on an experiment."""
     words = [*program(), "ui", *(["--experiment", experiment] if experiment != "lottery-ticket" else [])]
-    return shlex.join([*words, *(["--tracking-uri", tracking_uri] if tracking_uri else [])])
+    return shlex.join([*words, *(["--tracking-uri", public(tracking_uri)] if tracking_uri else [])])
 
 
 def print_result(result: Result, ui: str | None = None) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from lottery_ticket import reproduce
+from lottery_ticket.address import public
 from lottery_ticket.cli import display
 from lottery_ticket.cli.display import clock, program
 from lottery_ticket.cli.options import output
@@ -66,7 +67,7 @@ class Display(display.Display, reproduce.Listener):
 
 def command_line() -> str:
     """The command that was given here."""
-    return shlex.join([*program(), *sys.argv[1:]])
+    return shlex.join([*program(), *map(public, sys.argv[1:])])
 
 
 def print_outcomes(done: Reproduced, kept: Kept) -> None:

@@ -30,7 +30,7 @@ def run(
     if resume is not None:
         given = {"--preset": preset, "--config": config} | {flag(name): value for name, value in settings.items()}
         for option, value in given.items():
-            if value is not None:
+            if value is not None and option != "--model":
                 raise InputError(option, str(value), "cannot change with --resume; allowed: the run's own settings")
     else:
         chosen, base = load_settings(preset, config, settings)
@@ -42,23 +42,22 @@ def run(
     try:
         with display:
             if resume is not None:
-                result = lab.resume(resume, tracking_uri=tracking_uri, listener=display)
+                result = lab.resume(resume, model=settings.get("model"), tracking_uri=tracking_uri, listener=display)
             else:
                 result = lab.run(
                     chosen, preset=base, tracking_uri=tracking_uri, experiment=experiment, listener=display
                 )
     except KeyboardInterrupt:
         if display.run_id:
-            typer.echo(
-                f"\nInterrupted; finished rounds are kept. {resume_command(display.run_id, tracking_uri)}",
-                err=True,
-            )
+            go_on = resume_command(display.run_id, tracking_uri, display.model)
+            typer.echo(f"\nInterrupted; finished rounds are kept. {go_on}", err=True)
         raise
     except InputError:
         raise
     except Exception:
         if display.run_id:
-            typer.echo(f"Finished rounds are kept. {resume_command(display.run_id, tracking_uri)}", err=True)
+            go_on = resume_command(display.run_id, tracking_uri, display.model)
+            typer.echo(f"Finished rounds are kept. {go_on}", err=True)
         raise
     if as_json:
         typer.echo(json.dumps(result.to_json()))
