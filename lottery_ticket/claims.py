@@ -1,5 +1,6 @@
 """Do the records bear a claim out? Measures over seeds with their intervals, and the answers that follow."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ import numpy as np
 from scipy import special
 
 from lottery_ticket.record import Record
-from lottery_ticket.reproduction import Attribution, Claim, Part, Reproduction, Variant, setup_of
+from lottery_ticket.reproduction import Attribution, Claim, Part, Reproduction, Variant, is_dense, setup_of
 from lottery_ticket.verdict import Answer, judge
 
 Word = Literal["holds", "holds in part", "does not hold", "undecided"]
@@ -35,11 +36,15 @@ class Experiment:
         records: all rounds of its runs, accuracies as the variant reads them (see `read_as`).
         part: of the iterations at report scale that were trained here, 0–1.
         seconds: of training all its runs, each process's where several train side by side.
+        trajectories: networks that were trained, in all its runs.
+        tolerance: accuracy (0–1) that a matching ticket may lose.
     """
 
     records: Sequence[Record]
     part: float
     seconds: float
+    trajectories: int = 1
+    tolerance: float = 0.002
 
 
 Experiments = Mapping[tuple[str, str], Experiment]
@@ -211,7 +216,7 @@ def _find(part: Part, variant: str, reproduction: Reproduction, experiments: Exp
     level = reproduction.level
     experiment = experiments[part.setup, variant]
     if part.measure == "winning_streak":
-        found = _streak(experiment.records, reproduction.variants[variant].control, level)
+        found = _streak(experiment, reproduction.variants[variant].control, level)
     else:
         sides = _Sides(part.setup, variant, reproduction, experiments)
         values = measure[part.measure](part, sides, experiment)
@@ -229,9 +234,11 @@ def _over_rounds(part: Part, sides: _Sides, _: Experiment) -> dict[int, float]:
         if other is None:
             return mine
         beside = others.get(seed, [])
-        match = beside[0] if beside and other == "dense" else _nearest(beside, record.weights_remaining_pct)
+        match = beside[0] if beside and is_dense(other) else _nearest(beside, record.weights_remaining_pct)
         theirs = math.nan if match is None else value_of(match, part.measure)
-        return mine - theirs if part.minus else mine / theirs
+        if part.minus:
+            return mine - theirs
+        return mine / theirs if theirs else math.nan
 
     takes: dict[str, Callable[[list[float]], Any]] = {"mean": np.mean, "least": np.min, "largest": np.max}
     found = {}
@@ -271,20 +278,18 @@ def _hours(part: Part, sides: _Sides, experiment: Experiment) -> dict[int, float
     return {seed: seconds / experiment.part / 3600 for seed, seconds in spent.items()}
 
 
-def _streak(records: Sequence[Record], control: str, level: float) -> Estimate | None:
-    """Most rounds on end that win, by the verdict: a count, so without an interval of its own."""
-    verdict = judge([record for record in records if record.arm in ("winning", control)], level=level)
+def _streak(experiment: Experiment, control: str, level: float) -> Estimate | None:
+    """Most rounds on end that are shown to win, by the verdict; without an upper bound from fewer than three seeds."""
+    verdict = judge(experiment.records, experiment.tolerance, level, (control,))
     if verdict is None or not verdict.rounds:
         return None
-    longest = here = 0
-    for judged in verdict.rounds:
-        here = here + 1 if judged.wins == "yes" else 0
-        longest = max(longest, here)
-    return Estimate(longest, longest, longest, ())
+    streaks = itertools.groupby(judged.wins == "yes" for judged in verdict.rounds)
+    longest = max((len(list(streak)) for won, streak in streaks if won), default=0)
+    return Estimate(longest, longest, longest if verdict.method == "t-interval" else math.inf, ())
 
 
 def _between(records: Sequence[Record], part: Part) -> list[Record]:
-    """The rounds from `from_pct` to `to_pct`, the nearest at either end included."""
+    """The rounds from `from_pct` to `to_pct`, those within 2 % of either included."""
     slack = 1.02
     last = (part.to_pct or 0) / slack
     return [record for record in records if last <= record.weights_remaining_pct <= part.from_pct * slack]

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,6 +20,7 @@ from lottery_ticket.config import Settings
 from lottery_ticket.data import DataInfo
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 from lottery_ticket.files import MOST_BYTES, read_tensors, write_tensors
+from lottery_ticket.printable import unprintable
 from lottery_ticket.ticket import Metrics, Origin, Ticket, is_name
 
 SCHEMA_VERSION = 1
@@ -130,7 +130,7 @@ def read_folder(folder: Path, option: str = "TICKET") -> Ticket:
             raise refuse(f"is of schema version {version}, newer than this lt, which reads {SCHEMA_VERSION}")
         if told.get("sha256") != card_digest(told):
             raise refuse(f"has a {CARD} that was changed: its SHA-256 is not the one it names")
-        if odd := next((text for text in _texts(told) if not text.isprintable()), None):
+        if odd := unprintable(told):
             raise refuse(f"has a {CARD} with characters that do not print, in {odd!a}")
         card = Card.model_validate(told)
     except (OSError, ValueError, RecursionError) as error:
@@ -179,18 +179,6 @@ def read_folder(folder: Path, option: str = "TICKET") -> Ticket:
     if wrong := ticket.fault():
         raise refuse(wrong)
     return ticket
-
-
-def _texts(told: Any) -> Iterator[str]:
-    """Every text in a JSON document."""
-    if isinstance(told, str):
-        yield told
-    elif isinstance(told, dict):
-        yield from told
-        yield from _texts(list(told.values()))
-    elif isinstance(told, list):
-        for each in told:
-            yield from _texts(each)
 
 
 def _write(ticket: Ticket, folder: Path) -> None:

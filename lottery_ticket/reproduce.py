@@ -10,11 +10,11 @@ from mlflow.entities import Run
 
 from lottery_ticket import experiment as lab
 from lottery_ticket import reading, store
-from lottery_ticket.arms import ARMS
+from lottery_ticket.arms import ARMS, check_arms
 from lottery_ticket.claims import Experiment, Outcome, Share, attribute, decide, read_as
 from lottery_ticket.config import Settings
 from lottery_ticket.data import load_images
-from lottery_ticket.errors import LotteryTicketError
+from lottery_ticket.errors import InputError, LotteryTicketError
 from lottery_ticket.reading import ORIGIN, Stored
 from lottery_ticket.record import Record
 from lottery_ticket.reproduction import Reproduction, Scale
@@ -100,12 +100,13 @@ def reproduce(
     """
     begun = time.perf_counter()
     listener = listener or Listener()
-    client = store.connect(tracking_uri)
     jobs = make_jobs(reproduction, scale, only)
     reproduction = reproduction.only(only) if only else reproduction
     for job in jobs:
         plan = lab.make_plan(job.settings)
         job.left = plan.members * plan.iterations * len(plan.rounds)
+    client = store.connect(tracking_uri)
+    for job in jobs:
         find(job, client, experiment)
     listener.planned(jobs)
     stored: dict[tuple[str, str], list[Stored]] = {pair: [] for pair in reproduction.experiments}
@@ -137,6 +138,7 @@ def make_jobs(reproduction: Reproduction, scale: Scale, only: Sequence[str] = ()
     jobs: list[Job] = []
     for setup, variant in reproduction.experiments:
         for settings in reproduction.settings(setup, variant, scale):
+            _check(settings, reproduction, setup, variant)
             job = next((job for job in jobs if _without_arms(job.settings) == _without_arms(settings)), None)
             if job is None:
                 job = Job(settings, reproduction.setups[setup].preset, [])
@@ -146,6 +148,19 @@ def make_jobs(reproduction: Reproduction, scale: Scale, only: Sequence[str] = ()
             job.experiments.append((setup, variant))
     wanted = (reproduction.only(only) if only else reproduction).experiments
     return [job for job in jobs if set(job.experiments) & set(wanted)]
+
+
+def _check(settings: Settings, reproduction: Reproduction, setup: str, variant: str) -> None:
+    """InputError where the runs could not be read as the variant says."""
+    try:
+        check_arms(settings)
+    except InputError as error:
+        raise InputError(f"setup {setup}, variant {variant}: arms", error.value, error.allowed) from None
+    if reproduction.variants[variant].accuracy == "early-stop" and not settings.validation_size:
+        where = f"variant {variant}: accuracy"
+        raise InputError(
+            where, "early-stop", f"needs validation images, of which setup {setup} has none; allowed: last, best"
+        )
 
 
 def _without_arms(settings: Settings) -> Settings:
@@ -202,7 +217,13 @@ def _experiment(runs: Sequence[Stored], reproduction: Reproduction, pair: tuple[
     part = trained / (full.rounds * iterations_per_round(full, images))
     records = runs[0].records if len(runs) == 1 else _joined(runs)
     seconds = sum(record.seconds for run in runs for record in run.records)
-    return Experiment(read_as(records, reproduction.variants[variant]), part, seconds)
+    return Experiment(
+        read_as(records, reproduction.variants[variant]),
+        part,
+        seconds,
+        sum(len(run.children) for run in runs),
+        first.verdict_tolerance,
+    )
 
 
 def _joined(runs: Sequence[Stored]) -> list[Record]:

@@ -15,6 +15,14 @@ from lottery_ticket.toml import read_toml
 Scale = Literal["quick", "report"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
 
+_UNUSED = {
+    "fluctuation": ("over", "at_pct", "take"),
+    "hours": ("of", "minus", "over", "at_pct", "from_pct", "to_pct", "take"),
+    "winning_streak": ("of", "minus", "over", "at_pct", "from_pct", "to_pct", "take"),
+}
+"""Keys of a part that its measure does not look at."""
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
 Percent = Annotated[float, Field(gt=0, le=100)]
 
 
@@ -163,8 +171,8 @@ class Reproduction(_Table):
     source: str
     about: str
     level: float = Field(0.95, gt=0.5, lt=1)
-    setups: dict[str, Setup] = Field(min_length=1)
-    variants: dict[str, Variant] = Field(min_length=1)
+    setups: dict[Name, Setup] = Field(min_length=1)
+    variants: dict[Name, Variant] = Field(min_length=1)
     claims: tuple[Claim, ...] = Field(min_length=1)
     drawings: tuple[Drawing, ...] = ()
     attributions: tuple[Attribution, ...] = ()
@@ -192,7 +200,7 @@ class Reproduction(_Table):
             (other, variant)
             for claim in self.claims
             for part in claim.parts
-            for other in (setup_of(part.minus), setup_of(part.over))
+            for other in map(setup_of, (part.of, part.minus, part.over))
             for variant in claim.variants
             if other
         ]
@@ -213,6 +221,11 @@ class Reproduction(_Table):
             ({name: value}, f"setups.{setup}: each") for name, values in chosen.each.items() for value in values
         ]
         return [merge(*layers, more) for more in varied or [({}, None)]]
+
+
+def is_dense(side: str) -> bool:
+    """Whether a side is the dense network, which has one round alone."""
+    return side.rpartition(":")[2] == "dense"
 
 
 def setup_of(side: str | None) -> str | None:
@@ -257,14 +270,27 @@ def parse(source: str, values: Mapping[str, Any]) -> Reproduction:
             ) from None
         given = None if first["type"] == "missing" else first["input"]
         raise InputError(f"{source}: {where}", given, f"is not allowed; allowed: {first['msg']}") from None
+    _check_once(f"{source}: claims: id", [claim.id for claim in made.claims])
+    names = [drawing.name for drawing in made.drawings] + [attribution.name for attribution in made.attributions]
+    _check_once(f"{source}: drawings, attributions: name", names)
     for claim in made.claims:
         for part in claim.parts:
             _check_part(f"{source}: claim {claim.id}", part, claim.variants, made)
     for drawing in made.drawings:
-        _check_shown(f"{source}: drawing {drawing.name}", drawing, drawing.sides, made)
+        where = f"{source}: drawing {drawing.name}"
+        for side in drawing.sides:
+            if is_dense(side) or setup_of(side):
+                raise InputError(f"{where}: sides", side, "cannot be drawn; allowed: arms of its setup, control")
+        _check_shown(where, drawing, drawing.sides, made)
     for attribution in made.attributions:
         _check_shown(f"{source}: attribution {attribution.name}", attribution, ("winning", "control"), made)
     return made
+
+
+def _check_once(where: str, names: Sequence[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(where, name, "is there twice; allowed: each once")
 
 
 def _check_shown(where: str, shown: Drawing | Attribution, sides: tuple[str, ...], made: Reproduction) -> None:
@@ -282,6 +308,11 @@ def _check_part(where: str, part: Part, variants: tuple[str, ...], made: Reprodu
             _check_side(where, side, part.setup, variants, made)
     if part.above is None and part.below is None:
         raise InputError(f"{where}: above, below", None, "are missing; allowed: a number for one of them or both")
+    for key in _UNUSED.get(part.measure, ()):
+        if key in part.model_fields_set:
+            raise InputError(
+                f"{where}: {key}", getattr(part, key), f"has no meaning with measure {part.measure}; allowed: none"
+            )
     if part.minus is not None and part.over is not None:
         raise InputError(f"{where}: over", part.over, "cannot stand beside minus; allowed: one of the two")
     if part.measure in ("accuracy", "early_stop") and (part.at_pct is None) == (part.to_pct is None):

@@ -5,7 +5,6 @@ import csv
 import html
 import io
 import math
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from markdown_it import MarkdownIt
+from markdown_it.token import Token
 from mlflow.entities import Metric
 
 import lottery_ticket
@@ -106,10 +106,11 @@ def keep_report(done: Reproduced, folder: Path, command: str, experiment: str) -
 def write_report(done: Reproduced, folder: Path, command: str) -> dict[str, Path]:
     """Write report.md, report.html, claims.csv, rounds.csv and the figures into the folder; their names → paths."""
     figures = draw_reproduction(done.reproduction, done.experiments, done.attributions, folder / "figures")
-    text = to_markdown(done, {name: path.relative_to(folder).as_posix() for name, path in figures.items()}, command)
+    links = {name: path.relative_to(folder).as_posix() for name, path in figures.items()}
+    text = to_markdown(done, links, command)
     files = {
         "report.md": text,
-        "report.html": to_html(text, done.reproduction.title, folder),
+        "report.html": to_html(text, done.reproduction.title, links, folder),
         "claims.csv": claims_csv(done.outcomes),
         "rounds.csv": rounds_csv(done),
     }
@@ -142,15 +143,19 @@ def to_markdown(done: Reproduced, figures: Mapping[str, str], command: str) -> s
     return "\n".join(lines).rstrip() + "\n"
 
 
-def to_html(text: str, title: str, folder: Path) -> str:
-    """The report's Markdown as one page that needs nothing else; images are read from the folder."""
-    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
+def to_html(text: str, title: str, figures: Mapping[str, str], folder: Path) -> str:
+    """The report's Markdown as one page that needs nothing else: with its figures, and no other image."""
 
-    def inlined(found: re.Match[str]) -> str:
-        data = base64.b64encode((folder / html.unescape(found[1])).read_bytes()).decode()
-        return f'src="data:image/png;base64,{data}"'
+    def image(_: object, tokens: Sequence[Token], index: int, *__: object) -> str:
+        source, label = str(tokens[index].attrs["src"]), html.escape(tokens[index].content)
+        if source not in figures.values():  # whatever else the report's file asks for
+            return label
+        data = base64.b64encode((folder / source).read_bytes()).decode()
+        return f'<img src="data:image/png;base64,{data}" alt="{label}">'
 
-    body = re.sub(r'src="([^":]+\.png)"', inlined, body)
+    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+    markdown.add_render_rule("image", image)
+    body = markdown.render(text)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -300,7 +305,7 @@ def _cost(done: Reproduced) -> list[str]:
         seen |= {run.info.run_id for run in runs}
         if runs:
             spent = experiment.seconds
-            networks = len({(record.arm, record.seed) for record in experiment.records})
+            networks = experiment.trajectories
             total += spent
             rows.append(
                 [setup, variant, str(networks), f"{spent:.0f}", f"{spent / networks / experiment.part / 3600:.2f}"]

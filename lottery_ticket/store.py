@@ -198,5 +198,5 @@ def check_reachable(given: str | None) -> None:
             import requests
 
             requests.get(f"{uri.rstrip('/')}/health", timeout=_REACHABLE_WITHIN)
-    except OSError as error:  # of which requests' exceptions are a kind
+    except (OSError, UnicodeError) as error:  # of the first requests' exceptions are a kind; the second is of odd names
         raise InputError(option, public(uri), f"cannot be reached ({one_line(error, 120)}); {_ALLOWED}") from None

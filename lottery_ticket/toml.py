@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lottery_ticket.errors import InputError, one_line
+from lottery_ticket.printable import unprintable
 
 MOST_BYTES = 2**20
 
@@ -20,7 +21,10 @@ def read_toml(path: str | Path, option: str) -> dict[str, Any]:
             raise refuse(f"{'is no file' if Path(path).exists() else 'does not exist'}; allowed: a TOML file")
         if (size := Path(path).stat().st_size) > MOST_BYTES:
             raise refuse(f"has {size:,} bytes; allowed: a TOML file of at most {MOST_BYTES:,}")
-        return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
+        told = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
+        if odd := unprintable(told, allowed="\n\t"):
+            raise refuse(f"has characters that do not print, in {odd!a}; allowed: plain text")
+        return told
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise refuse(f"is not valid TOML ({error}); allowed: lines like lr = 0.1") from None
     except (OSError, ValueError) as error:

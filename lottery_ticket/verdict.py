@@ -93,7 +93,9 @@ class Verdict:
         return json.dumps(asdict(self) | extra, indent=2)
 
 
-def judge(records: Iterable[Record], tolerance: float = 0.002, level: float = 0.95) -> Verdict | None:
+def judge(
+    records: Iterable[Record], tolerance: float = 0.002, level: float = 0.95, controls: Sequence[str] = CONTROLS
+) -> Verdict | None:
     """The verdict on every round ≥ 1 of the winning arm; None if that arm is not there.
 
     With three seeds or more: paired differences over seeds and their t-intervals at `level`. With fewer:
@@ -104,12 +106,13 @@ def judge(records: Iterable[Record], tolerance: float = 0.002, level: float = 0.
         records: rounds of all arms and seeds.
         tolerance: accuracy a matching ticket may lose against dense.
         level: confidence level.
+        controls: arms that winning tickets have to beat; the first that is there counts.
     """
     table = {(record.arm, record.seed, record.round): record for record in records}
     seeds = sorted({seed for arm, seed, _ in table if arm == "winning"})
     if not seeds:
         return None
-    control = next((arm for arm in CONTROLS if any(key[0] == arm for key in table)), None)
+    control = next((arm for arm in controls if any(key[0] == arm for key in table)), None)
     method: Literal["t-interval", "mcnemar"] = "t-interval" if len(seeds) >= FEWEST_SEEDS else "mcnemar"
     compare: Compare = _t_interval if method == "t-interval" else _mcnemar
     verdicts = []

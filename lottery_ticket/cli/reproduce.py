@@ -68,6 +68,9 @@ def reproduce(
 
 def _check_folder(folder: Path) -> None:
     """InputError where the report could not be written; makes nothing."""
-    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    try:
+        there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    except OSError as error:  # a name that is too long
+        raise InputError("--dest", str(folder), f"is no path ({error.strerror}); allowed: a folder") from None
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise InputError("--dest", str(folder), f"cannot be written ({there}); allowed: a folder that can")
