@@ -68,6 +68,13 @@ def judged(part, *curves, others=(), share=1.0, more=None):
     return decide(file(part, more), experiments)[0]
 
 
+CLAIM = {
+    "id": "C",
+    "figure": "1",
+    "says": "It is so.",
+    "variants": ["paper"],
+    "parts": [{"says": "p", "setup": "fc1", "above": 0, "at_pct": 10}],
+}
 GAP = {"minus": "control", "at_pct": 10, "above": 7, "below": 13}
 
 
@@ -159,6 +166,29 @@ def test_a_streak_counts_rounds_that_are_sure_to_win():
     assert noisy.findings[0].estimate.mean == 0
     early = curve("reinit", lambda density: 0.95 if density > 0.3 else 0.98, spread=0.0004)
     assert judged(part, curve("winning", flat(0.98)), early).findings[0].estimate.mean == 5
+
+
+def test_from_fewer_than_three_seeds_a_streak_has_no_upper_bound():
+    part = {"measure": "winning_streak", "below": 2}
+    one = [[each for each in curve(arm, flat(0.98)) if each.seed == 0] for arm in ("winning", "reinit")]
+    assert judged(part, *one).word == "undecided"
+
+
+def test_a_control_that_the_verdict_does_not_know_is_one_here():
+    more = {"variants": {"paper": {"says": "x", "control": "random-mask", "settings": {"arms": "winning,random-mask"}}}}
+    rounds = curve("winning", flat(0.98)), curve("random-mask", flat(0.5), spread=0.0004)
+    assert judged({"measure": "winning_streak", "below": 2}, *rounds, more=more).word == "does not hold"
+
+
+def test_another_setups_dense_network_is_its_round_0():
+    part = {"minus": "other:dense", "at_pct": 10, "below": 0}
+    dense = curve("winning", flat(0.99), spread=0.0004)
+    outcome = judged(part, curve("winning", flat(0.98)), others=[dense])
+    assert outcome.findings[0].estimate.mean == pytest.approx(-1)
+
+
+def test_a_side_that_is_measured_may_be_another_setups():
+    assert ("other", "paper") in file({"of": "other:winning", "at_pct": 10, "above": 0}).experiments
 
 
 def test_a_side_of_another_setup():
@@ -304,6 +334,16 @@ def test_the_shipped_files_can_be_run_at_both_scales(name):
             {"drawings": [{"name": "a", "title": "a", "setup": "fc1", "variants": ["paper"], "claims": ["X"]}]},
             "claims: 'X' is unknown",
         ),
+        (
+            {"drawings": [{"name": "a", "title": "a", "setup": "fc1", "variants": ["paper"], "sides": ["dense"]}]},
+            "sides: 'dense' cannot be drawn",
+        ),
+        ({"claims": 2 * [CLAIM]}, "claims: id: 'C' is there twice"),
+        ({"variants": {"pa(per)": {"says": "x"}}}, r"variants.pa\(per\)"),
+        (
+            {"setups": {"fc1": {"preset": "shu-fc1", "quick": {}, "report": {}, "settings": {"model": "os:abort"}}}},
+            r"settings: model: 'os:abort' is code, which no file has run",
+        ),
     ],
 )
 def test_wrong_files_are_refused_by_name(change, names):
@@ -322,6 +362,8 @@ def test_wrong_files_are_refused_by_name(change, names):
         ({"minus": "nowhere:winning", "above": 0, "at_pct": 10}, "'nowhere' is unknown"),
         ({"measure": "acuracy", "above": 0, "at_pct": 10}, "measure.*acuracy"),
         ({"above": 0, "at_pct": 1000}, "at_pct: 1000"),
+        ({"measure": "fluctuation", "over": "control", "to_pct": 10, "above": 0}, "over: 'control' has no meaning"),
+        ({"measure": "hours", "at_pct": 10, "above": 0}, "at_pct: 10.* has no meaning with measure hours"),
     ],
 )
 def test_wrong_parts_are_refused_by_name(part, names):

@@ -136,6 +136,18 @@ def test_files_that_lie_are_refused(tmp_path, made, why):
         read_tensors(tmp_path / "w")
 
 
+def test_a_long_file_that_declares_little_is_not_read(tmp_path):
+    stream = {"w": torch.zeros(5000, dtype=torch.uint8)}
+    entry = {"shape": [3], "dtype": "float32", "kept": "float32", "crc32": zlib.crc32(bytes(5000))}
+    save_file(stream, tmp_path / "w", signed(json.dumps({"w": entry})))
+    with pytest.raises(LotteryTicketError, match="a tensor of 3 elements is kept in 5,000 bytes"):
+        read_tensors(tmp_path / "w")
+    with open(tmp_path / "w", "r+b") as file:
+        file.truncate(2**31 + 1)  # takes no room on the disk
+    with pytest.raises(LotteryTicketError, match="2,147,483,649 bytes long; allowed: at most 2,147,483,648"):
+        read_tensors(tmp_path / "w")
+
+
 def test_equal_tensors_are_equal_files(tmp_path):
     weights = {f"layer{i}.weight": torch.ones(3, i) for i in range(9)}
     for name in "abcdef":

@@ -4,12 +4,14 @@ import csv
 import re
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 from playwright.sync_api import sync_playwright
 
 from lottery_ticket import reproduce
+from lottery_ticket.errors import LotteryTicketError
 from lottery_ticket.reproduction import load_reproduction
 from tests import launcher
 from tests.conftest import environment
@@ -19,7 +21,7 @@ FILE = """
 title = "A report in small | <made up>"
 source = "nobody"
 about = "Two variants of fc1."
-remarks = ["Its Figure 1 is wrong."]
+remarks = ["Its Figure 1 is wrong. ![see](../secret.png) ![far](http://127.0.0.1:9/far.png)"]
 
 [setups.fc1]
 preset = "shu-fc1"
@@ -208,6 +210,19 @@ def test_from_python(toml, tmp_path, monkeypatch):
     done = reproduce.reproduce(told, name, only=["B"], tracking_uri=f"sqlite:///{tmp_path}/mlruns/mlflow.db")
     assert [outcome.word for outcome in done.outcomes] == ["does not hold"]
     assert done.experiments["one-shot", "paper"].part == pytest.approx(2 * 20 / (2 * 20))
+    assert done.experiments["one-shot", "paper"].trajectories == 2 * 2 * 3
+
+    (job, _) = reproduce.make_jobs(told, "quick", ["B"])
+    reproduce.find(job, done.client, "lottery-ticket")
+    assert job.finished
+    done.client.update_run(job.run_id, status="RUNNING")
+    done.client.set_tag(job.run_id, "lt.host", "elsewhere")
+    with pytest.raises(LotteryTicketError, match="is being trained on elsewhere: wait"):
+        reproduce.reproduce(told, name, only=["B"], tracking_uri=done.client.tracking_uri)
+    Path(done.client.download_artifacts(job.run_id, ""), "settings.json").unlink()  # as if killed while it was made
+    (job, _) = reproduce.make_jobs(told, "quick", ["B"])
+    reproduce.find(job, done.client, "lottery-ticket")
+    assert job.run_id is None
 
 
 @pytest.mark.parametrize(
@@ -227,3 +242,26 @@ def test_wrong_input_is_one_line_and_writes_nothing(lt, tmp_path, arguments, nam
     assert names in done.err
     assert len(done.err.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "names"),
+    [
+        ("quick = {{ seeds = 3 }}", "quick = {{ seeds = 3, epochz = 3 }}", "'epochz' is unknown"),
+        (
+            '"winning", "reinit-own"',
+            '"winning", "reinit-own", "rienit"',
+            "variant own: arms: 'rienit' is unknown; did you",
+        ),
+        ('accuracy = "best"', 'accuracy = "early-stop"', "variant own: accuracy: 'early-stop' needs validation images"),
+        ("wrong.", "\\u001b]0;evil", "has characters that do not print, in '"),
+    ],
+)
+def test_wrong_files_are_one_line_and_write_nothing(lt, small_npz, tmp_path, old, new, names):
+    file = tmp_path / "wrong.toml"
+    assert old in FILE
+    file.write_text(FILE.replace(old, new).format(dataset=small_npz))
+    done = lt("reproduce", "wrong.toml")
+    assert (done.code, len(done.err.strip().splitlines())) == (2, 1)
+    assert names in done.err
+    assert list(tmp_path.iterdir()) == [file]

@@ -1,5 +1,6 @@
 """A run that is interrupted or killed and resumed ends with the same bits as one that never was."""
 
+import json
 import signal
 import time
 from pathlib import Path
@@ -62,10 +63,24 @@ def test_a_run_that_a_process_trains_is_not_resumed_beside_it(small_npz, tmp_pat
     process = start(tmp_path, *flags(small_npz))
     run_id = wait_for_round(process, 0)
     process.send_signal(signal.SIGSTOP)
-    second = start(tmp_path, "run", "--resume", run_id)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    second = launcher.Started(["run", "--resume", run_id], tmp_path, environment(TMPDIR=str(elsewhere)))
     _, err = second.communicate(timeout=120)
     assert second.returncode == 1
     assert f"run {run_id} is being trained by another process" in err
+
+    outbox = tmp_path / "mlruns" / "outbox"
+    (outbox / run_id / "99").mkdir(parents=True)
+    (outbox / ("0" * 32)).mkdir()
+    (outbox / ".DS_Store").touch()
+    sync = start(tmp_path, "sync")
+    _, err = sync.communicate(timeout=120)
+    assert sync.returncode == 1
+    assert f"'{'0' * 32}' is no run in sqlite:" in err
+    assert f"run {run_id} is being trained by another process" in err
+    assert err.splitlines()[-1] == "lt: 2 of 2 runs in mlruns/outbox are not delivered"
+    assert (outbox / run_id / "99").exists()
     process.send_signal(signal.SIGKILL)
     process.wait()
 
@@ -104,6 +119,30 @@ def test_resuming_a_finished_run_changes_nothing(lt, quick_flags):
     again = lt("run", "--resume", first["run_id"], "--json").json
     assert again["rounds"] == first["rounds"]
     assert again["verdict"] == first["verdict"]
+
+
+def test_code_is_run_where_its_user_names_it(lt, quick_flags, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import math\nfrom torch import nn\nprint('runs')\n"
+        "def tiny(input_shape, classes):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(input_shape), classes))\n"
+    )
+    (tmp_path / "mine.toml").write_text('model = "mine:tiny"\n')
+    done = lt("run", *quick_flags, "--config", "mine.toml")
+    assert (done.code, done.out) == (2, "")
+    assert (
+        "mine.toml: model: 'mine:tiny' is code, which no file has run; allowed: networks of lt's own, or --m"
+        in done.err
+    )
+    done = lt("run", *quick_flags, "--config", "mine.toml", "--model", "mine:tiny", "--json")
+    assert done.code == 0, done.err
+    run_id = json.loads(done.out.splitlines()[-1])["run_id"]
+    done = lt("run", "--resume", run_id)
+    assert (done.code, done.out) == (2, "")
+    assert "--model: None is not what this run trains; allowed: mine:tiny, which runs that code" in done.err
+    done = lt("run", "--resume", run_id, "--model", "mine:tiny")
+    assert done.code == 0, done.err
+    assert done.out.startswith("runs\n")
 
 
 def test_resume_refuses_other_data(lt, small_npz, tmp_path):
