@@ -60,7 +60,7 @@ class Settings(BaseModel):
     arms: Names = Field(("winning", "reinit"), description="arms, separated by commas")
     seeds: Seeds = Field((0,), description="a count (3 = seeds 0, 1, 2) or a list (0,7,9)")
 
-    rounds: int = Field(15, ge=1, description="trainings: round 0 (dense) to rounds - 1")
+    rounds: int = Field(15, ge=1, le=100_000, description="trainings: round 0 (dense) to rounds - 1")
     epochs: int | None = Field(2, ge=1, description="epochs a round; or give iterations")
     iterations: int | None = Field(None, ge=1, description="iterations (batches) a round, instead of epochs")
     prune_rate: Rate = Field(0.2, description="fraction of the surviving weights pruned after each round")
@@ -84,7 +84,7 @@ class Settings(BaseModel):
     lr: float = Field(1.2e-3, gt=0, description="learning rate")
     momentum: float = Field(0.0, ge=0, lt=1, description="momentum of sgd")
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty added to the gradient; with adamw, decay by its own")
-    batch_size: int = Field(60, ge=1, description="images a batch")
+    batch_size: int = Field(60, ge=1, le=10**9, description="images a batch")
     schedule: Literal["constant", "cosine"] = Field("constant", description="learning rate within a round")
     warmup_iterations: int = Field(0, ge=0, description="iterations of linear learning-rate warm-up")
     evaluate_every: int | None = Field(

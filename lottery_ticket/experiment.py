@@ -157,7 +157,7 @@ def run(
     begun = time.perf_counter()
     plan = make_plan(settings)
     connecting = time.perf_counter()
-    client = store.connect(tracking_uri)
+    client = store.connect(tracking_uri, experiment=experiment)
     connecting = time.perf_counter() - connecting
     name = run_name(settings, preset)
     tracker = Tracker.create(client, experiment, settings, preset, name, plan.images, plan.data.info)

@@ -19,6 +19,7 @@ from lottery_ticket.reading import ORIGIN, Stored
 from lottery_ticket.record import Record
 from lottery_ticket.reproduction import Reproduction, Scale
 from lottery_ticket.training import iterations_per_round
+from lottery_ticket.trajectory import alive
 
 _HOW = ("device", "stack", "jobs", "checkpoint_precision", "verdict_tolerance", "verdict_level")
 """Settings that do not change what a run finds."""
@@ -103,9 +104,14 @@ def reproduce(
     jobs = make_jobs(reproduction, scale, only)
     reproduction = reproduction.only(only) if only else reproduction
     for job in jobs:
-        plan = lab.make_plan(job.settings)
+        try:
+            plan = lab.make_plan(job.settings)
+        except InputError as error:
+            setup, variant = job.experiments[0]
+            key = error.option.removeprefix("--").replace("-", "_")
+            raise InputError(f"setup {setup}, variant {variant}: {key}", error.value, error.allowed) from None
         job.left = plan.members * plan.iterations * len(plan.rounds)
-    client = store.connect(tracking_uri)
+    client = store.connect(tracking_uri, experiment=experiment)
     for job in jobs:
         find(job, client, experiment)
     listener.planned(jobs)
@@ -195,7 +201,13 @@ def _host(run: Run) -> str:
 def _carry_out(job: Job, tracking_uri: str | None, experiment: str, client: MlflowClient, listener: Listener) -> Stored:
     """The job's run, finished."""
     if job.finished and job.run_id:
-        return reading.read_run(client, job.run_id)
+        stored = reading.read_run(client, job.run_id)
+        last, _ = lab.complete_rounds(stored.settings, stored.records)
+        if not last or (last[0].round + 1 < stored.settings.rounds and alive(stored.settings, last)):
+            raise LotteryTicketError(
+                f"run {job.run_id} is finished, but the store lacks rounds of it: delete it, and it is trained again"
+            )
+        return stored
     if job.run_id:
         if job.host not in ("", platform.node()):
             raise LotteryTicketError(

@@ -22,7 +22,9 @@ _UNUSED = {
 }
 """Keys of a part that its measure does not look at."""
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+REPORT_FILES = ("report.md", "report.html", "claims.csv", "rounds.csv")
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=60)]
 Percent = Annotated[float, Field(gt=0, le=100)]
 
 
@@ -109,7 +111,7 @@ class Claim(_Table):
         note: what else is to be known of the claim.
     """
 
-    id: str = Field(pattern=r"^[A-Za-z0-9.-]+$")
+    id: str = Field(pattern=r"^[A-Za-z0-9.-]+$", max_length=60)
     figure: str
     says: str
     variants: tuple[str, ...] = Field(min_length=1)
@@ -308,6 +310,10 @@ def _check_part(where: str, part: Part, variants: tuple[str, ...], made: Reprodu
             _check_side(where, side, part.setup, variants, made)
     if part.above is None and part.below is None:
         raise InputError(f"{where}: above, below", None, "are missing; allowed: a number for one of them or both")
+    if part.to_pct is not None and part.to_pct > part.from_pct:
+        raise InputError(f"{where}: to_pct", part.to_pct, f"is above from_pct; allowed: at most {part.from_pct:g}")
+    if part.above is not None and part.below is not None and part.above >= part.below:
+        raise InputError(f"{where}: above", part.above, f"is not below below; allowed: less than {part.below:g}")
     for key in _UNUSED.get(part.measure, ()):
         if key in part.model_fields_set:
             raise InputError(
@@ -320,6 +326,8 @@ def _check_part(where: str, part: Part, variants: tuple[str, ...], made: Reprodu
 
 
 def _check_side(where: str, side: str, setup: str, variants: tuple[str, ...], made: Reproduction) -> None:
+    if side.startswith(":"):
+        raise unknown(f"{where}: setup", "", made.setups)
     setup, arm = setup_of(side) or setup, side.rpartition(":")[2]
     if setup not in made.setups:
         raise unknown(f"{where}: setup", setup, made.setups)

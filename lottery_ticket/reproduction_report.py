@@ -19,7 +19,7 @@ import lottery_ticket
 from lottery_ticket.claims import Estimate, Finding, Outcome, Share
 from lottery_ticket.config import Settings, as_text, load_preset
 from lottery_ticket.reproduce import Reproduced
-from lottery_ticket.reproduction import Part
+from lottery_ticket.reproduction import REPORT_FILES, Part
 from lottery_ticket.reproduction_figures import draw_reproduction
 from lottery_ticket.store import ensure_experiment, telling
 
@@ -89,6 +89,7 @@ def keep_report(done: Reproduced, folder: Path, command: str, experiment: str) -
     with telling("logging the report"):
         at = ensure_experiment(done.client, experiment)
         run_id = done.client.create_run(at, run_name=f"reproduce {done.name} {done.scale}", tags=tags).info.run_id
+        done.client.set_terminated(run_id, "FAILED")  # until all is there
         for path in files.values():
             done.client.log_artifact(run_id, str(path), "figures" if path.suffix == ".png" else None)
         now = round(time.time() * 1000)
@@ -108,15 +109,11 @@ def write_report(done: Reproduced, folder: Path, command: str) -> dict[str, Path
     figures = draw_reproduction(done.reproduction, done.experiments, done.attributions, folder / "figures")
     links = {name: path.relative_to(folder).as_posix() for name, path in figures.items()}
     text = to_markdown(done, links, command)
-    files = {
-        "report.md": text,
-        "report.html": to_html(text, done.reproduction.title, links, folder),
-        "claims.csv": claims_csv(done.outcomes),
-        "rounds.csv": rounds_csv(done),
-    }
-    for name, content in files.items():
+    page = to_html(text, done.reproduction.title, links, folder)
+    contents = text, page, claims_csv(done.outcomes), rounds_csv(done)
+    for name, content in zip(REPORT_FILES, contents, strict=True):
         (folder / name).write_text(content, encoding="utf-8")
-    return {name: folder / name for name in files} | dict(figures)
+    return {name: folder / name for name in REPORT_FILES} | dict(figures)
 
 
 def to_markdown(done: Reproduced, figures: Mapping[str, str], command: str) -> str:

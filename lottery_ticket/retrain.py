@@ -64,7 +64,7 @@ def train_ticket(
         return train_again(beginnings, plan.rounds, plan.resolved, plan.network, plan.data, watch, trainer)
 
     beginnings = begin(ticket, settings, plan.network, own)
-    client = store.connect(tracking_uri)
+    client = store.connect(tracking_uri, experiment=experiment)
     changed = [
         f"{name}={as_text(value)}"
         for name, value in settings

@@ -14,6 +14,8 @@ from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
+from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from lottery_ticket.address import DEFAULT_STORE, artifact_root, public, sqlite_file, tracking_uri
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
@@ -21,18 +23,23 @@ from lottery_ticket.view import view_tags
 
 DEFAULT_EXPERIMENT = "lottery-ticket"
 _ALLOWED = "allowed: a tracking server's or database's address that answers"
+_LONGEST_NAME = 500  # characters; MLflow's own limit
 _REACHABLE_WITHIN = 3  # seconds to connect, and as many to answer
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
-def connect(given: str | None = None, create: bool = True) -> MlflowClient:
+def connect(given: str | None = None, create: bool = True, experiment: str = DEFAULT_EXPERIMENT) -> MlflowClient:
     """A client of the store; InputError within about 10 seconds if it cannot be reached.
 
     Args:
         given: a tracking URI; see `tracking_uri`.
         create: make a SQLite store that is not there yet.
+        experiment: the name of the experiment that is meant, checked before anything is made.
     """
     uri, option = tracking_uri(given), _option(given)
+    if set(experiment) <= {"."} or len(experiment) > _LONGEST_NAME:
+        allowed = f"allowed: text other than dots, of at most {_LONGEST_NAME} characters"
+        raise InputError("--experiment", experiment, f"is no name; {allowed}")
     check_reachable(given)
     if file := sqlite_file(uri):
         if not create and not file.exists():
@@ -49,12 +56,22 @@ def connect(given: str | None = None, create: bool = True) -> MlflowClient:
             ) from None
     try:
         with made_once(file), _impatient(0, _REACHABLE_WITHIN):
+            if file and file.stat().st_size == 0:
+                _make(file)
             # MLflow keeps stores by their URI, wherever the process has gone since
             client = MlflowClient(f"sqlite:///{file.absolute()}" if file else uri)
             client.search_experiments(max_results=1)
     except Exception as error:
         raise InputError(option, public(uri), f"cannot be used ({one_line(error)}); {_ALLOWED}") from None
     return client
+
+
+def _make(file: Path) -> None:
+    """A new SQLite store, in one step: MLflow cannot go on with one that it was stopped making."""
+    new = file.with_name(f".{file.name}.new")
+    new.unlink(missing_ok=True)
+    SqlAlchemyStore(f"sqlite:///{new.absolute()}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH).engine.dispose()
+    new.rename(file)
 
 
 def _option(given: str | None) -> str:
@@ -64,17 +81,14 @@ def _option(given: str | None) -> str:
 
 def ensure_experiment(client: MlflowClient, name: str) -> str:
     """The id of the experiment, made if need be, with the chart view that `lt ui` opens."""
-    if set(name) <= {"."}:
-        raise InputError("--experiment", name, "is no name; allowed: text other than dots")
     found = client.get_experiment_by_name(name)
     if found is not None and found.lifecycle_stage != "active":
         raise InputError("--experiment", name, "is deleted in this store; allowed: another, or restore it")
     if found is None:
         root = artifact_root(client.tracking_uri)
+        folder = quote(name.replace("/", "%2F"), safe="")  # of which MLflow makes the text before again
         try:
-            client.create_experiment(
-                name, artifact_location=f"{root.as_uri()}/{quote(name, safe='')}" if root else None
-            )
+            client.create_experiment(name, artifact_location=f"{root.as_uri()}/{folder}" if root else None)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # made by another process in between
                 raise InputError("--experiment", name, f"is not allowed: {one_line(error)}") from None
@@ -186,6 +200,8 @@ def check_reachable(given: str | None) -> None:
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise InputError(option, public(uri), f"is no address ({error}); {_ALLOWED}") from None
+    if parts.scheme == "sqlite" and (not (file := sqlite_file(uri)) or file.name in ("", ":memory:")):
+        raise InputError(option, public(uri), "is no file; allowed: sqlite:///FILE")
     port = port or _PORTS.get(parts.scheme.split("+")[0])
     if parts.scheme in ("http", "https") and host is None:
         raise InputError(option, public(uri), f"names no host; {_ALLOWED}")

@@ -143,7 +143,7 @@ def sweep(
     definition = study.definition() | ({} if "dataset" in study.space else {"data digest": plan.images.digest})
     store.check_reachable(tracking_uri)  # before the storage is made
     opened_storage = study_storage.open_storage(storage)
-    client = store.connect(tracking_uri)
+    client = store.connect(tracking_uri, experiment=experiment)
     opened = open_study(study, definition, name, opened_storage, client, experiment, fresh)
     opened.optuna.sampler = make_sampler(study)
     listener = listener or Listener()

@@ -101,6 +101,7 @@ class Tracker:
         tracker._hold()
         tracker._start_children()
         tracker.wait()
+        tracker._begun |= {(record.arm, record.seed) for record in stored.records}  # those that waited among them
         tracker.end("RUNNING")
         return tracker
 

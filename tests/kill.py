@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import optuna
 from mlflow import MlflowClient
@@ -69,13 +70,25 @@ def kill_runs(times: int, seed: int, folder: Path, say: Callable[[str], None]) -
                 break
             assert process.returncode == -signal.SIGKILL, err
         run_id, _ = finish(here, ["run", "--resume", run_id] if run_id else flags)
-        assert outcome(client_of(here), run_id) == expected
+        assert not (other := differences(outcome(client_of(here), run_id), expected)), other
         waiting = [path for path in (here / "mlruns" / "outbox").rglob("*") if path.is_file() and run_id in path.parts]
         assert not waiting, waiting
         say(f"run {runs}: killed {kills} times, ends as the undisturbed one")
         runs += 1
         shutil.rmtree(here)
     return runs
+
+
+def differences(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
+    """What of the trajectories' metrics and artifacts is not as expected."""
+    assert found.keys() == expected.keys(), found.keys() ^ expected.keys()
+    return [
+        f"{name}: {key}: {mine.get(key)}, not {theirs.get(key)}"
+        for name in expected
+        for mine, theirs in zip(found[name], expected[name], strict=True)
+        for key in mine.keys() | theirs.keys()
+        if mine.get(key) != theirs.get(key)
+    ]
 
 
 def kill_sweep(times: int, seed: int, folder: Path, say: Callable[[str], None]) -> int:

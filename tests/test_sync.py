@@ -1,6 +1,7 @@
 """A tracking server that goes away: training goes on, rounds wait in the outbox and are delivered exactly once."""
 
 import http.client
+import signal
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
@@ -11,6 +12,7 @@ from mlflow import MlflowClient
 from lottery_ticket.reading import read_run
 from tests import launcher
 from tests.conftest import environment
+from tests.outcomes import outcome as whole_outcome
 
 ROUNDS = 8
 
@@ -111,6 +113,30 @@ def test_a_server_that_fails_for_a_while_and_is_started_again(small_npz, undistu
     assert "takes finished rounds again" in told + err
     assert outcome(tracking_server.address) == undisturbed
     assert not list((tmp_path / "mlruns" / "outbox").iterdir())
+
+
+def test_a_run_killed_with_all_its_rounds_on_their_way_ends_as_one_that_never_was(small_npz, tracking_server, tmp_path):
+    """Kept, too: what the first round started from."""
+    tracking_server.start()
+    calm = tmp_path / "calm"
+    calm.mkdir()
+    assert launcher.run([*flags(small_npz), "--rewind-iteration", "5"], calm, environment(), 200)[0] == 0
+    proxy = Proxy(tracking_server.address)
+    variables = environment(MLFLOW_TRACKING_URI=proxy.address)
+    process = launcher.Started([*flags(small_npz), "--rewind-iteration", "5"], tmp_path, variables)
+    told = read_until(process, "MLflow run")
+    proxy.failing = True
+    read_until(process, "round  1")
+    process.send_signal(signal.SIGKILL)
+    process.wait(60)
+    assert len(list((tmp_path / "mlruns" / "outbox").glob("*/[0-9]*"))) == 2
+    proxy.failing = False
+    run_id = told.split("MLflow run ")[1].split()[0]
+    code, _, err = launcher.run(["run", "--resume", run_id], tmp_path, variables, 200)
+    assert code == 0, err
+    client = MlflowClient(f"sqlite:///{calm}/mlruns/mlflow.db")
+    (undisturbed,) = client.search_runs(["1"], "tags.`lt.kind` = 'run'")
+    assert whole_outcome(MlflowClient(proxy.address), run_id) == whole_outcome(client, undisturbed.info.run_id)
 
 
 def test_a_server_that_never_comes_back(lt, small_npz, undisturbed, tracking_server, tmp_path):

@@ -1,14 +1,18 @@
 """`lt reproduce`: a report's experiments run again, and a verdict on every claim."""
 
+import errno
 import json
 import os
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lottery_ticket.cli.options import Json, TrackingUri
-from lottery_ticket.errors import InputError, unknown
+from lottery_ticket.errors import InputError, one_line, unknown
+from lottery_ticket.reproduction import REPORT_FILES
 
 
 def reproduce(
@@ -38,7 +42,7 @@ def reproduce(
     if wanted is None:
         raise unknown("--scale", scale, SCALES)
     told, name = load_reproduction(report)
-    claims = tuple(part.strip() for part in (only or "").split(",") if part.strip())
+    claims = () if only is None else tuple(part.strip() for part in only.split(","))
     told.only(claims)  # refuses those that are not there
     folder = dest or Path("mlruns", "reproductions", f"{name}-{scale}")
     _check_folder(folder)
@@ -67,10 +71,18 @@ def reproduce(
 
 
 def _check_folder(folder: Path) -> None:
-    """InputError where the report could not be written; makes nothing."""
+    """InputError where the report could not be written; what is made to see it is gone again."""
+    new = [place for place in (folder / "figures", folder, *folder.parents) if not os.path.lexists(place)]
     try:
-        there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
-    except OSError as error:  # a name that is too long
-        raise InputError("--dest", str(folder), f"is no path ({error.strerror}); allowed: a folder") from None
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise InputError("--dest", str(folder), f"cannot be written ({there}); allowed: a folder that can")
+        (folder / "figures").mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder), tempfile.TemporaryFile(dir=folder / "figures"):
+            pass
+        if taken := next((path for path in map(folder.joinpath, REPORT_FILES) if path.is_dir()), None):
+            raise IsADirectoryError(errno.EISDIR, "is a folder", str(taken))
+    except (OSError, ValueError) as error:
+        why = f"cannot be written ({one_line(error)}); allowed: a folder that can"
+        raise InputError("--dest", str(folder), why) from None
+    finally:
+        for place in new:
+            with suppress(OSError, ValueError):
+                place.rmdir()

@@ -23,8 +23,8 @@ def sync(tracking_uri: TrackingUri = None, as_json: Json = False) -> None:
     from lottery_ticket import experiment as lab
     from lottery_ticket import store
 
-    if waiting:
-        store.check_reachable(tracking_uri)
+    if waiting or tracking_uri:
+        store.connect(tracking_uri, create=False)
     done, failed = [], []
     for run_id in waiting:
         try:

@@ -1,5 +1,6 @@
 """`lt ui`: MLflow's UI on the right store, opened at the accuracy curves; or Optuna's dashboard on the studies."""
 
+import ipaddress
 import os
 import signal
 import socket
@@ -148,11 +149,17 @@ def _free_from(host: str, first: int) -> int:
 
 
 def _can_listen(host: str, port: int) -> bool:
+    try:
+        address = ipaddress.IPv4Address(host)
+    except ValueError:
+        return False
+    if address.is_multicast or address.is_reserved:
+        return False
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except (OSError, OverflowError, UnicodeError):
+        except (OSError, OverflowError):
             return False
     return True
 
