@@ -35,6 +35,9 @@ bench: .venv/installed        ## measured claims, printed
 	$(BIN)/python bench/size.py
 	$(BIN)/python bench/tickets.py
 	$(BIN)/python bench/boundary.py
+	$(BIN)/python bench/full_store.py
+	$(BIN)/python bench/determinism.py
+	$(BIN)/python bench/soak.py
 
 bench-cuda: .venv/installed   ## the engine on a CUDA device, tables into results/
 	mkdir -p results

@@ -231,6 +231,13 @@ CASES = [
     ("run --config absent.toml", "--config: 'absent.toml'", "does not exist; allowed: a TOML file"),
     ("run --config folder.toml", "--config: 'folder.toml'", "is no file; allowed: a TOML file"),
     ("run --config /dev/zero", "--config: '/dev/zero'", "is no file; allowed: a TOML file"),
+    (f"{MODEL} fc1 --rounds 100001", "--rounds: '100001'", "allowed: a whole number ≥ 1 and ≤ 100000"),
+    (f"{MODEL} fc1 --batch-size 100000000000000000000", "--batch-size", "allowed: "),
+    (
+        "run --validation-size 5 --dataset good.npz --experiment ..",
+        "--experiment: '..'",
+        "is no name; allowed: text other than dots",
+    ),
     ("run --config huge.toml", "--config: 'huge.toml'", "1,048,577 bytes; allowed: a TOML file of at most 1,048,576"),
     ("run --config deep.toml", "--config: 'deep.toml'", "is not valid TOML (maximum recursion depth"),
     ("sweep /dev/zero.toml", "STUDY: '/dev/zero.toml'", "does not exist; allowed: a TOML file"),

@@ -363,6 +363,9 @@ def test_wrong_files_are_refused_by_name(change, names):
         ({"measure": "acuracy", "above": 0, "at_pct": 10}, "measure.*acuracy"),
         ({"above": 0, "at_pct": 1000}, "at_pct: 1000"),
         ({"measure": "fluctuation", "over": "control", "to_pct": 10, "above": 0}, "over: 'control' has no meaning"),
+        ({"to_pct": 80, "from_pct": 40, "above": 0}, "to_pct: 80.* is above from_pct"),
+        ({"at_pct": 10, "above": 10, "below": 1}, "above: 10.* is not below below"),
+        ({"minus": ":winning", "at_pct": 10, "above": 0}, "setup: '' is unknown"),
         ({"measure": "hours", "at_pct": 10, "above": 0}, "at_pct: 10.* has no meaning with measure hours"),
     ],
 )

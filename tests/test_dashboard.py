@@ -128,9 +128,16 @@ def test_it_listens_elsewhere_when_told_so_and_says_what_that_means(studied, sta
 
 
 def test_ui_refuses_what_it_cannot_show(lt, tmp_path):
-    done = lt("ui", "--unprotected-host", "192.0.2.1")  # no machine has it: RFC 5737
-    assert done.code == 2
-    assert "--unprotected-host: '192.0.2.1' cannot be listened on; allowed: " in done.err
+    for host in (
+        "",
+        "192.0.2.1",
+        "224.0.0.1",
+        "255.255.255.255",
+        "evil.example",
+    ):  # no machine has the second: RFC 5737
+        done = lt("ui", "--unprotected-host", host)
+        assert done.code == 2
+        assert f"--unprotected-host: '{host}' cannot be listened on; allowed: " in done.err
     done = lt("ui", "--optuna")
     assert done.code == 2
     assert "--storage: 'sqlite:///mlruns/optuna.db' does not exist; allowed: " in done.err

@@ -215,6 +215,10 @@ def test_from_python(toml, tmp_path, monkeypatch):
     (job, _) = reproduce.make_jobs(told, "quick", ["B"])
     reproduce.find(job, done.client, "lottery-ticket")
     assert job.finished
+    (lost, *_) = done.client.search_runs(["1"], f"tags.`mlflow.parentRunId` = '{job.run_id}'")
+    done.client.delete_run(lost.info.run_id)
+    with pytest.raises(LotteryTicketError, match=f"run {job.run_id} is finished, but the store lacks rounds of it"):
+        reproduce.reproduce(told, name, only=["B"], tracking_uri=done.client.tracking_uri)
     done.client.update_run(job.run_id, status="RUNNING")
     done.client.set_tag(job.run_id, "lt.host", "elsewhere")
     with pytest.raises(LotteryTicketError, match="is being trained on elsewhere: wait"):
@@ -232,7 +236,13 @@ def test_from_python(toml, tmp_path, monkeypatch):
         (["nowhere.toml"], "does not exist"),
         (["shu", "--scale", "large"], "--scale: 'large' is unknown; allowed: quick, report"),
         (["shu", "--only", "C7"], "--only: 'C7' is unknown"),
-        (["shu", "--dest", "/dev/null/x"], "--dest"),
+        (["shu", "--only", ","], "--only: '' is unknown"),
+        (["shu", "--dest", "/dev/null/x"], "--dest: '/dev/null/x' cannot be written"),
+        (["shu", "--dest", "a/" + "x" * 300], "cannot be written (OSError: [Errno 36] File name too long"),
+        (["shu", "--dest", "/proc/x"], "--dest: '/proc/x' cannot be written"),
+        (["shu", "--experiment", "."], "--experiment: '.' is no name"),
+        (["shu", "--tracking-uri", "sqlite://"], "--tracking-uri: 'sqlite://' is no file; allowed: sqlite:///FILE"),
+        (["shu", "--tracking-uri", "http://a..b:5000"], "--tracking-uri: 'http://a..b:5000' cannot be reached"),
         (["shu", "--tracking-uri", "http://127.0.0.1:9"], "cannot be reached"),
     ],
 )
@@ -253,6 +263,7 @@ def test_wrong_input_is_one_line_and_writes_nothing(lt, tmp_path, arguments, nam
             '"winning", "reinit-own", "rienit"',
             "variant own: arms: 'rienit' is unknown; did you",
         ),
+        ("rounds = 5", "rounds = 5, validation_size = 9999999", "setup fc1, variant paper: validation_size: 9999999 "),
         ('accuracy = "best"', 'accuracy = "early-stop"', "variant own: accuracy: 'early-stop' needs validation images"),
         ("wrong.", "\\u001b]0;evil", "has characters that do not print, in '"),
     ],
