@@ -174,6 +174,7 @@ def resume(
     what stands in a store runs none. InputError if there is no such run.
     """
     client = store.connect(tracking_uri, create=False)
+    reading.get_run(client, run_id, "--resume")
     with store.writing(client, run_id):
         return _resume(run_id, model, client, listener or Listener())
 
@@ -353,6 +354,7 @@ def conclude(tracker: Tracker) -> tuple[Verdict | None, list[Path]]:
 def sync(run_id: str, *, tracking_uri: str | None = None) -> Synced:
     """Deliver what waits of a run to the store, and conclude the run if it was trained to its end."""
     client = store.connect(tracking_uri, create=False)
+    reading.get_run(client, run_id)
     with store.writing(client, run_id):
         stored = reading.read_run(client, run_id)
         images = load_images(stored.settings.dataset)

@@ -406,10 +406,13 @@ def foreign(tmp_path_factory):
 @pytest.mark.parametrize(
     ("arguments", "option"), [("run --resume {}", "--resume"), ("figures {}", "RUN")], ids=["resume", "figures"]
 )
-@pytest.mark.parametrize(("known", "said"), [(True, "was not made by `lt run`"), (False, "is no run in sqlite:")])
-def test_run_that_lt_did_not_make(lt, tmp_path, foreign, arguments, option, known, said):
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [("", "was not made by `lt run`"), ("0" * 32, "is no run in sqlite:"), ("../../0", "is no run in sqlite:")],
+)
+def test_run_that_lt_did_not_make(lt, tmp_path, foreign, arguments, option, wrong, said):
     file, run_id = foreign
-    run_id = run_id if known else "0" * 32
+    run_id = wrong or run_id
     (tmp_path / "mlruns").mkdir()
     shutil.copy(file, tmp_path / "mlruns" / "mlflow.db")
     before = entries(tmp_path)
