@@ -101,6 +101,7 @@ def reproduce(
     """
     begun = time.perf_counter()
     listener = listener or Listener()
+    store.check(tracking_uri, experiment)
     jobs = make_jobs(reproduction, scale, only)
     reproduction = reproduction.only(only) if only else reproduction
     for job in jobs:

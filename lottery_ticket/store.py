@@ -34,13 +34,10 @@ def connect(given: str | None = None, create: bool = True, experiment: str = DEF
     Args:
         given: a tracking URI; see `tracking_uri`.
         create: make a SQLite store that is not there yet.
-        experiment: the name of the experiment that is meant, checked before anything is made.
+        experiment: the name of the experiment that is meant; only checked.
     """
+    check(given, experiment)
     uri, option = tracking_uri(given), _option(given)
-    if set(experiment) <= {"."} or len(experiment) > _LONGEST_NAME:
-        allowed = f"allowed: text other than dots, of at most {_LONGEST_NAME} characters"
-        raise InputError("--experiment", experiment, f"is no name; {allowed}")
-    check_reachable(given)
     if file := sqlite_file(uri):
         if not create and not file.exists():
             raise InputError(option, public(uri), "does not exist; allowed: a store that `lt run` has written to")
@@ -192,8 +189,11 @@ def _impatient(retries: int, seconds: int) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def check_reachable(given: str | None) -> None:
-    """InputError within about 10 seconds if a tracking server or database does not answer; makes nothing."""
+def check(given: str | None, experiment: str) -> None:
+    """InputError if the experiment has no such name, or within about 10 seconds if no server answers; makes nothing."""
+    if set(experiment) <= {"."} or len(experiment) > _LONGEST_NAME:
+        allowed = f"allowed: text other than dots, of at most {_LONGEST_NAME} characters"
+        raise InputError("--experiment", experiment, f"is no name; {allowed}")
     uri, option = tracking_uri(given), _option(given)
     try:
         parts = urlsplit(uri)

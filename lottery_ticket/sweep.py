@@ -139,9 +139,9 @@ def sweep(
             name in the storage.
     """
     begun = time.perf_counter()
+    store.check(tracking_uri, experiment)
     plan = _check(study)
     definition = study.definition() | ({} if "dataset" in study.space else {"data digest": plan.images.digest})
-    store.check_reachable(tracking_uri)  # before the storage is made
     opened_storage = study_storage.open_storage(storage)
     client = store.connect(tracking_uri, experiment=experiment)
     opened = open_study(study, definition, name, opened_storage, client, experiment, fresh)

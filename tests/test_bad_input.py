@@ -241,6 +241,7 @@ CASES = [
     ("run --config huge.toml", "--config: 'huge.toml'", "1,048,577 bytes; allowed: a TOML file of at most 1,048,576"),
     ("run --config deep.toml", "--config: 'deep.toml'", "is not valid TOML (maximum recursion depth"),
     ("sweep /dev/zero.toml", "STUDY: '/dev/zero.toml'", "does not exist; allowed: a TOML file"),
+    ("sweep lr --experiment .", "--experiment: '.'", "is no name; allowed: text other than dots"),
     ("reproduce deep.toml", "REPORT: 'deep.toml'", "is not valid TOML (maximum recursion depth"),
     ("run --config latin-1.toml", "--config: 'latin-1.toml'", "utf-8"),
     (
