@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -36,6 +37,7 @@ class Experiment:
         records: all rounds of its runs, accuracies as the variant reads them (see `read_as`).
         part: of the iterations at report scale that were trained here, 0–1.
         seconds: of training all its runs, each process's where several train side by side.
+        steady_seconds: the same by the median round of each trajectory.
         trajectories: networks that were trained, in all its runs.
         tolerance: accuracy (0–1) that a matching ticket may lose.
     """
@@ -43,6 +45,7 @@ class Experiment:
     records: Sequence[Record]
     part: float
     seconds: float
+    steady_seconds: float
     trajectories: int = 1
     tolerance: float = 0.002
 
@@ -270,12 +273,17 @@ def _fluctuation(part: Part, sides: _Sides, _: Experiment) -> dict[int, float]:
 
 
 def _hours(part: Part, sides: _Sides, experiment: Experiment) -> dict[int, float]:
-    """Seed → hours that the winning arm and its control take at report scale."""
+    """Seed → hours that the winning arm and its control take at report scale, by their median rounds."""
     spent: dict[int, float] = {}
     for side in ("winning", "control"):
         for seed, records in sides.of(side).items():
-            spent[seed] = spent.get(seed, 0.0) + sum(record.seconds for record in records)
+            spent[seed] = spent.get(seed, 0.0) + steady_seconds(records)
     return {seed: seconds / experiment.part / 3600 for seed, seconds in spent.items()}
+
+
+def steady_seconds(records: Sequence[Record]) -> float:
+    """Seconds that a trajectory's rounds take by the median of them: that one was paused does not count."""
+    return statistics.median(record.seconds for record in records) * len(records)
 
 
 def _streak(experiment: Experiment, control: str, level: float) -> Estimate | None:

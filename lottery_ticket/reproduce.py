@@ -11,7 +11,7 @@ from mlflow.entities import Run
 from lottery_ticket import experiment as lab
 from lottery_ticket import reading, store
 from lottery_ticket.arms import ARMS, check_arms
-from lottery_ticket.claims import Experiment, Outcome, Share, attribute, decide, read_as
+from lottery_ticket.claims import Experiment, Outcome, Share, attribute, decide, read_as, steady_seconds
 from lottery_ticket.config import Settings
 from lottery_ticket.data import load_images
 from lottery_ticket.errors import InputError, LotteryTicketError
@@ -229,12 +229,13 @@ def _experiment(runs: Sequence[Stored], reproduction: Reproduction, pair: tuple[
     trained = first.rounds * iterations_per_round(first, images)
     part = trained / (full.rounds * iterations_per_round(full, images))
     records = runs[0].records if len(runs) == 1 else _joined(runs)
-    seconds = sum(record.seconds for run in runs for record in run.records)
+    trajectories = [[r for r in run.records if (r.arm, r.seed) == key] for run in runs for key in run.children]
     return Experiment(
         read_as(records, reproduction.variants[variant]),
         part,
-        seconds,
-        sum(len(run.children) for run in runs),
+        sum(record.seconds for rounds in trajectories for record in rounds),
+        sum(map(steady_seconds, trajectories)),
+        len(trajectories),
         first.verdict_tolerance,
     )
 

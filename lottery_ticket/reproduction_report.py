@@ -301,12 +301,10 @@ def _cost(done: Reproduced) -> list[str]:
         runs = [run for run in done.runs[setup, variant] if run.info.run_id not in seen]
         seen |= {run.info.run_id for run in runs}
         if runs:
-            spent = experiment.seconds
+            total += experiment.seconds
             networks = experiment.trajectories
-            total += spent
-            rows.append(
-                [setup, variant, str(networks), f"{spent:.0f}", f"{spent / networks / experiment.part / 3600:.2f}"]
-            )
+            hours = experiment.steady_seconds / networks / experiment.part / 3600
+            rows.append([setup, variant, str(networks), f"{experiment.seconds:.0f}", f"{hours:.2f}"])
     lines = ["## Cost", ""]
     lines += [
         f"- {outcome.claim.id}, {outcome.variant}: {finding.part.says}? {_value(finding)}."

@@ -62,8 +62,8 @@ def file(part, more=None, variants=("paper",)):
 def judged(part, *curves, others=(), share=1.0, more=None):
     """The outcome of a claim on made-up curves."""
     experiments = {
-        ("fc1", "paper"): Experiment([r for each in curves for r in each], share, 0.0),
-        ("other", "paper"): Experiment([r for each in others for r in each], share, 0.0),
+        ("fc1", "paper"): Experiment([r for each in curves for r in each], share, 0.0, 0.0),
+        ("other", "paper"): Experiment([r for each in others for r in each], share, 0.0, 0.0),
     }
     return decide(file(part, more), experiments)[0]
 
@@ -151,6 +151,8 @@ def test_hours_are_those_at_report_scale():
     assert outcome.findings[0].estimate.mean == pytest.approx(20)
     assert outcome.word == "holds"
     assert judged({"measure": "hours", "above": 10}, *rounds, share=30 / 3600 / 2).word == "does not hold"
+    paused = [rounds[0][0].model_copy(update={"seconds": 1e6}), *rounds[0][1:]], rounds[1]
+    assert judged({"measure": "hours", "above": 10}, *paused, share=30 / 3600 / 2).word == "does not hold"
 
 
 @pytest.mark.parametrize(("reinit", "word"), [(0.95, "does not hold"), (0.99, "holds")])
@@ -212,10 +214,10 @@ def test_a_gap_is_taken_apart():
     told = file(GAP, more)
     experiments = {
         ("fc1", "paper"): Experiment(
-            [*curve("winning", flat(0.98)), *curve("reinit", flat(0.96), spread=0.0002)], 1, 0.0
+            [*curve("winning", flat(0.98)), *curve("reinit", flat(0.96), spread=0.0002)], 1, 0.0, 0.0
         ),
         ("fc1", "own"): Experiment(
-            [*curve("winning", flat(0.97)), *curve("reinit-own", flat(0.9), spread=0.0001)], 1, 0.0
+            [*curve("winning", flat(0.97)), *curve("reinit-own", flat(0.9), spread=0.0001)], 1, 0.0, 0.0
         ),
     }
     paper, own = attribute(told.attributions[0], told, experiments)
@@ -237,7 +239,7 @@ def test_a_gap_from_a_density_on_is_the_mean_over_those_rounds():
     (share,) = attribute(
         told.attributions[0],
         told,
-        {("fc1", "paper"): Experiment(steep, 1, 0.0), ("fc1", "own"): Experiment([], 1, 0.0)},
+        {("fc1", "paper"): Experiment(steep, 1, 0.0, 0.0), ("fc1", "own"): Experiment([], 1, 0.0, 0.0)},
     )
     below = [0.8**r for r in range(15) if 0.8**r < 0.11]
     gaps = [8 if density > 0.09 else 48 for density in below]
@@ -254,7 +256,7 @@ def all_of(name, told_curves):
 
 
 def rounds_of(control, winning, reinit, share=1.0):
-    return Experiment([*curve("winning", winning, 18, 0.0002), *curve(control, reinit, 18, -0.0002)], share, 0.0)
+    return Experiment([*curve("winning", winning, 18, 0.0002), *curve(control, reinit, 18, -0.0002)], share, 0.0, 0.0)
 
 
 def test_the_report_would_be_borne_out_by_what_it_shows():
@@ -299,6 +301,7 @@ def test_the_paper_would_be_borne_out_by_what_it_shows():
         return Experiment(
             read_as([r for arm in arms for r in arm], load_reproduction("frankle-lenet")[0].variants[variant]),
             1,
+            0.0,
             0.0,
         )
 
