@@ -12,6 +12,7 @@ from typing import Any
 from mlflow import MlflowClient
 
 from lottery_ticket import reading, shelf, store
+from lottery_ticket.address import public
 from lottery_ticket.allocation import Allocation, allocate
 from lottery_ticket.arms import ARMS, check_arms
 from lottery_ticket.config import Settings, as_text, is_code, load_preset, preset_names
@@ -190,7 +191,7 @@ def _resume(run_id: str, model: str | None, client: MlflowClient, listener: List
         )
     if is_code(stored.settings.model) and model != stored.settings.model:
         allowed = f"allowed: {stored.settings.model}, which runs that code"
-        raise InputError("--model", model, f"is not what this run trains; {allowed}")
+        raise InputError("--model", model or "", f"is not what this run trains; {allowed}")
     plan = make_plan(stored.settings)
     if stored.data and stored.data.digest != plan.images.digest:
         raise InputError(
@@ -354,7 +355,11 @@ def conclude(tracker: Tracker) -> tuple[Verdict | None, list[Path]]:
 def sync(run_id: str, *, tracking_uri: str | None = None) -> Synced:
     """Deliver what waits of a run to the store, and conclude the run if it was trained to its end."""
     client = store.connect(tracking_uri, create=False)
-    reading.get_run(client, run_id)
+    try:
+        reading.get_run(client, run_id)
+    except InputError:
+        why = f"does not know run {run_id}, of which rounds wait; allowed: the store that it was started with"
+        raise InputError("--tracking-uri", public(client.tracking_uri), why) from None
     with store.writing(client, run_id):
         stored = reading.read_run(client, run_id)
         images = load_images(stored.settings.dataset)

@@ -296,8 +296,9 @@ def _check_once(where: str, names: Sequence[str]) -> None:
 
 
 def _check_shown(where: str, shown: Drawing | Attribution, sides: tuple[str, ...], made: Reproduction) -> None:
+    measure = shown.measure if isinstance(shown, Drawing) else "accuracy"
     for side in sides:
-        _check_side(where, side, shown.setup, shown.variants, made)
+        _check_side(where, side, shown.setup, shown.variants, made, measure)
     known = [claim.id for claim in made.claims]
     for claim in shown.claims:
         if claim not in known:
@@ -307,7 +308,7 @@ def _check_shown(where: str, shown: Drawing | Attribution, sides: tuple[str, ...
 def _check_part(where: str, part: Part, variants: tuple[str, ...], made: Reproduction) -> None:
     for side in (part.of, part.minus, part.over):
         if side is not None:
-            _check_side(where, side, part.setup, variants, made)
+            _check_side(where, side, part.setup, variants, made, part.measure)
     if part.above is None and part.below is None:
         raise InputError(f"{where}: above, below", None, "are missing; allowed: a number for one of them or both")
     if part.to_pct is not None and part.to_pct > part.from_pct:
@@ -325,7 +326,7 @@ def _check_part(where: str, part: Part, variants: tuple[str, ...], made: Reprodu
         raise InputError(f"{where}: at_pct, to_pct", part.at_pct, "are both there or missing; allowed: one of the two")
 
 
-def _check_side(where: str, side: str, setup: str, variants: tuple[str, ...], made: Reproduction) -> None:
+def _check_side(where: str, side: str, setup: str, variants: tuple[str, ...], made: Reproduction, measure: str) -> None:
     if side.startswith(":"):
         raise unknown(f"{where}: setup", "", made.setups)
     setup, arm = setup_of(side) or setup, side.rpartition(":")[2]
@@ -334,10 +335,13 @@ def _check_side(where: str, side: str, setup: str, variants: tuple[str, ...], ma
     for variant in variants:
         if variant not in made.variants:
             raise unknown(f"{where}: variants", variant, made.variants)
-        known = made.settings(setup, variant, "report")[0].arms
+        settings = made.settings(setup, variant, "report")[0]
+        if measure == "early_stop" and not settings.validation_size:
+            why = f"needs validation images, of which setup {setup} has none; allowed: setups with a validation_size"
+            raise InputError(f"{where}: measure", measure, why)
         named = made.variants[variant].control if arm == "control" else arm
-        if named not in (*known, "dense"):
-            raise unknown(f"{where}: side in variant {variant}", named, [*known, "dense", "control"])
+        if named not in (*settings.arms, "dense"):
+            raise unknown(f"{where}: side in variant {variant}", named, [*settings.arms, "dense", "control"])
 
 
 def _fields(loc: tuple[int | str, ...]) -> list[str]:

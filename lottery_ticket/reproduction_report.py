@@ -81,6 +81,9 @@ def keep_report(done: Reproduced, folder: Path, command: str, experiment: str) -
         "lt.scale": done.scale,
         "lt.version": lottery_ticket.__version__,
     }
+    words = [f"- **{outcome.claim.id}**, {outcome.variant}: {outcome.word}" for outcome in done.outcomes]
+    told = f"{done.reproduction.title}\n\n{chr(10).join(words)}\n\nThe page is report.html among the artifacts."
+    tags["mlflow.note.content"] = told[:5000]
     tags |= {f"lt.claim/{outcome.claim.id}/{outcome.variant}": outcome.word for outcome in done.outcomes}
     tags |= {
         f"lt.run/{setup}/{variant}": ",".join(run.info.run_id for run in runs)[:5000]
@@ -121,7 +124,7 @@ def to_markdown(done: Reproduced, figures: Mapping[str, str], command: str) -> s
     told = done.reproduction
     variants = list(dict.fromkeys(variant for _, variant in done.experiments))
     lines = [f"# {told.title}", "", told.about, "", f"Source: {told.source}.", ""]
-    lines += [f"Made again by `{command}`. {_where(done)}", ""]
+    lines += [f"To make it again: `{command}`. Made with {_where(done)}", ""]
     lines += _claims(done)
     lines += [f"- **{name}**: {told.variants[name].says}." for name in variants] + [""]
     if told.drawings:
@@ -220,7 +223,8 @@ def _unit(part: Part) -> tuple[str, int, str]:
     if part.measure == "accuracy":
         return (" points", 2, "+") if part.minus else (" %", 2, "")
     units = {"early_stop": " iterations", "fluctuation": " points", "hours": " h", "winning_streak": " round(s)"}
-    return units[part.measure], 0 if part.measure in ("early_stop", "winning_streak") else 2, ""
+    digits = 0 if part.measure in ("early_stop", "winning_streak") else 2
+    return units[part.measure], digits, "+" if part.minus else ""
 
 
 def _asked(part: Part) -> str:

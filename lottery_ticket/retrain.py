@@ -68,7 +68,7 @@ def train_ticket(
     changed = [
         f"{name}={as_text(value)}"
         for name, value in settings
-        if name not in ("rounds", "arms", "seeds") and value != getattr(ticket.settings, name)
+        if name not in ("rounds", "arms", "seeds") and value not in (None, getattr(ticket.settings, name))
     ]
     name = " ".join(["ticket", ticket.name, *changed])
     tracker = Tracker.create(

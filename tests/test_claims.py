@@ -370,6 +370,7 @@ def test_wrong_files_are_refused_by_name(change, names):
         ({"at_pct": 10, "above": 10, "below": 1}, "above: 10.* is not below below"),
         ({"minus": ":winning", "at_pct": 10, "above": 0}, "setup: '' is unknown"),
         ({"measure": "hours", "at_pct": 10, "above": 0}, "at_pct: 10.* has no meaning with measure hours"),
+        ({"measure": "early_stop", "at_pct": 10, "above": 0}, "measure: 'early_stop' needs validation images"),
     ],
 )
 def test_wrong_parts_are_refused_by_name(part, names):

@@ -132,6 +132,7 @@ def test_a_report_is_run_judged_and_written(lt, toml, tmp_path):
     (kept,) = runs(tmp_path, "reproduction")
     assert kept.info.run_id == done.json["run_id"]
     assert kept.data.tags["lt.claim/B/paper"] == "does not hold"
+    assert "- **B**, paper: does not hold" in kept.data.tags["mlflow.note.content"]
     made = {run.info.run_id for run in runs(tmp_path)}
     assert len(made) == 3
     assert {id for key, value in kept.data.tags.items() if key.startswith("lt.run/") for id in value.split(",")} == made
@@ -180,6 +181,7 @@ def test_a_run_of_lt_run_with_the_same_settings_is_read(lt, toml, small_npz, tmp
     done = lt("reproduce", toml, "--only", "B")
     assert done.code == 0, done.err
     assert "2 run(s) needed: 1 in the store, 0 begun" in done.err
+    assert [folder.name for folder in (tmp_path / "mlruns" / "reproductions").iterdir()] == ["small-quick-B"]
     (kept,) = runs(tmp_path, "reproduction")
     assert made.json["run_id"] in kept.data.tags["lt.run/one-shot/paper"]
     assert "fc1" not in {key.split("/")[1] for key in kept.data.tags if key.startswith("lt.run/")}

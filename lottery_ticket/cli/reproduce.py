@@ -24,7 +24,9 @@ def reproduce(
     dest: Annotated[
         Path | None,
         typer.Option(
-            "--dest", help="Folder for the report; default: mlruns/reproductions/REPORT-SCALE.", show_default=False
+            "--dest",
+            help="Folder for the report; default: mlruns/reproductions/REPORT-SCALE, with --only also its claims.",
+            show_default=False,
         ),
     ] = None,
     tracking_uri: TrackingUri = None,
@@ -44,7 +46,7 @@ def reproduce(
     told, name = load_reproduction(report)
     claims = () if only is None else tuple(part.strip() for part in only.split(","))
     told.only(claims)  # refuses those that are not there
-    folder = dest or Path("mlruns", "reproductions", f"{name}-{scale}")
+    folder = dest or Path("mlruns", "reproductions", "-".join([name, scale, *claims]))
     _check_folder(folder)
 
     from lottery_ticket import reproduce as lab

@@ -100,6 +100,12 @@ def _show_runs(experiment: str, tracking_uri: str | None, host: str, port: int |
     try:
         _wait(server, address)
         _tell(f"MLflow's UI: {address}{page}", host)
+        if host != "127.0.0.1":
+            typer.echo(
+                "MLflow answers under localhost and private addresses only, "
+                "or, where MLFLOW_SERVER_ALLOWED_HOSTS is set, under the hosts it lists.",
+                err=True,
+            )
         server.wait()
     finally:
         server.terminate()
