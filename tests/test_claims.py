@@ -38,8 +38,13 @@ def file(part, more=None, variants=("paper",)):
             "source": "s",
             "about": "a",
             "setups": {
-                name: {"preset": "shu-fc1", "quick": {"epochs": 1}, "report": {"epochs": 100}}
-                for name in ("fc1", "other")
+                name: {
+                    "preset": "shu-fc1",
+                    "settings": {"validation_size": held_out},
+                    "quick": {"epochs": 1},
+                    "report": {"epochs": 100},
+                }
+                for name, held_out in (("fc1", 5000), ("other", 0))
             },
             "variants": {
                 "paper": {"says": "right", "settings": {"arms": "winning,reinit"}},
@@ -129,7 +134,7 @@ def test_faster_is_a_ratio_of_early_stops():
     faster = curve("winning", flat(0.98), stop=lambda density: 1000 if density == 1 else 600)
     assert judged(part, faster).word == "holds"
     assert judged(part, curve("winning", flat(0.98), stop=lambda density: 1000)).word == "does not hold"
-    assert judged(part, curve("winning", flat(0.98))).findings[0].estimate is None  # no validation set
+    assert judged(part, curve("winning", flat(0.98))).findings[0].estimate is None
 
 
 def test_fluctuation_is_the_spread_of_steps():
@@ -370,7 +375,10 @@ def test_wrong_files_are_refused_by_name(change, names):
         ({"at_pct": 10, "above": 10, "below": 1}, "above: 10.* is not below below"),
         ({"minus": ":winning", "at_pct": 10, "above": 0}, "setup: '' is unknown"),
         ({"measure": "hours", "at_pct": 10, "above": 0}, "at_pct: 10.* has no meaning with measure hours"),
-        ({"measure": "early_stop", "at_pct": 10, "above": 0}, "measure: 'early_stop' needs validation images"),
+        (
+            {"measure": "early_stop", "over": "other:winning", "at_pct": 10, "above": 0},
+            "measure: 'early_stop' needs validation images",
+        ),
     ],
 )
 def test_wrong_parts_are_refused_by_name(part, names):

@@ -77,7 +77,7 @@ def test_a_run_that_a_process_trains_is_not_resumed_beside_it(small_npz, tmp_pat
     sync = start(tmp_path, "sync")
     _, err = sync.communicate(timeout=120)
     assert sync.returncode == 1
-    assert f"'{'0' * 32}' is no run in sqlite:" in err
+    assert f"--tracking-uri: 'sqlite:///{tmp_path}/mlruns/mlflow.db' does not know run {'0' * 32}, of which" in err
     assert f"run {run_id} is being trained by another process" in err
     assert err.splitlines()[-1] == "lt: 2 of 2 runs in mlruns/outbox are not delivered"
     assert (outbox / run_id / "99").exists()
@@ -139,7 +139,7 @@ def test_code_is_run_where_its_user_names_it(lt, quick_flags, tmp_path):
     run_id = json.loads(done.out.splitlines()[-1])["run_id"]
     done = lt("run", "--resume", run_id)
     assert (done.code, done.out) == (2, "")
-    assert "--model: None is not what this run trains; allowed: mine:tiny, which runs that code" in done.err
+    assert "--model: '' is not what this run trains; allowed: mine:tiny, which runs that code" in done.err
     done = lt("run", "--resume", run_id, "--model", "mine:tiny")
     assert done.code == 0, done.err
     assert done.out.startswith("runs\n")
