@@ -11,7 +11,7 @@ def test_quick_shows_the_effect(lt):
     rounds = {(r["arm"], r["round"]): r for r in done.json["rounds"]}
     assert len(rounds) == 30
     dense, ticket, reinit = rounds["winning", 0], rounds["winning", 10], rounds["reinit", 10]
-    assert dense["test_accuracy"] > 0.965
+    assert dense["test_accuracy"] > 0.955  # eight seeds have 0.960 to 0.972
     assert ticket["density"] == pytest.approx(0.107, abs=0.001)
     assert rounds["winning", 14]["density"] < 0.05
     assert ticket["test_accuracy"] >= dense["test_accuracy"]
