@@ -282,7 +282,7 @@ def _hours(part: Part, sides: _Sides, experiment: Experiment) -> dict[int, float
 
 
 def steady_seconds(records: Sequence[Record]) -> float:
-    """Seconds that a trajectory's rounds take by the median of them: that one was paused does not count."""
+    """Seconds that a trajectory's rounds take by their median: what a pause adds to one does not count."""
     return statistics.median(record.seconds for record in records) * len(records)
 
 

@@ -82,8 +82,8 @@ def keep_report(done: Reproduced, folder: Path, command: str, experiment: str) -
         "lt.version": lottery_ticket.__version__,
     }
     words = [f"- **{outcome.claim.id}**, {outcome.variant}: {outcome.word}" for outcome in done.outcomes]
-    told = f"{done.reproduction.title}\n\n{chr(10).join(words)}\n\nThe page is report.html among the artifacts."
-    tags["mlflow.note.content"] = told[:5000]
+    told = [done.reproduction.title, "", *words, "", "The page is report.html among the artifacts."]
+    tags["mlflow.note.content"] = "\n".join(told)[:5000]
     tags |= {f"lt.claim/{outcome.claim.id}/{outcome.variant}": outcome.word for outcome in done.outcomes}
     tags |= {
         f"lt.run/{setup}/{variant}": ",".join(run.info.run_id for run in runs)[:5000]
