@@ -65,7 +65,7 @@ class Noisy(nn.Module):
         self.layer = nn.Linear(784, classes)
 
     def forward(self, x):
-        return self.layer(x.flatten(1)) + 100 * torch.rand(len(x), 1) * torch.rand(self.layer.out_features)
+        return self.layer(x.flatten(1)) + 100 * torch.rand(len(x), self.layer.out_features)
 
 
 @pytest.mark.parametrize(
