@@ -128,13 +128,8 @@ def test_it_listens_elsewhere_when_told_so_and_says_what_that_means(studied, sta
 
 
 def test_ui_refuses_what_it_cannot_show(lt, tmp_path):
-    for host in (
-        "",
-        "192.0.2.1",
-        "224.0.0.1",
-        "255.255.255.255",
-        "evil.example",
-    ):  # no machine has the second: RFC 5737
+    nobodys = "192.0.2.1"  # RFC 5737
+    for host in ("", nobodys, "224.0.0.1", "255.255.255.255", "evil.example"):
         done = lt("ui", "--unprotected-host", host)
         assert done.code == 2
         assert f"--unprotected-host: '{host}' cannot be listened on; allowed: " in done.err

@@ -19,6 +19,10 @@ from lottery_ticket.cli.options import TrackingUri
 from lottery_ticket.errors import InputError, LotteryTicketError
 
 _PATIENCE = 120  # seconds for the server to answer
+_ANSWERS = (
+    " MLflow answers under localhost and private addresses only or, where MLFLOW_SERVER_ALLOWED_HOSTS is set, "
+    "under the hosts that it lists."
+)
 
 
 def ui(
@@ -99,13 +103,7 @@ def _show_runs(experiment: str, tracking_uri: str | None, host: str, port: int |
     server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait(server, address)
-        _tell(f"MLflow's UI: {address}{page}", host)
-        if host != "127.0.0.1":
-            typer.echo(
-                "MLflow answers under localhost and private addresses only, "
-                "or, where MLFLOW_SERVER_ALLOWED_HOSTS is set, under the hosts it lists.",
-                err=True,
-            )
+        _tell(f"MLflow's UI: {address}{page}", host, _ANSWERS)
         server.wait()
     finally:
         server.terminate()
@@ -141,11 +139,12 @@ class _Quiet(WSGIRequestHandler):
         pass
 
 
-def _tell(address: str, host: str) -> None:
+def _tell(address: str, host: str, answers: str = "") -> None:
     typer.echo(address)
     if host != "127.0.0.1":
         typer.echo(
-            "No password is asked: whoever reaches this address can read, change and delete everything.", err=True
+            f"No password is asked: whoever reaches this address can read, change and delete everything.{answers}",
+            err=True,
         )
     typer.echo("Ctrl-C ends it.", err=True)
 
