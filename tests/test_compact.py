@@ -43,7 +43,12 @@ def compacted(module, mask, shape):
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
     x = torch.randn(16, *shape, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        torch.testing.assert_close(result.module(x), module.eval()(x), rtol=1e-4, atol=1e-4)
+        expected = copy.deepcopy(module).double().eval()(x.double())
+        exact, rounded = copy.deepcopy(result.module).double()(x.double()), result.module(x)
+    # Sums of large terms: what rounding does to a score goes by the largest of them, not by the score itself, and in
+    # float32 by the order in which the processor's instructions add. In float64 the folded biases' own rounding is left.
+    assert (exact - expected).abs().max() <= 1e-6 * expected.abs().max()
+    assert (rounded - expected).abs().max() <= 1e-5 * expected.abs().max()
     state = result.module.state_dict()
     assert all(not state[name][~kept].any() and kept.shape == state[name].shape for name, kept in result.mask.items())
     assert result.parameters[1] == sum(value.numel() for value in result.module.parameters())
