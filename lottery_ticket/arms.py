@@ -1,5 +1,6 @@
 """Arms: how the survivors of a round's mask get their starting values. A new arm is one function here."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -26,17 +27,27 @@ class Moment:
     """What an arm may draw on at the start of one round of one seed.
 
     Attributes:
-        own: the mask this arm's own trained weights led to (the dense mask in round 0).
-        winning: the mask of the arm `winning` at this round and seed.
-        rewound: θ₀, or θₖ with late rewinding, of this seed.
+        make_network: gives the architecture; not called for arms that do not ask for it.
+        own: the mask that this arm's own trained weights led to (the dense mask in round 0), or of an arm that borrows
+            its masks, the same as `winning`.
+        winning: the mask of the arm `winning` at this round and seed; empty where that arm is not there any more.
+        initial: θ₀ of this seed.
+        rewound: θ₀, or θₖ with late rewinding. When `lt train` trains a late-rewound ticket, which holds θₖ of its
+            survivors alone, the other values are NaN, and an arm that needs them is refused.
     """
 
-    network: Network
+    make_network: Callable[[], Network]
     seed: int
     round: int
     own: Mask
     winning: Mask
+    initial: Weights
     rewound: Weights
+
+    @property
+    def network(self) -> Network:
+        """The architecture."""
+        return self.make_network()
 
     def fresh(self) -> Weights:
         """New random weights for this seed and round, independent of θ₀."""
@@ -74,27 +85,35 @@ class Arm(NamedTuple):
     Attributes:
         start: the function that makes its starts.
         own_mask: its own trained weights make its next mask (else it borrows the winning ticket's).
-        redraws: it starts from new random weights in each round (else from θ₀ or θₖ).
+        keep_start: the start values of each round are stored with it, for a start that the same moment would not give
+            again. Else a ticket's values are made anew by asking the arm; of an arm with masks of its own the moment
+            then has the stored mask as `own`.
     """
 
     start: Callable[[Moment], Start]
     own_mask: bool
-    redraws: bool
+    keep_start: bool = False
 
 
 ARMS = {
-    "winning": Arm(winning, own_mask=True, redraws=False),
-    "reinit": Arm(reinit, own_mask=False, redraws=True),
-    "random-mask": Arm(random_mask, own_mask=False, redraws=False),
-    "reinit-own": Arm(reinit_own, own_mask=True, redraws=True),
+    "winning": Arm(winning, own_mask=True),
+    "reinit": Arm(reinit, own_mask=False),
+    "random-mask": Arm(random_mask, own_mask=False),
+    "reinit-own": Arm(reinit_own, own_mask=True),
 }
+
+NAME = "[a-z][a-z0-9_-]{0,49}"
+"""What an arm may be called: it stands in the names of runs, folders and metrics, and before `-seedN` in references."""
 
 
 def check_arms(settings: Settings) -> None:
-    """InputError for an unknown arm, or one that borrows the mask of an arm that is not there."""
+    """InputError for an unknown arm, one with a name that it must not have, or one whose masks nobody finds."""
     for name in settings.arms:
         if name not in ARMS:
             raise unknown("--arms", name, ARMS)
+        if not re.fullmatch(NAME, name):
+            allowed = "allowed: a small letter, then small letters, digits, _ and -, 50 in all"
+            raise InputError("--arms", name, f"is no name for an arm; {allowed}")
         if not ARMS[name].own_mask and "winning" not in settings.arms:
             raise InputError("--arms", name, "takes its masks from winning; allowed: winning beside it")
 

@@ -28,6 +28,12 @@ from lottery_ticket.summary import WHOLE
 REWOUND = "rounds/00/rewound.safetensors"
 """Where a trajectory of the arm `winning` keeps θₖ, or the start values of the ticket that `lt train` trains."""
 
+INIT = "init.safetensors"
+"""Where a trajectory keeps what its first round starts from."""
+
+START = "start.safetensors"
+"""What a round keeps its start values in, survivors only, where its arm cannot give them again."""
+
 ORIGIN = "lt.origin_"
 """How the tags begin that a run started from a ticket carries."""
 
@@ -143,8 +149,17 @@ def read_weights(client: MlflowClient, child: str, path: str) -> Weights:
 
 def read_trained(client: MlflowClient, child: str, r: int, mask: Mask) -> Weights:
     """The trained weights of round r of the trajectory with this run id, under its mask there."""
+    return _read_survivors(client, child, f"rounds/{r:02}/weights.safetensors", mask)
+
+
+def read_start(client: MlflowClient, child: str, r: int, mask: Mask) -> Weights:
+    """The start values of round r of the trajectory with this run id, of an arm that has them kept."""
+    return _read_survivors(client, child, f"rounds/{r:02}/{START}", mask)
+
+
+def _read_survivors(client: MlflowClient, child: str, path: str, mask: Mask) -> Weights:
     with TemporaryDirectory() as work:
-        return load_weights(_download(client, child, f"rounds/{r:02}/weights.safetensors", work), mask)
+        return load_weights(_download(client, child, path, work), mask)
 
 
 def read_record(path: Path) -> Record:

@@ -136,9 +136,6 @@ def begin(ticket: Ticket, settings: Settings, network: Network, own: Network) ->
     """
     drawn = own.draw(ticket.origin.seed, "init")
     late = ticket.settings.rewind_iteration > 0
-    if late and "random-mask" in settings.arms:
-        why = "needs the values of all weights where the ticket was rewound to, which it does not hold"
-        raise InputError("--arms", as_text(settings.arms), f"{why}; allowed: winning, reinit")
     whole = {
         name: value.where(ticket.mask[name], drawn[name]) if name in ticket.mask else value
         for name, value in ticket.weights.items()
@@ -151,16 +148,21 @@ def begin(ticket: Ticket, settings: Settings, network: Network, own: Network) ->
             new = {name: fresh[name] for name in changed}
             mask = mask | {name: kept for name, kept in network.dense_mask().items() if name in changed}
             start, dense = start | new, dense | new
-        moment = Moment(network, seed, ticket.origin.round, mask, mask, start)
-        from_dense = replace(moment, rewound=dense)
-        members = [
-            Member(arm, seed, *ARMS[arm].start(moment if arm == "winning" else from_dense)) for arm in settings.arms
-        ]
-        for member in members:
-            values = under(member.mask, member.weights)
-            if member.arm != "winning" and all(torch.equal(values[name], under(mask, start)[name]) for name in mask):
+        held = {name: value.where(mask[name], torch.nan) if name in mask else value for name, value in start.items()}
+        at = Moment(lambda: network, seed, ticket.origin.round, mask, mask, dense, held if late else dense)
+        members = [Member("winning", seed, mask, start)]
+        for arm in settings.arms:
+            if arm == "winning":
+                continue
+            begun = ARMS[arm].start(at)
+            values = under(begun.mask, begun.weights)
+            if not all(value.isfinite().all() for value in values.values()):
+                why = "needs the values of all weights where the ticket was rewound to, which it does not hold"
+                raise InputError("--arms", arm, f"{why}; allowed: winning, reinit")
+            if all(torch.equal(values[name], under(mask, start)[name]) for name in mask):
                 why = f"starts with seed {seed} from the values of this ticket, which is of the arm {ticket.origin.arm}"
-                raise InputError("--arms", member.arm, f"{why}; allowed: other --seeds, or --arms winning")
+                raise InputError("--arms", arm, f"{why}; allowed: other --seeds, or --arms winning")
+            members.append(Member(arm, seed, begun.mask, values))
         beginnings[seed] = Beginning(mask, start, dense, members)
     return beginnings
 

@@ -2,20 +2,22 @@
 
 import re
 from dataclasses import replace
+from functools import cache, partial
 from urllib.parse import urlsplit
 
+import torch
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from lottery_ticket import reading, registry, store
-from lottery_ticket.arms import ARMS, Moment
+from lottery_ticket.arms import ARMS, NAME, Moment
 from lottery_ticket.errors import InputError, LotteryTicketError
 from lottery_ticket.listing import Listed, listed
 from lottery_ticket.models import MODELS, Weights
 from lottery_ticket.summary import read_rounds
 from lottery_ticket.ticket import Metrics, Origin, Ticket, network_of, under
 
-_RUN = re.compile(r"(?:runs:/)?([0-9a-f]{32})(?::(\d{1,9}))?(?::([a-z-]+)-seed(\d{1,10}))?")
+_RUN = re.compile(rf"(?:runs:/)?([0-9a-f]{{32}})(?::(\d{{1,9}}))?(?::({NAME})-seed(\d{{1,10}}))?")
 
 
 def in_store(reference: str) -> bool:
@@ -39,7 +41,7 @@ def find(
             `winning` with the smallest seed that has the round. Or `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
         tracking_uri: of the store.
         trained: bring the trained weights along.
-        model: see `Ticket.network`; needed for the arms that redraw, of models that are not the package's.
+        model: see `Ticket.network`; needed for the arms that ask for the network, of models that are not the package's.
         option: how errors call the reference.
     """
     if reference.startswith("models:"):
@@ -137,15 +139,32 @@ def _read(client: MlflowClient, run: Run, chosen: Listed, trained: bool, model: 
 
 def _start(client: MlflowClient, run: Run, ticket: Ticket, model: str | None) -> Weights:
     """The values a ticket of this arm starts from, its pruned ones whatever they are."""
-    origin = ticket.origin
-    if ARMS[origin.arm].redraws:
-        network = network_of(ticket.settings, ticket.data, model)
-        moment = Moment(network, origin.seed, origin.round, ticket.mask, ticket.mask, {})
-        return ARMS[origin.arm].start(moment).weights
-    of_seed = {(each.arm, each.seed): each.trajectory for each in read_rounds(run.data.tags)}
-    if ticket.settings.rewind_iteration or (_origin(run) and origin.arm == "winning"):
-        return reading.read_weights(client, of_seed["winning", origin.seed], reading.REWOUND)
-    return reading.read_weights(client, of_seed[origin.arm, origin.seed], "init.safetensors")
+    origin, mask = ticket.origin, ticket.mask
+    arm = ARMS.get(origin.arm)
+    if arm is None:
+        raise InputError("TICKET", ticket.name, f"is of an arm that is unknown here; allowed: {', '.join(ARMS)}")
+    mine = ticket.origin.trajectory
+    assert mine is not None
+    if arm.keep_start:
+        return reading.read_start(client, mine, origin.round, mask)
+    if _origin(run):  # the only round of this trajectory, but for the dense control
+        return reading.read_weights(client, mine, reading.REWOUND if origin.arm == "winning" else reading.INIT)
+
+    make_network = cache(partial(network_of, ticket.settings, ticket.data, model))
+    of_seed = [each for each in read_rounds(run.data.tags) if each.seed == origin.seed]
+    trunk = {each.round: each.trajectory for each in of_seed if each.arm == "winning"}
+    if trunk:
+        initial = reading.read_weights(client, trunk[0], reading.INIT)
+        late = ticket.settings.rewind_iteration > 0
+        rewound = reading.read_weights(client, trunk[0], reading.REWOUND) if late else initial
+    else:
+        initial = rewound = make_network().draw(origin.seed, "init")
+    found = reading.read_mask(client, trunk[origin.round], origin.round) if origin.round in trunk else {}
+    own = mask if arm.own_mask else found
+    start = arm.start(Moment(make_network, origin.seed, origin.round, own, found, initial, rewound))
+    if not all(torch.equal(start.mask[name], kept) for name, kept in mask.items()):
+        raise LotteryTicketError(f"the arm {origin.arm} does not give the mask again that it gave in {ticket.name}")
+    return start.weights
 
 
 def _origin(run: Run) -> bool:

@@ -21,12 +21,13 @@ from mlflow.exceptions import MlflowException
 import lottery_ticket
 from lottery_ticket import store
 from lottery_ticket.address import public, tracking_uri
+from lottery_ticket.arms import ARMS
 from lottery_ticket.config import Settings
 from lottery_ticket.data import DataInfo, Images
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 from lottery_ticket.files import save_mask, save_weights
 from lottery_ticket.outbox import Outbox
-from lottery_ticket.reading import REWOUND, Stored, read_record
+from lottery_ticket.reading import INIT, REWOUND, START, Stored, read_record
 from lottery_ticket.record import Record
 from lottery_ticket.seal import seal
 from lottery_ticket.summary import rounds_tags, verdict_tags
@@ -378,13 +379,15 @@ def _write(done: Round, precision: str, first_round: bool, folder: Path) -> None
     (first / _place(r)).mkdir(parents=True)
     (last / _place(r)).mkdir(parents=True)
     if first_round:
-        save_weights(done.start, first / "init.safetensors")
+        save_weights(done.start, first / INIT)
     save_mask(done.mask, first / _place(r) / "mask.safetensors")
     kept = None if done.record.diverged else done.mask
     save_weights(done.weights, first / _place(r) / "weights.safetensors", kept, precision)
     if done.next_mask is not None:
         (first / _place(r + 1)).mkdir()
         save_mask(done.next_mask, first / _place(r + 1) / "mask.safetensors")
+    if ARMS[done.record.arm].keep_start:
+        save_weights(done.start, first / _place(r) / START, done.mask)
     if done.rewound is not None:
         (first / REWOUND).parent.mkdir(exist_ok=True)
         save_weights(done.rewound, first / REWOUND)

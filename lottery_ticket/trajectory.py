@@ -90,12 +90,13 @@ class Trajectories:
     def __init__(self, settings: Settings, network: Network, after: Checkpoint | None = None) -> None:
         self._settings, self._network = settings, network
         self._rates = network.rates(settings)
-        self._theta = {seed: network.draw(seed, "init") for seed in settings.seeds}
+        self._initial = {seed: network.draw(seed, "init") for seed in settings.seeds}
+        self._rewound: dict[int, Weights] = {}
         self._masks = {(arm, seed): network.dense_mask() for arm in settings.arms for seed in settings.seeds}
         self._last: Sequence[Record] = []
         if after:
             self._last, self._masks = after.records, after.masks
-            self._theta |= after.rewound
+            self._rewound |= after.rewound
 
     @property
     def round(self) -> int:
@@ -125,13 +126,15 @@ class Trajectories:
             finished_round(r, member, result, self._masks.get((member.arm, member.seed)))
             for member, result in zip(members, trained, strict=True)
         ]
-        self._theta |= {done.record.seed: done.rewound for done in rounds if done.rewound is not None}
+        self._rewound |= {done.record.seed: done.rewound for done in rounds if done.rewound is not None}
         self._last = [done.record for done in rounds]
         return rounds
 
     def _moment(self, arm: str, seed: int) -> Moment:
-        own, trunk = self._masks.get((arm, seed), {}), self._masks.get(("winning", seed), {})
-        return Moment(self._network, seed, self.round, own, trunk, self._theta[seed])
+        trunk = self._masks.get(("winning", seed), {})
+        own = self._masks[arm, seed] if ARMS[arm].own_mask else trunk
+        initial, rewound = self._initial[seed], self._rewound.get(seed, self._initial[seed])
+        return Moment(lambda: self._network, seed, self.round, own, trunk, initial, rewound)
 
 
 def alive(settings: Settings, last: Sequence[Record]) -> list[tuple[str, int]]:
