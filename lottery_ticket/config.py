@@ -124,11 +124,35 @@ class Settings(BaseModel):
         return {name: as_text(value) for name, value in self}
 
 
+def settings_then(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as something stored tells them, with what was done then in place of fields it was written before.
+
+    A field that is new changes nothing of what is stored: where its default is not what runs did without it, that
+    stands here. All that reads settings back goes through this.
+
+    Args:
+        told: name of the field → value, of a `settings.json`, a ticket or a run's params; may hold other keys too.
+    """
+    then: dict[str, Any] = {}
+    return then | dict(told)
+
+
+def params_then(params: Mapping[str, str]) -> dict[str, str]:
+    """`settings_then` for values as text."""
+    return {name: as_text(value) for name, value in settings_then(params).items()}
+
+
 def as_text(value: object) -> str:
     """A setting's value the way a flag takes it: sequences joined by commas."""
     if isinstance(value, tuple):
         return ",".join(map(str, value)) + ("," if len(value) == 1 and isinstance(value[0], int) else "")
     return str(value)
+
+
+StoredSettings = Annotated[
+    Settings, BeforeValidator(lambda told: settings_then(told) if isinstance(told, Mapping) else told)
+]
+"""Settings in a stored document; see `settings_then`."""
 
 
 def flag(name: str) -> str:

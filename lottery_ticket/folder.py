@@ -16,7 +16,7 @@ from uuid import uuid4
 import torch
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
-from lottery_ticket.config import Settings
+from lottery_ticket.config import StoredSettings
 from lottery_ticket.data import DataInfo
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 from lottery_ticket.files import MOST_BYTES, read_tensors, write_tensors
@@ -62,7 +62,7 @@ class Card(_Part):
     architecture: Architecture
     density: float
     dataset: DataInfo
-    settings: Settings
+    settings: StoredSettings
     metrics: Metrics
     origin: Origin
     files: dict[str, FileInfo]

@@ -10,11 +10,12 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from pydantic import TypeAdapter
 
 import lottery_ticket
 from lottery_ticket import store
 from lottery_ticket.address import public
-from lottery_ticket.config import Settings
+from lottery_ticket.config import Settings, StoredSettings
 from lottery_ticket.data import DataInfo
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 from lottery_ticket.files import load_mask, load_weights
@@ -88,7 +89,7 @@ def read_settings(client: MlflowClient, run: Run) -> Settings:
     with TemporaryDirectory() as work:
         told = _download(client, run.info.run_id, "settings.json", work).read_bytes()
     try:
-        return Settings.model_validate_json(unseal(told))
+        return TypeAdapter(StoredSettings).validate_json(unseal(told))
     except LotteryTicketError as error:
         raise LotteryTicketError(f"run {run.info.run_id}: settings.json cannot be read: {error}") from None
     except ValueError:

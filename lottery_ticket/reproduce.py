@@ -12,7 +12,7 @@ from lottery_ticket import experiment as lab
 from lottery_ticket import reading, store
 from lottery_ticket.arms import ARMS, check_arms
 from lottery_ticket.claims import Experiment, Outcome, Share, attribute, decide, read_as, steady_seconds
-from lottery_ticket.config import Settings
+from lottery_ticket.config import Settings, params_then
 from lottery_ticket.data import load_images
 from lottery_ticket.errors import InputError, LotteryTicketError
 from lottery_ticket.reading import ORIGIN, Stored
@@ -183,7 +183,8 @@ def find(job: Job, client: MlflowClient, experiment: str) -> None:
     digest = load_images(job.settings.dataset).digest
     query = f"tags.`lt.kind` = 'run' and params.model = '{job.settings.model}' and params.lr = '{job.settings.lr}'"
     for run in store.search(client, [at.experiment_id], query):
-        same = all(run.data.params.get(name) == value for name, value in wanted.items())
+        params = params_then(run.data.params)
+        same = all(params.get(name) == value for name, value in wanted.items())
         from_ticket = any(tag.startswith(ORIGIN) for tag in run.data.tags)
         if not same or from_ticket or not (data := reading.read_data_info(run)) or data.digest != digest:
             continue

@@ -20,6 +20,7 @@ from optuna.storages import BaseStorage
 
 import lottery_ticket
 from lottery_ticket.boundary import crossings
+from lottery_ticket.config import params_then
 from lottery_ticket.errors import InputError, unknown
 from lottery_ticket.samplers import ranges
 from lottery_ticket.seal import seal
@@ -132,11 +133,12 @@ def _continue(
             _start_run(study, definition, name, loaded, client, experiment)
         time.sleep(0.2)
     told = loaded.user_attrs
-    for key in sorted({*definition, *told[_DEFINITION]}):
-        now, there = definition.get(key, "nothing"), told[_DEFINITION].get(key, "nothing")
-        if now != there:
+    began_as = params_then(told[_DEFINITION])
+    for key in sorted({*definition, *began_as}):
+        now, then = definition.get(key, "nothing"), began_as.get(key, "nothing")
+        if now != then:
             raise InputError(
-                "STUDY", name, f"is in the storage with {key} = {there}, not {now}; allowed: the same study, or --fresh"
+                "STUDY", name, f"is in the storage with {key} = {then}, not {now}; allowed: the same study, or --fresh"
             )
     try:
         there = client.get_run(told[RUN_ID]).info.lifecycle_stage == "active"
