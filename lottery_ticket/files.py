@@ -1,8 +1,9 @@
 """Masks and weights as safetensors: deflated bits for masks, room in proportion to survivors for weights.
 
-Every tensor stands in the file under its name as a uint8 tensor, one zlib stream. What it holds is told by the
-metadata entry `tensors`: the CRC-32 of what follows in eight hexadecimal digits, then JSON, name → `{"shape", "dtype",
-"kept", "mask", "crc32"}`. One entry, because safetensors writes several in any order; equal tensors are equal files.
+Every tensor stands in the file under its name (`names.escaped`) as a uint8 tensor, one zlib stream. What it holds is
+told by the metadata entry `tensors`: the CRC-32 of what follows in eight hexadecimal digits, then JSON, name →
+`{"shape", "dtype", "kept", "mask", "crc32"}`. One entry, because safetensors writes several in any order; equal tensors
+are equal files.
 
 - A mask (`dtype` bool): `numpy.packbits` of the flattened mask (big-endian bits).
 - Other tensors: the elements in row-major order (of a pruned tensor only those where the tensor named by `mask` is
@@ -27,6 +28,7 @@ from torch import Tensor
 
 from lottery_ticket.errors import LotteryTicketError, one_line
 from lottery_ticket.models import Weights
+from lottery_ticket.names import escaped, unescaped
 from lottery_ticket.pruning import Mask
 
 MOST_BYTES = 2**31
@@ -37,12 +39,13 @@ _TYPES = {
     for name in ("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
 }
 _NAMES = {kind: name for name, kind in _TYPES.items()}
+_SURVIVORS = ":survivors"
 _WORD = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 
 def save_mask(mask: Mask, path: str | Path) -> None:
     """Write a mask: at most one bit a weight."""
-    write_tensors(path, mask)
+    write_tensors(path, {escaped(name): kept for name, kept in mask.items()})
 
 
 def load_mask(path: str | Path) -> Mask:
@@ -50,7 +53,7 @@ def load_mask(path: str | Path) -> Mask:
     mask = read_tensors(path)
     if any(kept.dtype != torch.bool for kept in mask.values()):
         raise LotteryTicketError(f"{path} cannot be read: it holds no mask")
-    return mask
+    return {_name(key, path): kept for key, kept in mask.items()}
 
 
 def save_weights(
@@ -64,7 +67,8 @@ def save_weights(
     stored = {}
     for name, value in weights.items():
         kept = (mask or {}).get(name)
-        stored[name if kept is None else f"{name}:survivors"] = value if kept is None else value[kept]
+        key = escaped(name)
+        stored[key if kept is None else f"{key}{_SURVIVORS}"] = value if kept is None else value[kept]
     rounded = {name for name, value in stored.items() if precision == "bfloat16" and value.dtype == torch.float32}
     write_tensors(path, stored, rounded=rounded)
 
@@ -77,8 +81,8 @@ def load_weights(path: str | Path, mask: Mask | None = None) -> Weights:
     stored = read_tensors(path)
     weights = {}
     for name, value in stored.items():
-        parameter, _, survivors = name.partition(":")
-        if survivors:
+        parameter = _name(name.removesuffix(_SURVIVORS), path)
+        if name.endswith(_SURVIVORS):
             mask = load_mask(Path(path).with_name("mask.safetensors")) if mask is None else mask
             kept = mask.get(parameter)
             if kept is None or int(kept.sum()) != value.numel():
@@ -87,8 +91,16 @@ def load_weights(path: str | Path, mask: Mask | None = None) -> Weights:
             dense[kept] = value
             weights[parameter] = dense
         else:
-            weights[name] = value
+            weights[parameter] = value
     return weights
+
+
+def _name(key: str, path: str | Path) -> str:
+    """The tensor that a file calls so."""
+    try:
+        return unescaped(key)
+    except ValueError:
+        raise LotteryTicketError(f"{path} cannot be read: {key!r} is no name of a tensor") from None
 
 
 def write_tensors(

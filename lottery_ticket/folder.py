@@ -2,13 +2,14 @@
 
 It holds `ticket.json` (what it is; see `Card`) and `ticket.safetensors`: for each prunable tensor `mask:NAME`, for
 each parameter and buffer `start:NAME` and, where the ticket was saved with them, `trained:NAME`, in the format of
-`lottery_ticket.files`.
+`lottery_ticket.files`, the names `names.escaped`.
 """
 
 import hashlib
 import json
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,12 +21,13 @@ from lottery_ticket.config import StoredSettings
 from lottery_ticket.data import DataInfo
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 from lottery_ticket.files import MOST_BYTES, read_tensors, write_tensors
+from lottery_ticket.names import escaped, is_name, unescaped
 from lottery_ticket.printable import unprintable
-from lottery_ticket.ticket import Metrics, Origin, Ticket, is_name
+from lottery_ticket.ticket import Metrics, Origin, Ticket
 
 SCHEMA_VERSION = 1
 TENSORS, CARD = "ticket.safetensors", "ticket.json"
-_LARGEST_CARD = 2**20  # bytes
+_LARGEST_CARD = 2**24  # bytes
 
 
 class _Part(BaseModel):
@@ -156,7 +158,9 @@ def read_folder(folder: Path, option: str = "TICKET") -> Ticket:
     parts: dict[str, dict[str, torch.Tensor]] = {"mask": {}, "start": {}, "trained": {}}
     for key, value in tensors.items():
         part, _, name = key.partition(":")
-        if part not in parts or not is_name(name):
+        with suppress(ValueError):
+            name = unescaped(name)
+        if part not in parts or not is_name(name) or name in parts[part]:
             raise refuse(f"has a tensor named {key!r}")
         parts[part][name] = value
     shapes = card.architecture.tensors
@@ -182,13 +186,14 @@ def read_folder(folder: Path, option: str = "TICKET") -> Ticket:
 
 
 def _write(ticket: Ticket, folder: Path) -> None:
-    tensors = {f"mask:{name}": kept for name, kept in ticket.mask.items()}
+    tensors = {f"mask:{escaped(name)}": kept for name, kept in ticket.mask.items()}
     masks = {}
     for part, values in (("start", ticket.weights), ("trained", ticket.trained or {})):
         for name, value in values.items():
-            tensors[f"{part}:{name}"] = value
+            key = escaped(name)
+            tensors[f"{part}:{key}"] = value
             if name in ticket.mask:
-                masks[f"{part}:{name}"] = f"mask:{name}"
+                masks[f"{part}:{key}"] = f"mask:{key}"
     write_tensors(folder / TENSORS, tensors, masks)
     architecture = Architecture(
         model=ticket.settings.model,
@@ -210,7 +215,10 @@ def _write(ticket: Ticket, folder: Path) -> None:
         files={TENSORS: _file_info(folder / TENSORS)},
     )
     told = card.model_dump(mode="json", exclude={"sha256"})
-    (folder / CARD).write_text(json.dumps(told | {"sha256": card_digest(told)}, indent=2), encoding="utf-8")
+    text = json.dumps(told | {"sha256": card_digest(told)}, indent=2)
+    if len(text) > _LARGEST_CARD:
+        raise LotteryTicketError(f"{ticket.name} has so many tensors that its {CARD} would not be read again")
+    (folder / CARD).write_text(text, encoding="utf-8")
 
 
 def _file_info(path: Path) -> FileInfo:

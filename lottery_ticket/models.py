@@ -15,6 +15,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from lottery_ticket.config import Settings
 from lottery_ticket.errors import InputError, one_line, unknown
+from lottery_ticket.names import is_name
 from lottery_ticket.randomness import derive
 
 Weights = dict[str, Tensor]
@@ -145,6 +146,10 @@ def make_network(settings: Settings, input_shape: tuple[int, ...], classes: int)
         raise refuse(f"could not be built for data of shape {tuple(input_shape)}: {one_line(error)}") from error
     if not isinstance(module, nn.Module):
         raise refuse(f"returned a {type(module).__name__}; allowed: a torch.nn.Module")
+    if odd := next((each for each in module.state_dict() if not is_name(each)), None):
+        raise refuse(
+            f"has a tensor named {odd[:60]!a}; allowed: names that can be printed, of at most 4,096 characters"
+        )
     layers = [
         (f"{path}.weight" if path else "weight", layer)
         for path, layer in module.named_modules()

@@ -17,6 +17,7 @@ from lottery_ticket.data import DataInfo, Images, describe, load_images
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 from lottery_ticket.holding import Held
 from lottery_ticket.models import MODELS, Network, Weights, make_network
+from lottery_ticket.names import is_name
 from lottery_ticket.pruning import Mask, density
 from lottery_ticket.verdict import Answer
 
@@ -266,11 +267,6 @@ def network_of(settings: Settings, data: DataInfo, model: str | None) -> Network
 
 def _shapes(values: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in values.items()}
-
-
-def is_name(name: str) -> bool:
-    """Whether a tensor may be called so: it is no path."""
-    return bool(re.fullmatch(r"[^/\\:\0-\x1f\x7f]{1,200}", name)) and ".." not in name
 
 
 def under(mask: Mask, weights: Mapping[str, Tensor]) -> Weights:

@@ -26,6 +26,7 @@ from lottery_ticket.config import Settings
 from lottery_ticket.data import DataInfo, Images
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 from lottery_ticket.files import save_mask, save_weights
+from lottery_ticket.names import escaped, shortened
 from lottery_ticket.outbox import Outbox
 from lottery_ticket.reading import INIT, REWOUND, START, Stored, read_record
 from lottery_ticket.record import Record
@@ -361,7 +362,7 @@ def metrics_of(record: Record) -> list[Metric]:
         "weights_remaining_pct": record.weights_remaining_pct,
         "seconds": record.seconds,
     }
-    values |= {f"density/{tensor}": value for tensor, value in record.densities.items()}
+    values |= {f"density/{shortened(escaped(tensor), 240)}": value for tensor, value in record.densities.items()}
     metrics = [Metric(key, value, at, r) for key, value in values.items() if value is not None]
     epochs = [point for point in record.curve if point.epoch is not None]
     metrics += [

@@ -456,7 +456,7 @@ def damaged(folder, file, change):
         (CARD, lambda raw: raw.replace(b'"arm": "winning"', b'"arm": "reinit"'), "was changed"),
         (CARD, lambda raw: b"[" * 100_000, "not valid"),
         (CARD, lambda raw: b"\xff\xfe", "not valid"),
-        (CARD, lambda raw: raw + b" " * 2**20, "over 1,048,576 bytes"),
+        (CARD, lambda raw: raw + b" " * 2**24, "over 16,777,216 bytes"),
     ],
 )
 def test_a_damaged_folder_is_refused(pulled, file, change, why):
