@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 import lottery_ticket
 from lottery_ticket import store
 from lottery_ticket.address import public
+from lottery_ticket.beside import located
 from lottery_ticket.config import Settings, StoredSettings
 from lottery_ticket.data import DataInfo
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
@@ -175,7 +176,8 @@ def _read_records(client: MlflowClient, child: Run, waiting: Collection[int]) ->
     """The complete rounds of a trajectory: those whose `round.json` is there, but for those that are on their way."""
     records = []
     # The client's own methods ask the store for the run once an artifact, which takes most of the time.
-    there = get_artifact_repository(child.info.artifact_uri, tracking_uri=client.tracking_uri)
+    address = located(child.info.artifact_uri, client.tracking_uri)
+    there = get_artifact_repository(address, tracking_uri=client.tracking_uri)
     with TemporaryDirectory() as work:
         for folder in sorted(item.path for item in there.list_artifacts("rounds")):
             path, r = f"{folder}/round.json", Path(folder).name

@@ -13,6 +13,7 @@ from mlflow.exceptions import MlflowException
 import lottery_ticket
 from lottery_ticket import store
 from lottery_ticket.address import public
+from lottery_ticket.beside import located
 from lottery_ticket.errors import InputError, LotteryTicketError
 from lottery_ticket.folder import read_folder
 from lottery_ticket.models import MODELS
@@ -73,7 +74,7 @@ def register(client: MlflowClient, ticket: Ticket, name: str, alias: str = "smal
         client.log_artifacts(run_id, str(Path(work, "model")), path)
         if not any(each.name == name for each in client.search_registered_models(f"name = '{name}'")):
             client.create_registered_model(name)
-        source = f"{client.get_run(run_id).info.artifact_uri}/{path}"
+        source = f"{located(client.get_run(run_id).info.artifact_uri, client.tracking_uri)}/{path}"
         tags = {
             "lt.density": f"{ticket.density:.6g}",
             "lt.verdict": in_words(ticket.metrics.matching, ticket.metrics.winning) or "none",

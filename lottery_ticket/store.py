@@ -6,7 +6,7 @@ import socket
 import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -14,10 +14,21 @@ from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
-from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
-from lottery_ticket.address import DEFAULT_STORE, artifact_root, public, sqlite_file, tracking_uri
+from lottery_ticket.address import (
+    DEFAULT_STORE,
+    SQLITE,
+    artifact_root,
+    artifacts_of,
+    has_options,
+    public,
+    sqlite_file,
+    tracking_uri,
+)
+from lottery_ticket.beside import Client, put_right
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 from lottery_ticket.view import view_tags
 
@@ -43,32 +54,56 @@ def connect(given: str | None = None, create: bool = True, experiment: str = DEF
             raise InputError(option, public(uri), "does not exist; allowed: a store that `lt run` has written to")
         if not create and not _is_store(file):  # MLflow would make its tables in it
             raise InputError(option, public(uri), "is no MLflow store; allowed: a store that `lt run` has written to")
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with open(file, "ab"):
-                pass
-        except OSError as error:
-            raise InputError(
-                option, public(uri), f"cannot be written ({one_line(error)}); allowed: a writable path"
-            ) from None
+        if create:
+            _check_writable(file, option, uri)
     try:
         with made_once(file), _impatient(0, _REACHABLE_WITHIN):
             if file and file.stat().st_size == 0:
-                _make(file)
+                _make(file, option)
             # MLflow keeps stores by their URI, wherever the process has gone since
-            client = MlflowClient(f"sqlite:///{file.absolute()}" if file else uri)
+            client = Client(sqlite_uri(file, option)) if file else MlflowClient(uri)
             client.search_experiments(max_results=1)
+            if file:
+                put_right(file)
+    except InputError:
+        raise
     except Exception as error:
         raise InputError(option, public(uri), f"cannot be used ({one_line(error)}); {_ALLOWED}") from None
     return client
 
 
-def _make(file: Path) -> None:
+def _check_writable(file: Path, option: str, uri: str) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with open(file, "ab"):
+            pass
+    except OSError as error:
+        raise InputError(
+            option, public(uri), f"cannot be written ({one_line(error)}); allowed: a writable path"
+        ) from None
+
+
+def _make(file: Path, option: str) -> None:
     """A new SQLite store, in one step: MLflow cannot go on with one that it was stopped making."""
     new = file.with_name(f".{file.name}.new")
     new.unlink(missing_ok=True)
-    SqlAlchemyStore(f"sqlite:///{new.absolute()}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH).engine.dispose()
+    SqlAlchemyStore(sqlite_uri(new, option), artifacts_of(file).as_uri()).engine.dispose()
     new.rename(file)
+
+
+def sqlite_uri(file: Path, option: str) -> str:
+    """The URI from which SQLAlchemy reads a SQLite file's absolute path; InputError where there is none.
+
+    It takes what looks like an escape for one, and what follows a `?` for options. A path that has these is written as
+    one name, so that the URI has no folder that MLflow, which does not read escapes, would make.
+    """
+    path = str(file.absolute())
+    with suppress(ArgumentError, UnicodeEncodeError):
+        path.encode()  # a name that is no text
+        for written in (path, "/" + quote(path.removeprefix("/"), safe="")):
+            if make_url(SQLITE + written).database == path:
+                return SQLITE + written
+    raise InputError(option, path, "is a path that a database cannot be opened by; allowed: another folder or name")
 
 
 def _option(given: str | None) -> str:
@@ -144,21 +179,26 @@ def made_once(file: Path | None) -> Iterator[None]:
 def writing(client: MlflowClient, run_id: str) -> Iterator[None]:
     """Within it, no other process writes the run; LotteryTicketError where one does. May be entered again within.
 
-    The lock is a file beside that of a SQLite store; for others it holds on this machine alone.
+    The lock is a file beside that of a SQLite store, which goes with it; for others it holds on this machine alone.
     """
+    file = sqlite_file(client.tracking_uri)
+    lock = FileLock(file.parent / "locks" / f"{run_id}.lock", 0, is_singleton=True) if file else _lock(run_id, 0)
     try:
-        if file := sqlite_file(client.tracking_uri):
-            folder = file.parent / "locks"
-            folder.mkdir(exist_ok=True)
-            lock = FileLock(folder / f"{run_id}.lock", timeout=0, is_singleton=True).acquire()
-        else:
-            lock = _lock(run_id, 0).acquire()
+        Path(lock.lock_file).parent.mkdir(exist_ok=True)
+        lock.acquire()
     except Timeout:
         raise LotteryTicketError(
             f"run {run_id} is being trained by another process: wait until that ends, or stop it"
         ) from None
-    with lock:
+    except OSError as error:
+        why = f"cannot be written ({one_line(error)}); allowed: a store that can"
+        raise InputError("--tracking-uri", public(client.tracking_uri), why) from None
+    try:
         yield
+    finally:
+        if lock.lock_counter == 1:  # a process that waits for a file that is gone asks again
+            Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
 def _lock(name: str, seconds: float) -> FileLock:
@@ -202,6 +242,11 @@ def check(given: str | None, experiment: str) -> None:
         raise InputError(option, public(uri), f"is no address ({error}); {_ALLOWED}") from None
     if parts.scheme == "sqlite" and (not (file := sqlite_file(uri)) or file.name in ("", ":memory:")):
         raise InputError(option, public(uri), "is no file; allowed: sqlite:///FILE")
+    if has_options(uri):
+        why = "has options, or a name with a ? in it that is not there; allowed: sqlite:///FILE, with %3F for a ?"
+        raise InputError(option, public(uri), why)
+    if file := sqlite_file(uri):
+        sqlite_uri(file, option)
     port = port or _PORTS.get(parts.scheme.split("+")[0])
     if parts.scheme in ("http", "https") and host is None:
         raise InputError(option, public(uri), f"names no host; {_ALLOWED}")

@@ -15,7 +15,7 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
-from lottery_ticket.address import DEFAULT_STORAGE, public
+from lottery_ticket.address import DEFAULT_STORAGE, has_options, public, sqlite_file
 from lottery_ticket.errors import InputError, one_line
 from lottery_ticket.store import made_once
 
@@ -101,7 +101,9 @@ def _address(given: str) -> tuple[URL, Path | None]:
         return address, None
     if address.database in (None, "", ":memory:") or address.database.startswith("file:"):
         raise _refused(given, "names no file; allowed: sqlite:///PATH")
-    file = Path(address.database).absolute()
+    if (named := sqlite_file(given)) and not has_options(given):
+        address = URL.create(address.drivername, database=str(named))  # with a name like a%20b as it is
+    file = Path(str(address.database)).absolute()
     return address.set(database=str(file)), file
 
 
