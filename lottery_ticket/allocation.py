@@ -8,7 +8,7 @@ import torch
 from lottery_ticket.config import Settings
 from lottery_ticket.data import Data
 from lottery_ticket.errors import InputError
-from lottery_ticket.models import Network
+from lottery_ticket.models import Network, tensors_of
 from lottery_ticket.stack import Stack, stack
 
 CPU_STACK, CUDA_STACK = 8, 256
@@ -103,7 +103,7 @@ def member_bytes(network: Network, architecture: Stack, data: Data, settings: Se
 
     Its weights, gradients, optimiser state, mask and snapshot, and the values kept for the backward pass, twice.
     """
-    weights = sum(value.numel() for value in network.module.state_dict().values())
+    weights = sum(value.numel() for value in tensors_of(network.module).values())
     prunable = sum(kept.numel() for kept in network.dense_mask().values())
     state = 2 if settings.optimizer.startswith("adam") else 1
     floats = weights * (3 + state + (1 if settings.rewind_iteration else 0))

@@ -384,14 +384,17 @@ def trainer(plan: Plan) -> Iterator[Train]:
 
 def _checkpoint(client: MlflowClient, tracker: Tracker, settings: Settings, last: Sequence[Record]) -> Checkpoint:
     """What the run goes on with after its last complete round."""
-    masks, rewound = {}, {}
+    masks, initial, rewound = {}, {}, {}
+    going_on = {seed for _, seed in alive(settings, last)} if last[0].round + 1 < settings.rounds else set()
+    for seed in going_on if "winning" in settings.arms else ():
+        initial[seed] = reading.read_weights(client, tracker.children["winning", seed], reading.INIT)
     for record in last:
         child = tracker.children[record.arm, record.seed]
         if ARMS[record.arm].own_mask and not record.diverged and record.round + 1 < settings.rounds:
             masks[record.arm, record.seed] = reading.read_mask(client, child, record.round + 1)
         if record.arm == "winning" and settings.rewind_iteration:
             rewound[record.seed] = reading.read_weights(client, child, REWOUND)
-    return Checkpoint(last, masks, rewound)
+    return Checkpoint(last, masks, initial, rewound)
 
 
 def _draw(client: MlflowClient, stored: Stored, folder: Path) -> list[Path]:

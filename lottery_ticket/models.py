@@ -7,6 +7,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -16,7 +17,7 @@ from torch.nn.modules.conv import _ConvNd
 from lottery_ticket.config import Settings
 from lottery_ticket.errors import InputError, one_line, unknown
 from lottery_ticket.names import is_name
-from lottery_ticket.randomness import derive
+from lottery_ticket.randomness import derive, forked
 
 Weights = dict[str, Tensor]
 """Parameters and buffers of one network by name."""
@@ -77,12 +78,12 @@ class Network:
 
     Attributes:
         module: one instance, whose own values are never used.
-        build: makes another instance (its own values drawn from torch's global generator).
+        build: calls the factory for another instance (its values drawn from the global generators).
         kinds: prunable tensor → "fc", "conv" or "output" (the last prunable layer), in the module's order.
     """
 
     module: nn.Module
-    build: Callable[[], nn.Module]
+    build: partial[nn.Module]
     kinds: Mapping[str, Kind]
     init: str
     bias_init: str
@@ -94,25 +95,50 @@ class Network:
 
     def draw(self, seed: int, purpose: str, *at: int) -> Weights:
         """New initial weights, the same for the same (seed, purpose, at): Glorot & Bengio 2010, He et al. 2015."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive(seed, purpose, *at))
+        return {name: value.clone() for name, value in tensors_of(self.drawn(seed, purpose, *at)).items()}
+
+    def drawn(self, seed: int, purpose: str, *at: int) -> nn.Module:
+        """Another instance, which has the weights that `draw` gives."""
+        own = derive(seed, purpose, *at)
+        with forked(own):
             module = self.build()
+            if torch.initial_seed() != own:  # the factory has seeded torch's generator, with one number for every seed
+                torch.manual_seed(own)
             for layer in module.modules():
                 if isinstance(layer, nn.Linear | _ConvNd) and self.init != "module":
                     _INIT[self.init](layer.weight)
                     if layer.bias is not None:
                         (nn.init.zeros_ if self.bias_init == "zero" else nn.init.normal_)(layer.bias)
-        return {name: value.detach().clone() for name, value in module.state_dict().items()}
+        return module
 
     def dense_mask(self) -> dict[str, Tensor]:
         """The mask of round 0: everything survives. Prunable tensor → bool tensor of its shape."""
-        state = self.module.state_dict()
+        state = tensors_of(self.module)
         return {name: torch.ones(state[name].shape, dtype=torch.bool) for name in self.kinds}
 
     def rates(self, settings: Settings) -> dict[str, float]:
         """The fraction of its survivors that each prunable tensor loses a round."""
         own = {"fc": None, "conv": settings.prune_rate_conv, "output": settings.prune_rate_output}
         return {name: own[kind] or settings.prune_rate for name, kind in self.kinds.items()}
+
+
+def tensors_of(module: nn.Module) -> Weights:
+    """The parameters and buffers of a module, each under its first name: one may stand in it at two places."""
+    state = module.state_dict(keep_vars=True)
+    return {name: state[name].detach() for name in dict.fromkeys(_first_names(state).values())}
+
+
+def give(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Put tensors named as `tensors_of` names them into a module; RuntimeError where they are not its own."""
+    first = _first_names(module.state_dict(keep_vars=True))
+    others = {name: weights[at] for name, at in first.items() if at in weights}
+    module.load_state_dict({**weights, **others})
+
+
+def _first_names(state: Mapping[str, Tensor]) -> dict[str, str]:
+    """Name → the first name of the same tensor."""
+    first: dict[int, str] = {}
+    return {name: first.setdefault(id(value), name) for name, value in state.items()}
 
 
 _INIT: dict[str, Callable[[Tensor], Tensor]] = {
@@ -140,7 +166,7 @@ def make_network(settings: Settings, input_shape: tuple[int, ...], classes: int)
         named = inspect.signature(factory).parameters
         offered = {"input_shape": tuple(input_shape), "classes": classes}
         arguments = {key: value for key, value in offered.items() if key in named}
-        with torch.random.fork_rng(devices=[]):
+        with forked():
             module = factory(**arguments)
     except (Exception, SystemExit) as error:
         raise refuse(f"could not be built for data of shape {tuple(input_shape)}: {one_line(error)}") from error
@@ -167,14 +193,14 @@ def make_network(settings: Settings, input_shape: tuple[int, ...], classes: int)
     kinds: dict[str, Kind] = {path: "fc" if isinstance(layer, nn.Linear) else "conv" for path, layer in layers}
     kinds[layers[-1][0]] = "output"
     try:
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
+        with forked(), torch.no_grad():
             out = module(torch.zeros(2, *input_shape))
         shape = tuple(out.shape)
     except Exception as error:
         raise refuse(f"does not take data of shape {tuple(input_shape)}: {one_line(error)}") from error
     if shape != (2, classes):
         raise refuse(f"gives {shape} for 2 images; allowed: one score for each of {classes} classes")
-    return Network(module, lambda: factory(**arguments), kinds, settings.init, settings.bias_init)
+    return Network(module, partial(factory, **arguments), kinds, settings.init, settings.bias_init)
 
 
 def _import_factory(name: str) -> Callable[..., nn.Module]:

@@ -1,7 +1,11 @@
 """All randomness: generators seeded by (seed, purpose, round, epoch), so that nothing carries over."""
 
 import hashlib
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import numpy as np
 import torch
 
 
@@ -14,3 +18,22 @@ def derive(seed: int, purpose: str, *at: int) -> int:
 def generator(seed: int, purpose: str, *at: int) -> torch.Generator:
     """A CPU generator for one purpose at one place; the same numbers on every device and in every process."""
     return torch.Generator().manual_seed(derive(seed, purpose, *at))
+
+
+@contextmanager
+def forked(seed: int | None = None) -> Iterator[None]:
+    """Within it the global generators of torch (on the CPU), NumPy and Python are those of a user's code.
+
+    They start from `seed` (as they are where it is None) and are afterwards as they were before.
+    """
+    numpy, python = np.random.get_state(), random.getstate()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            if seed is not None:
+                torch.manual_seed(seed)
+                np.random.seed(seed % 2**32)
+                random.seed(seed)
+            yield
+    finally:
+        np.random.set_state(numpy)
+        random.setstate(python)

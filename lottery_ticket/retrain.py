@@ -13,7 +13,7 @@ from lottery_ticket.config import Settings, as_text, merge
 from lottery_ticket.data import Data
 from lottery_ticket.errors import InputError
 from lottery_ticket.experiment import Listener, Result, carry_out, make_plan
-from lottery_ticket.models import Network, Weights
+from lottery_ticket.models import Network, Weights, tensors_of
 from lottery_ticket.pruning import Mask
 from lottery_ticket.ticket import Ticket, under
 from lottery_ticket.tracking import Tracker
@@ -169,7 +169,7 @@ def begin(ticket: Ticket, settings: Settings, network: Network, own: Network) ->
 
 def _output_layer(ticket: Ticket, network: Network) -> list[str]:
     """The tensors of the output layer, if they are of another shape than the ticket's; InputError if others are."""
-    shapes = {name: value.shape for name, value in network.module.state_dict().items()}
+    shapes = {name: value.shape for name, value in tensors_of(network.module).items()}
     other = [name for name, value in ticket.weights.items() if value.shape != shapes.get(name)]
     if not other and shapes.keys() == ticket.weights.keys():
         return []

@@ -20,7 +20,7 @@ from torch import Tensor, fx, nn
 from torch.func import functional_call
 
 from lottery_ticket.errors import one_line
-from lottery_ticket.models import Weights
+from lottery_ticket.models import Weights, tensors_of
 
 
 def stack(members: Sequence[Mapping[str, Tensor]], device: torch.device) -> Weights:
@@ -97,7 +97,7 @@ class Stack:
     def _check(self, input_shape: tuple[int, ...]) -> None:
         """Scores, gradients and buffers of two different members must be those of the module itself, in float64."""
         draw = torch.Generator().manual_seed(0)
-        own = self._module.state_dict()
+        own = tensors_of(self._module)
         members = [{name: _shaken(value, by, draw) for name, value in own.items()} for by in (0, 0.1)]
         trained = [name for name, value in self._module.named_parameters() if value.requires_grad]
         x = torch.randn(2, 4, *input_shape, generator=draw, dtype=torch.float64)

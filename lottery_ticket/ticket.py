@@ -16,9 +16,10 @@ from lottery_ticket.config import Settings
 from lottery_ticket.data import DataInfo, Images, describe, load_images
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 from lottery_ticket.holding import Held
-from lottery_ticket.models import MODELS, Network, Weights, make_network
+from lottery_ticket.models import MODELS, Network, Weights, give, make_network, tensors_of
 from lottery_ticket.names import is_name
 from lottery_ticket.pruning import Mask, density
+from lottery_ticket.randomness import forked
 from lottery_ticket.verdict import Answer
 
 
@@ -185,7 +186,7 @@ class Ticket:
         return made
 
     def _must_fit(self, module: nn.Module) -> None:
-        if _shapes(module.state_dict()) != _shapes(self.weights):
+        if _shapes(tensors_of(module)) != _shapes(self.weights):
             allowed = "allowed: the model as it was when the ticket was found"
             raise InputError("--model", self.settings.model, f"has other tensors than the ticket; {allowed}")
 
@@ -200,9 +201,9 @@ class Ticket:
             model: see `network`.
         """
         network = self.network(model)
-        with torch.random.fork_rng(devices=[]):
+        with forked():
             built = network.build()
-        built.load_state_dict(self.values(trained))
+        give(built, self.values(trained))
         return built
 
     def values(self, trained: bool = False) -> Weights:
@@ -219,7 +220,7 @@ class Ticket:
         See `Held`. InputError if the module has not the ticket's parameters.
         """
         try:
-            module.load_state_dict(self.values(trained))
+            give(module, self.values(trained))
         except RuntimeError as error:
             raise InputError("module", type(module).__name__, f"does not take the ticket: {one_line(error)}") from None
         return Held(module, self.mask)
@@ -238,10 +239,10 @@ class Ticket:
         """
         info = describe(load_images(settings.dataset))
         network = make_network(settings, info.input_shape, info.classes)
-        state = {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
+        state = {name: value.detach().cpu().clone() for name, value in tensors_of(module).items()}
         masks = {name: state.pop(f"{name}_mask").bool() for name in network.kinds if f"{name}_mask" in state}
         values = {name.removesuffix("_orig") if name[:-5] in masks else name: value for name, value in state.items()}
-        expected = network.module.state_dict()
+        expected = tensors_of(network.module)
         if _shapes(values) != _shapes(expected):
             allowed = f"allowed: a {settings.model}, its weights pruned or not"
             raise InputError("module", type(module).__name__, f"has other tensors than {settings.model}; {allowed}")

@@ -43,11 +43,13 @@ class Checkpoint:
     Attributes:
         records: of the round, one for each trajectory.
         masks: (arm, seed) → mask of the next round, for the arms that find their own and have not diverged.
+        initial: seed → θ₀ as it was drawn when the run began, of the seeds of the arm `winning` that go on.
         rewound: seed → θₖ, with late rewinding.
     """
 
     records: Sequence[Record]
     masks: dict[tuple[str, int], Mask]
+    initial: dict[int, Weights]
     rewound: dict[int, Weights]
 
 
@@ -90,13 +92,12 @@ class Trajectories:
     def __init__(self, settings: Settings, network: Network, after: Checkpoint | None = None) -> None:
         self._settings, self._network = settings, network
         self._rates = network.rates(settings)
-        self._initial = {seed: network.draw(seed, "init") for seed in settings.seeds}
-        self._rewound: dict[int, Weights] = {}
-        self._masks = {(arm, seed): network.dense_mask() for arm in settings.arms for seed in settings.seeds}
-        self._last: Sequence[Record] = []
-        if after:
-            self._last, self._masks = after.records, after.masks
-            self._rewound |= after.rewound
+        if after is None:
+            dense = {(arm, seed): network.dense_mask() for arm in settings.arms for seed in settings.seeds}
+            after = Checkpoint([], dense, {}, {})
+        self._last, self._masks = after.records, after.masks
+        self._initial = {seed: after.initial.get(seed) or network.draw(seed, "init") for seed in settings.seeds}
+        self._rewound = dict(after.rewound)
 
     @property
     def round(self) -> int:

@@ -1,7 +1,9 @@
 """Networks: sizes, kinds, how weights are drawn, and a user's own factory."""
 
 import math
+import random
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -54,6 +56,35 @@ class Own(nn.Module):
         return self.last(self.middle(self.group(self.norm(self.first(x))))).flatten(1)
 
 
+def seeds_itself(classes):
+    """As many a training script does."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, classes))
+
+
+def puts_a_state_back(classes):
+    """As a library does that draws from a state of its own."""
+    torch.random.set_rng_state(torch.Generator().manual_seed(1).get_state())
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, classes))
+
+
+def seeds_for_one_layer(classes):
+    """Leaves torch's generator as it found it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        return nn.Sequential(nn.Flatten(), nn.Linear(784, classes))
+
+
+def draws_elsewhere(classes):
+    """From NumPy's global generator and Python's."""
+    module = both(classes, MNIST)
+    with torch.no_grad():
+        module[1].weight.copy_(torch.tensor(np.random.standard_normal(module[1].weight.shape)))
+        for weight in module[2].weight:
+            weight.fill_(random.random())
+    return module
+
+
 def test_sizes():
     assert weights_of(network(), "fc", "output") == 266_200
     assert weights_of(network("lenet5"), "conv") == 37_440
@@ -88,6 +119,21 @@ def test_draw_leaves_the_global_generator_alone():
     network().draw(0, "init")
     network(f"{__name__}:both", init="module").draw(0, "init")
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("factory", ["seeds_itself", "puts_a_state_back", "seeds_for_one_layer", "draws_elsewhere"])
+def test_a_factory_that_seeds_generators_changes_nothing(factory):
+    net = network(f"{__name__}:{factory}", init="module" if factory == "draws_elsewhere" else "xavier-normal")
+    drawn = net.draw(3, "init")
+    assert same(net.draw(3, "init"), drawn)
+    for other in (net.draw(4, "init"), net.draw(3, "reinit"), net.draw(3, "init", 1)):
+        assert not any(torch.equal(other[name], drawn[name]) for name in net.kinds)
+
+
+def test_drawing_leaves_numpys_and_pythons_generators_alone():
+    before = np.random.get_state()[1].tolist(), random.getstate()
+    network(f"{__name__}:draws_elsewhere").draw(0, "init")
+    assert (np.random.get_state()[1].tolist(), random.getstate()) == before
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,7 @@ def test_going_on_after_a_round_gives_the_same_bits(settings, small):
     after = Checkpoint(
         records=[done.record for done in whole[1]],
         masks={(done.record.arm, 0): done.next_mask for done in whole[1] if done.next_mask},
+        initial={0: network.draw(0, "init")},
         rewound={0: whole[0][0].rewound},
     )
     rest = list(find_tickets(settings, network, small, after))
@@ -136,6 +137,18 @@ def test_going_on_after_a_round_gives_the_same_bits(settings, small):
             assert equal(one.weights, again.weights)
             assert equal(one.mask, again.mask)
             assert one.record.curve == again.record.curve
+
+
+def test_going_on_draws_no_start_values_again(settings, small):
+    """Of a factory whose draws nobody can repeat, say: what the run began with stands in the checkpoint."""
+    settings = settings.model_copy(update={"arms": ("winning", "random-mask"), "rounds": 2})
+    network = network_of(settings, small)
+    first = by_arm(next(find_tickets(settings, network, small)))
+    began_with = network.draw(99, "init")
+    after = Checkpoint([done.record for done in first.values()], {("winning", 0): first["winning", 0].next_mask},
+                       {0: began_with}, {})  # fmt: skip
+    (rest,) = find_tickets(settings, network, small, after)
+    assert all(equal(done.start, began_with) for done in rest)
 
 
 def test_a_diverged_trajectory_ends_and_the_others_go_on(settings, small, monkeypatch):
