@@ -3,6 +3,7 @@
 import platform
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from mlflow import MlflowClient
@@ -12,9 +13,10 @@ from lottery_ticket import experiment as lab
 from lottery_ticket import reading, store
 from lottery_ticket.arms import ARMS, check_arms
 from lottery_ticket.claims import Experiment, Outcome, Share, attribute, decide, read_as, steady_seconds
-from lottery_ticket.config import Settings, params_then
+from lottery_ticket.config import Settings
 from lottery_ticket.data import load_images
 from lottery_ticket.errors import InputError, LotteryTicketError
+from lottery_ticket.limits import may_be
 from lottery_ticket.reading import ORIGIN, Stored
 from lottery_ticket.record import Record
 from lottery_ticket.reproduction import Reproduction, Scale
@@ -179,20 +181,36 @@ def find(job: Job, client: MlflowClient, experiment: str) -> None:
     at = client.get_experiment_by_name(experiment)
     if at is None:
         return
-    wanted = {name: value for name, value in job.settings.as_params().items() if name not in _HOW}
     digest = load_images(job.settings.dataset).digest
     query = f"tags.`lt.kind` = 'run' and params.model = '{job.settings.model}' and params.lr = '{job.settings.lr}'"
     for run in store.search(client, [at.experiment_id], query):
-        params = params_then(run.data.params)
-        same = all(params.get(name) == value for name, value in wanted.items())
         from_ticket = any(tag.startswith(ORIGIN) for tag in run.data.tags)
-        if not same or from_ticket or not (data := reading.read_data_info(run)) or data.digest != digest:
+        if from_ticket or not (data := reading.read_data_info(run)) or data.digest != digest:
+            continue
+        if not _same(client, run, job.settings):
             continue
         if run.info.status == "FINISHED":
             job.run_id, job.finished = run.info.run_id, True
             return
         if job.run_id is None and reading.begun(client, run):
             job.run_id, job.host = run.info.run_id, _host(run)
+
+
+def _same(client: MlflowClient, run: Run, settings: Settings) -> bool:
+    """Whether a run finds what these settings find: by its params where they say all, else by its `settings.json`."""
+    wanted = _what(settings)
+    told = {name: run.data.params.get(name) for name in wanted}
+    if told == wanted:
+        return True
+    if not all(value is None or may_be(value, wanted[name]) for name, value in told.items()):
+        return False
+    with suppress(LotteryTicketError):  # nothing of it was kept
+        return _what(reading.read_settings(client, run)) == wanted
+    return False
+
+
+def _what(settings: Settings) -> dict[str, str]:
+    return {name: value for name, value in settings.as_params().items() if name not in _HOW}
 
 
 def _host(run: Run) -> str:

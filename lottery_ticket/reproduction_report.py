@@ -18,6 +18,7 @@ from mlflow.entities import Metric
 import lottery_ticket
 from lottery_ticket.claims import Estimate, Finding, Outcome, Share
 from lottery_ticket.config import Settings, as_text, load_preset
+from lottery_ticket.limits import NAME, TAG, cut
 from lottery_ticket.reproduce import Reproduced
 from lottery_ticket.reproduction import REPORT_FILES, Part
 from lottery_ticket.reproduction_figures import draw_reproduction
@@ -83,15 +84,15 @@ def keep_report(done: Reproduced, folder: Path, command: str, experiment: str) -
     }
     words = [f"- **{outcome.claim.id}**, {outcome.variant}: {outcome.word}" for outcome in done.outcomes]
     told = [done.reproduction.title, "", *words, "", "The page is report.html among the artifacts."]
-    tags["mlflow.note.content"] = "\n".join(told)[:5000]
+    tags["mlflow.note.content"] = cut("\n".join(told), TAG)
     tags |= {f"lt.claim/{outcome.claim.id}/{outcome.variant}": outcome.word for outcome in done.outcomes}
     tags |= {
-        f"lt.run/{setup}/{variant}": ",".join(run.info.run_id for run in runs)[:5000]
+        f"lt.run/{setup}/{variant}": cut(",".join(run.info.run_id for run in runs), TAG)
         for (setup, variant), runs in done.runs.items()
     }
     with telling("logging the report"):
-        at = ensure_experiment(done.client, experiment)
-        run_id = done.client.create_run(at, run_name=f"reproduce {done.name} {done.scale}", tags=tags).info.run_id
+        at, name = ensure_experiment(done.client, experiment), cut(f"reproduce {done.name} {done.scale}", NAME)
+        run_id = done.client.create_run(at, run_name=name, tags=tags).info.run_id
         done.client.set_terminated(run_id, "FAILED")  # until all is there
         for path in files.values():
             done.client.log_artifact(run_id, str(path), "figures" if path.suffix == ".png" else None)

@@ -22,6 +22,7 @@ import lottery_ticket
 from lottery_ticket.boundary import crossings
 from lottery_ticket.config import params_then
 from lottery_ticket.errors import InputError, unknown
+from lottery_ticket.limits import NAME, PARAM, TAG, cut
 from lottery_ticket.samplers import ranges
 from lottery_ticket.seal import seal
 from lottery_ticket.store import ensure_experiment
@@ -157,9 +158,9 @@ def _start_run(
     study: Study, definition: dict[str, str], name: str, made: optuna.Study, client: MlflowClient, experiment: str
 ) -> str:
     tags = {"lt.kind": "study", "lt.study": name, "lt.version": lottery_ticket.__version__}
-    run = client.create_run(ensure_experiment(client, experiment), run_name=f"study {name}", tags=tags)
-    params = {key: value[:6000] for key, value in definition.items()}
-    client.log_batch(run.info.run_id, params=[Param(key, value) for key, value in params.items()])
+    run = client.create_run(ensure_experiment(client, experiment), run_name=cut(f"study {name}", NAME), tags=tags)
+    params = [Param(key, cut(value, PARAM)) for key, value in definition.items()]
+    client.log_batch(run.info.run_id, params=params)
     client.log_text(run.info.run_id, seal(study.model_dump_json(indent=2)), "study.json")
     made.set_user_attr(_DEFINITION, definition)
     made.set_user_attr(_STUDY, study.model_dump_json())
@@ -246,7 +247,7 @@ def _rounded(value: float | None) -> float | str:
 
 
 def _best(trials: Sequence[Trial]) -> str:
-    return ", ".join(str(trial.number) for trial in trials if trial.best)[:4000]
+    return cut(", ".join(str(trial.number) for trial in trials if trial.best), TAG)
 
 
 def _importance(opened: Opened) -> dict[str, float]:

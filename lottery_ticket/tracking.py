@@ -26,6 +26,7 @@ from lottery_ticket.config import Settings
 from lottery_ticket.data import DataInfo, Images
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 from lottery_ticket.files import save_mask, save_weights
+from lottery_ticket.limits import NAME, PARAM, cut
 from lottery_ticket.names import escaped, shortened
 from lottery_ticket.outbox import Outbox
 from lottery_ticket.reading import INIT, REWOUND, START, Stored, read_record
@@ -84,7 +85,7 @@ class Tracker:
         """
         begun = time.perf_counter()
         experiment_id = store.ensure_experiment(client, experiment)
-        tags = {"lt.kind": "run"} | (tags or {})
+        tags, name = {"lt.kind": "run"} | (tags or {}), cut(name, NAME)
         about = Stored("", name, experiment_id, settings, preset, {}, [], info, origin or {}, tags["lt.kind"])
         tracker = cls(client, about, images, info)
         tracker.about = replace(about, run_id=tracker._start(name, tags))
@@ -320,7 +321,7 @@ class Tracker:
 
     def _start(self, name: str, tags: Mapping[str, str]) -> str:
         run = self.client.create_run(self.about.experiment_id, run_name=name, tags={**self._tags, **tags})
-        params = [Param(key, value) for key, value in self.settings.as_params().items()]
+        params = [Param(key, cut(value, PARAM)) for key, value in self.settings.as_params().items()]
         self.client.log_batch(run.info.run_id, params=params)
         self._log_images(run.info.run_id)
         return run.info.run_id
