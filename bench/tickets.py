@@ -52,7 +52,7 @@ def fill(uri: str, runs: int, rounds: int) -> None:
     client = connect(uri)
     settings = load_preset("shu-fc1", seeds=1, rounds=rounds)
     images = load_images("mnist")
-    info = describe(images)
+    info = describe(images, settings.validation_size)
     for index in track(range(runs), "filling the store"):
         tracker = Tracker.create(client, "lottery-ticket", settings, "shu-fc1", f"run {index}", images, info)
         records = [made_up(arm, r, random.Random(f"{index} {arm} {r}")) for r in range(rounds) for arm in settings.arms]

@@ -16,9 +16,10 @@ from lottery_ticket.address import public
 from lottery_ticket.allocation import Allocation, allocate
 from lottery_ticket.arms import ARMS, check_arms
 from lottery_ticket.config import Settings, as_text, is_code, load_preset, preset_names
-from lottery_ticket.data import Data, Images, describe, load_images, prepare
+from lottery_ticket.data import Data, DataInfo, describe, load_images, prepare
 from lottery_ticket.errors import InputError
 from lottery_ticket.figures import draw_all
+from lottery_ticket.images import Images
 from lottery_ticket.models import Network, make_network
 from lottery_ticket.pruning import Mask
 from lottery_ticket.reading import REWOUND, Stored
@@ -192,7 +193,7 @@ def _resume(run_id: str, model: str | None, client: MlflowClient, listener: List
     if is_code(stored.settings.model) and model != stored.settings.model:
         allowed = f"allowed: {stored.settings.model}, which runs that code"
         raise InputError("--model", model or "", f"is not what this run trains; {allowed}")
-    plan = make_plan(stored.settings)
+    plan = make_plan(stored.settings, known=stored.data)
     if stored.data and stored.data.digest != plan.images.digest:
         raise InputError(
             "--resume",
@@ -219,16 +220,18 @@ def figure_folder(run_id: str) -> Path:
     return Path("mlruns", "figures", run_id)
 
 
-def make_plan(settings: Settings, experiments: int = 1) -> Plan:
+def make_plan(settings: Settings, experiments: int = 1, known: DataInfo | None = None) -> Plan:
     """Check everything that can be wrong, load the data and build the network. InputError if something is.
 
-    `experiments` says how many of these settings will be trained side by side.
+    `experiments` says how many of these settings will be trained side by side. If the data set is the one that is
+    `known` from an earlier training, its images are standardised as they were then.
     """
     check_arms(settings)
     device = choose_device(settings.device)
     with arithmetic(settings, device):  # torch's threads are made here and count denormals as this one does
-        images = load_images(settings.dataset)
-        data = prepare(images, settings.validation_size, device)
+        images = load_images(settings.dataset, digest=known.digest if known else None)
+        same = known if known and known.digest == images.digest else None
+        data = prepare(images, settings.validation_size, device, same)
         network = make_network(settings, data.input_shape, data.classes)
         iterations = iterations_per_round(settings, len(data.train))
         if settings.rewind_iteration > iterations:
@@ -362,8 +365,9 @@ def sync(run_id: str, *, tracking_uri: str | None = None) -> Synced:
         raise InputError("--tracking-uri", public(client.tracking_uri), why) from None
     with store.writing(client, run_id):
         stored = reading.read_run(client, run_id)
-        images = load_images(stored.settings.dataset)
-        tracker = Tracker.reopen(client, stored, images, describe(images))
+        images = load_images(stored.settings.dataset, digest=stored.data.digest if stored.data else None)
+        info = stored.data or describe(images, stored.settings.validation_size)
+        tracker = Tracker.reopen(client, stored, images, info)
         if not (finished := tracker.outbox.trained):
             tracker.stop("KILLED")
             tracker.outbox.remove()
@@ -378,7 +382,7 @@ def trainer(plan: Plan) -> Iterator[Train]:
     if plan.allocation.jobs == 1:
         yield train
     else:
-        with Workers(plan.resolved, plan.allocation.threads, plan.images.digest) as workers:
+        with Workers(plan.resolved, plan.allocation.threads, plan.data.info) as workers:
             yield workers.train
 
 

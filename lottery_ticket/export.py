@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from lottery_ticket.chain import describe_layer, load_compact
 from lottery_ticket.compact import Compact, LayerSize
 from lottery_ticket.compact import compact as make_compact
-from lottery_ticket.data import DataInfo, Images, channels_first
+from lottery_ticket.data import DataInfo, channels_first
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line, unknown
 from lottery_ticket.folder import must_be_new
+from lottery_ticket.images import Images
 from lottery_ticket.ticket import Ticket, under_torch_masks
 
 FORMATS = {"onnx": ".onnx", "state-dict": ".safetensors", "torch-prune": "-torch-prune.safetensors"}

@@ -52,7 +52,7 @@ def train_ticket(
     settings = retrain_settings(ticket, overrides)
     from_the_start = settings.model_copy(update={"rewind_iteration": 0})  # where the ticket starts, it has with it
     rounds = [*([0] if dense else []), ticket.origin.round]
-    plan = replace(make_plan(from_the_start), settings=settings, rounds=rounds)
+    plan = replace(make_plan(from_the_start, known=ticket.data), settings=settings, rounds=rounds)
     if plan.data.input_shape != ticket.data.input_shape:
         raise InputError(
             "--dataset",

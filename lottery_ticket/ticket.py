@@ -13,9 +13,10 @@ from torch.nn.utils import prune as torch_prune
 
 import lottery_ticket
 from lottery_ticket.config import Settings
-from lottery_ticket.data import DataInfo, Images, describe, load_images
+from lottery_ticket.data import DataInfo, describe, load_images
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 from lottery_ticket.holding import Held
+from lottery_ticket.images import Images
 from lottery_ticket.models import MODELS, Network, Weights, give, make_network, tensors_of
 from lottery_ticket.names import is_name
 from lottery_ticket.pruning import Mask, density
@@ -161,7 +162,7 @@ class Ticket:
 
     def images(self) -> Images:
         """The data set that the ticket was found on; InputError where it is not there, or another."""
-        images = load_images(self.settings.dataset)
+        images = load_images(self.settings.dataset, digest=self.data.digest)
         if images.digest != self.data.digest:
             allowed = f"allowed: the data of the ticket, digest {self.data.digest}"
             raise InputError("--dataset", self.settings.dataset, f"has the digest {images.digest}; {allowed}")
@@ -237,7 +238,7 @@ class Ticket:
             module: of the architecture that `settings.model` names; tensors that are not pruned survive whole.
             settings: the model, the data set (which is read) and how to train.
         """
-        info = describe(load_images(settings.dataset))
+        info = describe(load_images(settings.dataset), settings.validation_size)
         network = make_network(settings, info.input_shape, info.classes)
         state = {name: value.detach().cpu().clone() for name, value in tensors_of(module).items()}
         masks = {name: state.pop(f"{name}_mask").bool() for name in network.kinds if f"{name}_mask" in state}

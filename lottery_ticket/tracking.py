@@ -23,9 +23,10 @@ from lottery_ticket import store
 from lottery_ticket.address import public, tracking_uri
 from lottery_ticket.arms import ARMS
 from lottery_ticket.config import Settings
-from lottery_ticket.data import DataInfo, Images
+from lottery_ticket.data import DataInfo
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 from lottery_ticket.files import save_mask, save_weights
+from lottery_ticket.images import Images
 from lottery_ticket.limits import NAME, PARAM, cut
 from lottery_ticket.names import escaped, shortened
 from lottery_ticket.outbox import Outbox

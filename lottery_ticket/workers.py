@@ -20,7 +20,7 @@ from typing import IO, Any
 import torch
 
 from lottery_ticket.config import Settings
-from lottery_ticket.data import Data, load_images, prepare
+from lottery_ticket.data import Data, DataInfo, load_images, prepare
 from lottery_ticket.errors import LotteryTicketError, one_line
 from lottery_ticket.models import Network, make_network
 from lottery_ticket.training import Member, Progress, Trained, Watch, arithmetic, evenly, train
@@ -32,11 +32,11 @@ class Workers:
     Args:
         settings: of the run, resolved: stack and jobs are numbers.
         threads: of each worker.
-        digest: of the data, which each worker loads for itself.
+        info: of the data, which each worker loads for itself.
     """
 
-    def __init__(self, settings: Settings, threads: int, digest: str) -> None:
-        self._settings, self._threads, self._digest = settings, threads, digest
+    def __init__(self, settings: Settings, threads: int, info: DataInfo) -> None:
+        self._settings, self._threads, self._info = settings, threads, info
         self._processes: list[subprocess.Popen[bytes]] = []
         self._answers: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
 
@@ -111,7 +111,7 @@ class Workers:
             )
             self._processes.append(process)
             threading.Thread(target=self._listen, args=(index, process), daemon=True).start()
-            self._send(index, (self._settings, self._threads, self._digest))
+            self._send(index, (self._settings, self._threads, self._info))
 
     def _send(self, worker: int, message: Any) -> None:
         pipe = self._processes[worker].stdin
@@ -146,14 +146,14 @@ def main() -> None:
         outbox.flush()
 
     try:
-        settings, threads, digest = tasks.get()
+        settings, threads, info = tasks.get()
         torch.set_num_threads(threads)
-        images = load_images(settings.dataset)
-        if images.digest != digest:
+        images = load_images(settings.dataset, digest=info.digest)
+        if images.digest != info.digest:
             raise LotteryTicketError(f"{settings.dataset} has changed since the run began")
         device = torch.device("cpu")
         with arithmetic(settings, device):  # torch's threads are made here, as in `experiment.make_plan`
-            data = prepare(images, settings.validation_size, device)
+            data = prepare(images, settings.validation_size, device, info)
         network = make_network(settings, data.input_shape, data.classes)
         while True:
             members, settings, round, snapshot_at = tasks.get()

@@ -20,7 +20,7 @@ import torch
 from mlflow import MlflowClient
 
 import lottery_ticket
-from lottery_ticket import data
+from lottery_ticket import data, sources
 from lottery_ticket.cli import main
 from lottery_ticket.errors import InputError
 from lottery_ticket.store import connect
@@ -88,7 +88,7 @@ NPZ_FILES = {
     "empty.npz": npz(x_test=np.zeros((0, 4, 4), np.uint8), y_test=np.zeros(0, int)),
     "no-pixels.npz": npz(x_train=np.zeros((20, 4, 0), np.uint8), x_test=np.zeros((8, 4, 0), np.uint8)),
     "float64.npz": npz(x_train=GOOD["x_train"] / 255),
-    "float-labels.npz": npz(y_train=GOOD["y_train"] / 1),
+    "float-labels.npz": npz(y_train=GOOD["y_train"] / 2),
     "1-d.npz": npz(x_train=np.zeros(20, np.uint8)),
     "nan.npz": npz(x_test=np.full((8, 4, 4), np.nan, np.float32)),
     "two-shapes.npz": npz(x_test=np.zeros((8, 5, 5), np.uint8)),
@@ -194,8 +194,8 @@ CASES = [
     ("run --dataset unequal.npz", "--dataset: 'unequal.npz'", "20 images and 19 labels"),
     ("run --dataset empty.npz", "--dataset: 'empty.npz'", "0 labels in test; allowed: equally many, at least 1"),
     ("run --dataset no-pixels.npz --validation-size 0", "--dataset: 'no-pixels.npz'", "allowed: "),
-    ("run --dataset float64.npz", "--dataset: 'float64.npz'", "float64 and shape (20, 4, 4); allowed: uint8 or"),
-    ("run --dataset float-labels.npz", "--dataset: 'float-labels.npz'", "allowed: N integer labels"),
+    ("run --dataset float64.npz", "--dataset: 'float64.npz'", "x_train of fractions and x_test of whole"),
+    ("run --dataset float-labels.npz", "--dataset: 'float-labels.npz'", "no whole numbers; allowed: N integer labels"),
     ("run --dataset 1-d.npz", "--dataset: '1-d.npz'", "allowed: uint8 or float32, N×H×W, N×H×W×C or N×D"),
     ("run --dataset nan.npz", "--dataset: 'nan.npz'", "x_test with values that are not finite"),
     ("run --dataset two-shapes.npz", "--dataset: 'two-shapes.npz'", "allowed: one shape"),
@@ -457,7 +457,7 @@ def damaged(tmp_path):
 @pytest.mark.parametrize("name", [f"{part}-ubyte.gz" for part in MNIST])
 def test_damaged_mnist(damaged, monkeypatch, name):
     file = damaged(name)
-    monkeypatch.setattr(data.resources, "files", lambda package: file.parents[1])
+    monkeypatch.setattr(sources.resources, "files", lambda package: file.parents[1])
     with pytest.raises(InputError, match=f"--dataset: 'mnist' is damaged: {file} "):
         data.load_images("mnist")
 

@@ -15,8 +15,10 @@ import scipy.io
 import torch
 from torchvision import datasets
 
-from lottery_ticket.data import KEYS, KNOWN, Images, cached, fetch, load_images, prepare
+from lottery_ticket.data import DataInfo, channels_first, describe, load_images, prepare, split
 from lottery_ticket.errors import InputError, LotteryTicketError
+from lottery_ticket.images import KEYS, Images
+from lottery_ticket.sources import KNOWN, cached, fetch
 
 CPU = torch.device("cpu")
 
@@ -56,17 +58,63 @@ def test_mnist_is_mnist():
 # preparation
 
 
-def test_mnist_is_standardised():
+def test_mnist_is_standardised_by_what_it_is_trained_on():
     mnist = load_images("mnist")
     data = prepare(mnist, 5000, CPU)
     assert (len(data.train), len(data.validation), len(data.test)) == (55_000, 5000, 10_000)
     assert data.input_shape == (1, 28, 28)
-    both = torch.cat([data.train.x, data.validation.x]).double()
-    assert both.mean().item() == pytest.approx(0, abs=1e-5)
-    assert both.std().item() == pytest.approx(1, abs=1e-5)
-    by_hand = (mnist.x_test / 1.0 - mnist.x_train.mean()) / mnist.x_train.std()
+    assert data.train.x.double().mean().item() == pytest.approx(0, abs=1e-5)
+    assert data.train.x.double().std().item() == pytest.approx(1, abs=1e-5)
+    kept = mnist.x_train[split(mnist, 5000)[0]]
+    by_hand = (mnist.x_test / 1.0 - kept.mean()) / kept.std()
     assert np.allclose(data.test.x[:, 0].numpy(), by_hand, atol=1e-5)
     assert np.array_equal(data.test.y.numpy(), mnist.y_test)
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (4, 4, 3), (6,)])
+def test_held_out_and_test_images_change_no_statistic(shape):
+    content = arrays(shape)
+    expected = describe(Images("own", "", **content), 10)
+    _, held = split(Images("own", "", **content), 10)
+    content["x_train"][held] = 255
+    changed = describe(Images("own", "", **content | {"x_test": content["x_test"] // 2}), 10)
+    assert (changed.mean, changed.std) == (expected.mean, expected.std)
+    assert describe(Images("own", "", **content), 0).mean != expected.mean
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_each_column_of_a_table_is_standardised(dtype):
+    source = np.random.default_rng(0)
+    scale = np.array([1, 10, 100]).astype(dtype)
+    content = arrays((3,)) | {"x_train": source.integers(0, 3, (5000, 3)).astype(dtype) * scale}
+    data = prepare(Images("own", "", **content | {"y_train": np.arange(5000) % 3}), 100, CPU)
+    assert torch.allclose(data.train.x.mean(0), torch.zeros(3), atol=1e-5)
+    assert torch.allclose(data.train.x.std(0, correction=0), torch.ones(3), atol=1e-5)
+    assert len(data.info.mean) == len(data.info.std) == 3
+
+
+def test_statistics_of_many_values():
+    x = (
+        np.random.default_rng(0).normal([1e4, 0, -3], [1, 1e-20, 2], (300_000, 3)).astype(np.float32)
+    )  # in several parts
+    info = describe(Images("own", "", x, np.arange(300_000) % 2, x[:2], np.arange(2)), 0)
+    assert np.allclose(info.mean, x.mean(0, dtype=np.float64), rtol=1e-6, atol=1e-22)
+    assert np.allclose(info.std, x.std(0, dtype=np.float64), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("image_shape", "mean", "std"),
+    [((5,), (3.0,), (2.0,)), ((4, 4, 4), (1.0, 2.0, 3.0, 255.0), (1.0, 1.0, 1.0, 1e-12)), ((4, 4), (7.0,), (1e-12,))],
+)
+def test_what_version_0_3_kept_standardises_as_it_did(image_shape, mean, std):
+    info = DataInfo(name="old", digest="0", image_shape=image_shape, dtype="uint8", classes=3, mean=mean, std=std)
+    content = arrays(image_shape)
+    data = prepare(Images("own", "", **content), 10, CPU, info)
+    x = channels_first(content["x_test"])
+    along = (-1, 1, 1) if len(image_shape) > 1 else (-1,)
+    expected = (x - torch.tensor(mean).view(along)) / torch.tensor(std).view(along)
+    assert torch.equal(data.test.x, expected)
+    assert data.info == info
 
 
 def test_each_channel_is_standardised_by_the_training_images():
@@ -82,11 +130,21 @@ def test_each_channel_is_standardised_by_the_training_images():
     assert len(data.validation) == 0
 
 
-def test_constant_images_stay_finite():
-    content = arrays((4, 4)) | {"x_train": np.full((30, 4, 4), 7, np.uint8)}
+@pytest.mark.parametrize(
+    ("shape", "constant"),
+    [((4, 4), 0), ((4, 4, 4), 3), ((6,), 2), ((4, 4, 3), 0)],
+    ids=["grey", "alpha", "column", "red"],
+)
+def test_what_is_constant_in_training_is_not_blown_up_in_the_test(shape, constant):
+    content = arrays(shape)
+    for key in ("x_train", "x_test"):
+        content[key][..., constant if len(shape) != 2 else slice(None)] = 255
+    content["x_test"][0][content["x_test"][0] == 255] = 254
     data = prepare(Images("own", "", **content), 10, CPU)
-    assert data.train.x.isfinite().all()
-    assert not data.train.x.any()
+    of_it = channels_first(content["x_test"])[:, constant]
+    assert set(of_it.flatten().tolist()) == {254, 255}
+    assert torch.equal(data.test.x[:, constant], of_it - 255)
+    assert not data.train.x[:, constant].any()
 
 
 def test_split_holds_each_image_once_with_its_label():
@@ -96,8 +154,9 @@ def test_split_holds_each_image_once_with_its_label():
     assert (len(data.train), len(data.validation)) == (70, 30)
     assert sorted([*data.train.y.tolist(), *data.validation.y.tolist()]) == list(range(100))
     assert data.validation.y.tolist() != list(range(70, 100))
+    trained_on = numbers[data.train.y]
     for part in (data.train, data.validation, data.test):
-        assert np.allclose(part.x[:, 0] * numbers.std() + numbers.mean(), part.y, atol=1e-4)
+        assert np.allclose(part.x[:, 0] * trained_on.std() + trained_on.mean(), part.y, atol=1e-4)
     assert data.test.y.tolist() == list(range(50))
 
 
@@ -172,7 +231,7 @@ def test_cached_file_is_used_as_it_is(cache):
     assert (cache / "cifar10.npz").read_bytes() == before
 
 
-@pytest.mark.parametrize(("shape", "classes"), [((28, 28), 10), ((3, 32, 32), 10), ((32, 32, 3), 9)])
+@pytest.mark.parametrize(("shape", "classes"), [((28, 28), 10), ((16, 16, 3), 10), ((32, 32, 3), 9)])
 def test_cached_file_of_something_else_is_refused(cache, shape, classes):
     cache.mkdir()
     np.savez(cache / "cifar10.npz", **arrays(shape, classes))

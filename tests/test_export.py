@@ -23,7 +23,7 @@ from tests.networks import Residual
 
 def make_ticket(images, model="fc1", density=0.02, dataset="mnist"):
     """A ticket with random values and a random mask; what counts is that its file predicts what it does."""
-    settings, info = load_preset(model=model, bias_init="normal", dataset=dataset), describe(images)
+    settings, info = load_preset(model=model, bias_init="normal", dataset=dataset), describe(images, 0)
     network = make_network(settings, info.input_shape, info.classes)
     draw = torch.Generator().manual_seed(0)
     start, trained = network.draw(0, "init"), network.draw(1, "init")

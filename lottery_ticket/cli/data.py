@@ -13,7 +13,7 @@ app = typer.Typer(
 def list_data(context: typer.Context) -> None:
     """List the data sets and where they are; `lt data fetch NAME` brings one into the cache."""
     if context.invoked_subcommand is None:
-        from lottery_ticket.data import KNOWN, cached
+        from lottery_ticket.sources import KNOWN, cached
 
         for name, known in KNOWN.items():
             where = "packaged" if known.torchvision is None else str(cached(name))
@@ -25,9 +25,9 @@ def list_data(context: typer.Context) -> None:
 @app.command()
 def fetch(name: Annotated[str, typer.Argument(help="The data set.")]) -> None:
     """Download a data set through torchvision into the cache (LT_DATA_DIR, else the user's cache folder)."""
-    from lottery_ticket.data import KNOWN
-    from lottery_ticket.data import fetch as fetch_data
     from lottery_ticket.errors import unknown
+    from lottery_ticket.sources import KNOWN
+    from lottery_ticket.sources import fetch as fetch_data
 
     if name not in KNOWN:
         raise unknown("NAME", name, KNOWN)
