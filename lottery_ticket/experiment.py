@@ -57,6 +57,7 @@ class Plan:
         allocation: how its members are spread over stacks and processes.
         iterations: of a round.
         rounds: the rounds to train.
+        data_notes: what the user should know of the data set, each a line.
     """
 
     settings: Settings
@@ -66,6 +67,7 @@ class Plan:
     allocation: Allocation
     iterations: int
     rounds: Sequence[int]
+    data_notes: tuple[str, ...]
 
     @property
     def members(self) -> int:
@@ -77,6 +79,11 @@ class Plan:
         """The settings with what `auto` stands for here."""
         chosen = {"device": str(self.data.train.x.device), "stack": self.allocation.stack, "jobs": self.allocation.jobs}
         return self.settings.model_copy(update=chosen)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know before training begins, each a line."""
+        return (*self.data_notes, *self.allocation.notes)
 
 
 @dataclass(frozen=True)
@@ -241,7 +248,8 @@ def make_plan(settings: Settings, experiments: int = 1, known: DataInfo | None =
                 f"is not allowed; allowed: at most the {iterations} iterations of a round",
             )
         allocation = allocate(settings, network, data, experiments=experiments)
-    return Plan(settings, images, data, network, allocation, iterations, range(settings.rounds))
+        notes = tuple(f"{images.name}: {note}" for note in images.notes)
+    return Plan(settings, images, data, network, allocation, iterations, range(settings.rounds), notes)
 
 
 def run_name(settings: Settings, preset: str) -> str:
@@ -326,7 +334,8 @@ class Keeper:
         last, self._partial = complete_rounds(plan.settings, kept)
         self._there = {(record.arm, record.seed, record.round) for record in self._partial}
         chosen = {f"lt.{name}": getattr(plan.resolved, name) for name in ("device", "stack", "jobs")}
-        tracker.tag(chosen | {"lt.host": platform.node()})
+        notes = {"lt.data_notes": "\n".join(plan.data_notes)} if plan.data_notes else {}
+        tracker.tag(chosen | notes | {"lt.host": platform.node()})
         tracker.repeat_metrics(last, self._partial)
         self.done = last[0].round + 1 if last else 0
         self.after = _checkpoint(tracker.client, tracker, plan.settings, last) if last else None

@@ -131,17 +131,16 @@ class _Reading:
         return y.astype(np.int64)
 
     def _as_float32(self, key: str, x: np.ndarray) -> np.ndarray:
-        with np.errstate(over="ignore"):
+        axis = 0 if x.ndim == 2 else None
+        with np.errstate(over="ignore", invalid="ignore"):
             rounded = x.astype(np.float32)
-        if x.dtype.itemsize > 2:  # else exact
-            axis = 0 if x.ndim == 2 else None
             changed = np.abs(rounded - x.astype(np.float64)).max(axis)
             lost = (changed > _PRECISE * x.std(axis, dtype=np.float64)) & (x.max(axis) > x.min(axis))
-            if not np.isfinite(rounded).all() or lost.any():
-                raise self._refuse(
-                    f"has {self._called[key]} of {x.dtype} whose values float32 does not tell apart; "
-                    "allowed: numbers nearer to 0, or on another scale"
-                )
+        if lost.any() or not np.isfinite(rounded).all():
+            raise self._refuse(
+                f"has {self._called[key]} of {x.dtype} whose values float32 does not tell apart; "
+                "allowed: numbers nearer to 0, or on another scale"
+            )
         self.say(key, f"{x.dtype}, taken as float32")
         return rounded
 

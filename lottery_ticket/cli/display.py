@@ -71,7 +71,7 @@ class Display(Listener):
         self._console.print(f"prunable: {', '.join(plan.network.kinds)}: {weights:,} of {total:,} parameters")
         if done:
             self._console.print(f"going on after {done} complete round(s)")
-        for note in plan.allocation.notes:
+        for note in plan.notes:
             self._console.print(note)
         self._task = self._bar.add_task(
             self._title(plan.rounds[min(done, len(plan.rounds) - 1)]),
