@@ -20,6 +20,7 @@ from lottery_ticket.data import Data, DataInfo, describe, load_images, prepare
 from lottery_ticket.errors import InputError
 from lottery_ticket.figures import draw_all
 from lottery_ticket.images import Images
+from lottery_ticket.limits import TAG, cut
 from lottery_ticket.models import Network, make_network
 from lottery_ticket.pruning import Mask
 from lottery_ticket.reading import REWOUND, Stored
@@ -334,7 +335,7 @@ class Keeper:
         last, self._partial = complete_rounds(plan.settings, kept)
         self._there = {(record.arm, record.seed, record.round) for record in self._partial}
         chosen = {f"lt.{name}": getattr(plan.resolved, name) for name in ("device", "stack", "jobs")}
-        notes = {"lt.data_notes": "\n".join(plan.data_notes)} if plan.data_notes else {}
+        notes = {"lt.data_notes": cut("\n".join(plan.data_notes), TAG)} if plan.data_notes else {}
         tracker.tag(chosen | notes | {"lt.host": platform.node()})
         tracker.repeat_metrics(last, self._partial)
         self.done = last[0].round + 1 if last else 0
