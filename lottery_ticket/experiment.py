@@ -4,7 +4,7 @@ import json
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -309,7 +309,7 @@ def carry_out(
     `begun` is when the run began, on the clock of `time.perf_counter`.
     """
     tracker.warn = listener.warned
-    with _ending_well(tracker), trainer(plan) as train_members:
+    with tracker.ending_well(), trainer(plan) as train_members:
         kept_rounds = Keeper(plan, tracker, kept)
         listener.started(plan, tracker.run_id, kept_rounds.done)
         for rounds in method(kept_rounds.after, listener.progress, train_members):
@@ -431,14 +431,3 @@ def _final_metrics(records: Sequence[Record], verdict: Verdict | None) -> dict[s
         "smallest_winning_pct": verdict.smallest_winning_pct,
         "smallest_matching_pct": verdict.smallest_matching_pct,
     }
-
-
-@contextmanager
-def _ending_well(tracker: Tracker) -> Iterator[None]:
-    """The runs do not stay RUNNING when something stops them."""
-    try:
-        yield
-    except BaseException as error:
-        with suppress(Exception):  # the store itself may be what failed
-            tracker.stop("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-        raise

@@ -176,7 +176,7 @@ def conclude(opened: Opened, client: MlflowClient | None, folder: Path | None = 
     importance = _importance(opened)
     figures = draw_study(opened.study, trials, opened.name, folder, importance)
     table = folder / "trials.csv"
-    table.write_text(as_csv(trials))
+    table.write_text(as_csv(trials), encoding="utf-8")
     found = boundary_of(opened.study, trials)
     if client is not None and trials:
         for path in figures:

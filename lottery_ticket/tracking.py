@@ -9,7 +9,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,11 +90,12 @@ class Tracker:
         about = Stored("", name, experiment_id, settings, preset, {}, [], info, origin or {}, tags["lt.kind"])
         tracker = cls(client, about, images, info)
         tracker.about = replace(about, run_id=tracker._start(name, tags))
-        tracker._hold()
-        client.log_text(tracker.run_id, seal(settings.model_dump_json(indent=2)), "settings.json")
-        if made:
-            made(tracker.run_id)
-        tracker._start_children()
+        with tracker.ending_well():
+            tracker._hold()
+            client.log_text(tracker.run_id, seal(settings.model_dump_json(indent=2)), "settings.json")
+            if made:
+                made(tracker.run_id)
+            tracker._start_children()
         tracker.seconds = time.perf_counter() - begun
         return tracker
 
@@ -300,6 +301,16 @@ class Tracker:
             else:
                 self.client.set_terminated(run_id, status=status)
 
+    @contextmanager
+    def ending_well(self) -> Iterator[None]:
+        """Within it, the runs do not stay RUNNING when something stops them."""
+        try:
+            yield
+        except BaseException as error:
+            with suppress(Exception):  # the store itself may be what failed
+                self.stop("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            raise
+
     def stop(self, status: str) -> None:
         """End before its time; what is not delivered at once waits."""
         self._call()
@@ -394,7 +405,7 @@ def _write(done: Round, precision: str, first_round: bool, folder: Path) -> None
     if done.rewound is not None:
         (first / REWOUND).parent.mkdir(exist_ok=True)
         save_weights(done.rewound, first / REWOUND)
-    (last / _place(r) / "round.json").write_text(seal(done.record.model_dump_json()))
+    (last / _place(r) / "round.json").write_text(seal(done.record.model_dump_json()), encoding="utf-8")
 
 
 def _place(r: int) -> str:

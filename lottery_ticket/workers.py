@@ -19,6 +19,7 @@ from typing import IO, Any
 
 import torch
 
+from lottery_ticket import terminal
 from lottery_ticket.config import Settings
 from lottery_ticket.data import Data, DataInfo, load_images, prepare
 from lottery_ticket.errors import LotteryTicketError, one_line
@@ -136,8 +137,10 @@ class Workers:
 
 def main() -> None:
     """What a worker does: load the data, then train what it is given until its input ends."""
+    terminal.leave_signals_to_caller()
     inbox, outbox = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a user's module prints is no answer
+    terminal.settle()
     tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(inbox, tasks), daemon=True).start()
 

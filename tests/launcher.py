@@ -36,7 +36,7 @@ class Started:
         os.mkfifo(err)
         self._process = _context.Process(target=_command, args=(arguments, cwd, environment, self._out, err, before))
         self._process.start()
-        self.stderr: TextIO = err.open()
+        self.stderr: TextIO = err.open(errors="replace")
 
     @property
     def pid(self) -> int:
@@ -72,7 +72,7 @@ class Started:
         self.wait(timeout)
         impatient.cancel()
         self.stderr.close()
-        out = self._out.read_text()
+        out = self._out.read_text(errors="replace")
         self._folder.cleanup()
         return out, err
 

@@ -8,6 +8,7 @@ import typer
 from typer.exceptions import TyperException
 
 import lottery_ticket
+from lottery_ticket import terminal
 from lottery_ticket.cli import data, diff, export, figures, presets, reproduce, run, sweep, sync, tickets, train, ui
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 
@@ -46,9 +47,15 @@ app.add_typer(data.app, name="data")
 
 
 def main() -> None:
-    """Run `lt` and exit: 0 done, 1 failed while working, 2 wrong input, 130 interrupted."""
+    """Run `lt` and exit: 0 done, 1 failed while working, 2 wrong input, 128 + N ended by signal N (130: Ctrl-C)."""
     set_environment()
-    sys.exit(_run())
+    output = terminal.settle()
+    received = terminal.end_on_signals()
+    code = _run()
+    sys.stdout.flush()
+    if output.failure and not code:
+        code = _fail(f"standard output cannot be written: {output.failure.strerror}", 1)
+    sys.exit(128 + received[0] if received and code == 130 else code)
 
 
 def set_environment() -> None:
@@ -76,9 +83,6 @@ def _run() -> int:
         return 130
     except typer.Exit as ended:
         return ended.exit_code
-    except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 – for the interpreter's own flush at exit
-        return 1
     except TyperException as error:  # an unknown option, a missing argument
         return _fail(f"{error.format_message()} See lt --help.", 2)
     except Exception as error:

@@ -11,6 +11,7 @@ from typing import IO
 
 import torch
 
+from lottery_ticket import terminal
 from lottery_ticket.errors import LotteryTicketError
 
 _PATIENCE = 60  # seconds to leave their trials
@@ -56,7 +57,7 @@ class Companions:
         threads = max(1, torch.get_num_threads() // self._jobs)
         torch.set_num_threads(threads)
         for _ in range(self._jobs - 1):
-            said = tempfile.TemporaryFile("w+")  # noqa: SIM115 – it is read when the process has ended
+            said = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 – it is read when the process has ended
             process = subprocess.Popen(
                 [sys.executable, "-m", "lottery_ticket", *_without(sys.argv[1:]), "--worker"],
                 stdin=subprocess.PIPE,
@@ -76,6 +77,7 @@ def end_with_caller() -> None:
         sys.stdin.read()
         signal.raise_signal(signal.SIGINT)
 
+    terminal.leave_signals_to_caller()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=watch, name="caller", daemon=True).start()
 

@@ -2,7 +2,6 @@
 
 import ipaddress
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -57,7 +56,6 @@ def ui(
         raise InputError("--port", port, "cannot be listened on; allowed: a free port from 1 to 65535")
     if optuna and tracking_uri:
         raise InputError("--tracking-uri", tracking_uri, "is for MLflow's UI; allowed: without --optuna")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server ends with this command
     if optuna:
         _show_studies(storage, host, port)
     elif storage:
