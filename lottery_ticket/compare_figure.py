@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from lottery_ticket.compare import Comparison, Overlap, Range, Values
-from lottery_ticket.figures import STYLE, Axes, plt
+from lottery_ticket.figures import Axes, style, subplots
 
 _BLUE, _ORANGE, _BLACK, _GREY = "#0072B2", "#D55E00", "0.1", "0.75"
 
@@ -20,9 +20,9 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
     """
     overlaps = comparison.tensors | {"all": comparison.overall}
     last = len(overlaps) - 1
-    with plt.rc_context(STYLE):
+    with style():
         size = (8.5 + 0.07 * max(map(len, overlaps)), 1.8 + 0.5 * len(overlaps))
-        figure, panels = plt.subplots(1, 3, figsize=size, sharey=True, layout="constrained")
+        figure, panels = subplots(1, 3, figsize=size, sharey=True, layout="constrained")
         _draw_masks(panels[0], overlaps.values())
         _draw_signs(panels[1], overlaps.values())
         _draw_distances(panels[2], overlaps.values())
@@ -41,7 +41,6 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
         figure.get_layout_engine().set(wspace=0.06)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)
-        plt.close(figure)
 
 
 def _draw_masks(panel: Axes, overlaps: Iterable[Overlap]) -> None:

@@ -3,20 +3,19 @@
 import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
-import matplotlib
 import numpy as np
-
-from lottery_ticket.pruning import Mask
-from lottery_ticket.record import Record
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
+from matplotlib import colormaps
+from matplotlib import style as styles
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from lottery_ticket.pruning import Mask
+from lottery_ticket.record import Record
 
 STYLE = {
     "figure.dpi": 150,
@@ -34,6 +33,19 @@ _CURVES_AT = (100.0, 41.0, 21.0, 10.0, 5.0)  # percent of weights left, as the d
 _PICTURES_AT = (41.0, 21.0, 10.0, 5.0)
 
 
+def style() -> AbstractContextManager[None]:
+    """Our own style within the context, whatever the user has set, in a matplotlibrc or otherwise, and still has after."""
+    return styles.context(["default", STYLE])
+
+
+def subplots(
+    rows: int = 1, columns: int = 1, *, figsize: tuple[float, float], layout: str | None = None, **shared: Any
+) -> tuple[Figure, Any]:
+    """As pyplot's `subplots`, but unknown to pyplot: the user's backend and open figures are none of our business."""
+    figure = Figure(figsize=figsize, layout=layout)
+    return figure, figure.subplots(rows, columns, **shared)
+
+
 def draw_all(records: Sequence[Record], name: str, folder: Path, mask: Callable[[int], Mask]) -> list[Path]:
     """Draw what the records allow into the folder; the paths, in order of interest.
 
@@ -45,7 +57,7 @@ def draw_all(records: Sequence[Record], name: str, folder: Path, mask: Callable[
     """
     drawn: dict[str, Figure | None] = {}
     name = textwrap.fill(name, 60)
-    with plt.rc_context(STYLE):
+    with style():
         drawn["accuracy"] = draw_accuracy(records, name)
         drawn["early_stop"] = draw_early_stop(records, name)
         drawn["learning_curves"] = draw_learning_curves(records, name)
@@ -55,20 +67,19 @@ def draw_all(records: Sequence[Record], name: str, folder: Path, mask: Callable[
 
 
 def save_all(drawn: Mapping[str, Figure | None], folder: Path) -> list[Path]:
-    """Save figures by title as PNG into a folder, made if need be, and close them; the paths, in order."""
+    """Save figures by title as PNG into a folder, made if need be; the paths, in order."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for title, figure in drawn.items():
         if figure is not None:
             paths.append(folder / f"{title}.png")
             figure.savefig(paths[-1])
-            plt.close(figure)
     return paths
 
 
 def draw_accuracy(records: Sequence[Record], name: str) -> Figure:
     """Test accuracy at the end of each round against percent of weights left, and the dense level."""
-    figure, axes = plt.subplots(figsize=(6, 4))
+    figure, axes = subplots(figsize=(6, 4))
     lowest = _over_weights(axes, records, lambda record: 100 * record.test_accuracy)
     dense = [100 * r.test_accuracy for r in records if r.round == 0 and r.arm == "winning"]
     if dense:
@@ -83,7 +94,7 @@ def draw_early_stop(records: Sequence[Record], name: str) -> Figure | None:
     measured = [record for record in records if record.early_stop_iteration is not None]
     if not measured:
         return None
-    figure, axes = plt.subplots(figsize=(6, 4))
+    figure, axes = subplots(figsize=(6, 4))
     _over_weights(axes, measured, lambda record: float(record.early_stop_iteration or 0))
     axes.set(ylabel="early-stopping iteration", title=name, ylim=(0, None))
     axes.legend(loc="best")
@@ -92,10 +103,10 @@ def draw_early_stop(records: Sequence[Record], name: str) -> Figure | None:
 
 def draw_learning_curves(records: Sequence[Record], name: str) -> Figure:
     """Test accuracy within a round at a few densities: winning arm solid, control dashed; means over seeds."""
-    figure, axes = plt.subplots(figsize=(6, 4))
+    figure, axes = subplots(figsize=(6, 4))
     arms = [arm for arm in ("winning", "reinit", "reinit-own", "random-mask") if any(r.arm == arm for r in records)]
     shown = _nearest_rounds([r for r in records if r.arm == arms[0]], _CURVES_AT)
-    colours = plt.get_cmap("viridis")(np.linspace(0, 0.85, len(shown)))
+    colours = colormaps["viridis"](np.linspace(0, 0.85, len(shown)))
     values = []
     for arm, line in zip(arms[:2], ("-", "--"), strict=False):
         for (r, pct), colour in zip(shown.items(), colours, strict=True):
@@ -123,7 +134,7 @@ def draw_learning_curves(records: Sequence[Record], name: str) -> Figure:
 def draw_survivors(records: Sequence[Record], name: str) -> Figure:
     """Percent of weights left in each tensor against percent left in the network; winning arm, mean over seeds."""
     trunk = [r for r in records if r.arm == "winning"] or [r for r in records if r.arm == records[0].arm]
-    figure, axes = plt.subplots(figsize=(6, 4))
+    figure, axes = subplots(figsize=(6, 4))
     rounds = sorted({record.round for record in trunk})
     count = len(trunk[0].densities)
     overall = [float(np.mean([100 * r.density for r in trunk if r.round == index])) for index in rounds]
@@ -153,7 +164,7 @@ def draw_input_mask(records: Sequence[Record], name: str, mask: Callable[[int], 
         if not side:
             return None
         pictures.append(first.sum(0).view(channels, side, side).sum(0).numpy())
-    figure, axes = plt.subplots(1, len(shown), figsize=(2.6 * len(shown), 2.9), squeeze=False)
+    figure, axes = subplots(1, len(shown), figsize=(2.6 * len(shown), 2.9), squeeze=False)
     for panel, picture, pct in zip(axes[0], pictures, shown.values(), strict=True):
         drawn = panel.imshow(picture, cmap="magma", vmin=0)
         panel.set(title=f"{pct:.3g} % left", xticks=[], yticks=[])

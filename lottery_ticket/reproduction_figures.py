@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from lottery_ticket.claims import Experiments, Share, gaps_by_round, value_of
-from lottery_ticket.figures import ARM_COLOURS, STYLE, Axes, Figure, log_percent, plt, save_all
+from lottery_ticket.figures import ARM_COLOURS, Axes, Figure, colormaps, log_percent, save_all, style, subplots
 from lottery_ticket.record import Record
 from lottery_ticket.reproduction import Attribution, Drawing, Reproduction
 
@@ -16,7 +16,7 @@ def draw_reproduction(
 ) -> Mapping[str, Path]:
     """Draw everything into the folder; the figures' names → paths, in the file's order."""
     drawn: dict[str, Figure | None] = {}
-    with plt.rc_context(STYLE):
+    with style():
         for drawing in reproduction.drawings:
             drawn[drawing.name] = draw_rounds(drawing, reproduction, experiments)
         for attribution, shares in zip(reproduction.attributions, attributions, strict=True):
@@ -28,7 +28,7 @@ def draw_reproduction(
 def draw_rounds(drawing: Drawing, reproduction: Reproduction, experiments: Experiments) -> Figure:
     """A measure against percent of weights left: each seed thin, their mean, and the band they fill."""
     count = len(drawing.variants)
-    figure, axes = plt.subplots(1, count, figsize=(1 + 4.2 * count, 4), sharey=True, squeeze=False)
+    figure, axes = subplots(1, count, figsize=(1 + 4.2 * count, 4), sharey=True, squeeze=False)
     for panel, name in zip(axes[0], drawing.variants, strict=True):
         variant, records = reproduction.variants[name], experiments[drawing.setup, name].records
         for side in drawing.sides:
@@ -47,8 +47,8 @@ def draw_attribution(
     attribution: Attribution, shares: Sequence[Share], reproduction: Reproduction, experiments: Experiments
 ) -> Figure:
     """The gap of each variant against percent of weights left, and its interval where it is read."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4), width_ratios=(1.25, 1))
-    colours = plt.get_cmap("tab10")(range(len(shares)))
+    figure, (left, right) = subplots(1, 2, figsize=(11, 4.4), width_ratios=(1.25, 1))
+    colours = colormaps["tab10"](range(len(shares)))
     everything: list[float] = []
     for share, colour in zip(shares, colours, strict=True):
         gaps = gaps_by_round(attribution.setup, share.variant, reproduction, experiments)

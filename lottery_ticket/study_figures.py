@@ -14,7 +14,7 @@ from matplotlib.patheffects import withStroke
 from optuna.distributions import FloatDistribution, IntDistribution
 
 from lottery_ticket.boundary import surface, to_unit
-from lottery_ticket.figures import STYLE, Axes, Figure, plt, save_all
+from lottery_ticket.figures import Axes, Figure, colormaps, save_all, style, subplots
 from lottery_ticket.samplers import ranges
 from lottery_ticket.study import DENSE, MATCHING, SMALLEST, Choices, Range, Study
 from lottery_ticket.study_axes import (
@@ -55,7 +55,7 @@ def draw_study(
     drawn: dict[str, Figure | None] = {}
     name = textwrap.fill(name, 60)
     searched = list(study.space.values())
-    with plt.rc_context(STYLE):
+    with style():
         if len(searched) == 1:
             drawn["accuracy"] = draw_accuracy(study, trials, name)
             drawn["smallest"] = draw_smallest(study, trials, name)
@@ -77,8 +77,8 @@ def draw_accuracy(study: Study, trials: Sequence[Trial], name: str) -> Figure:
     ((setting, searched),) = study.space.items()
     trials, places = in_order(setting, searched, trials)
     shown = [pct for pct in study.densities if any(f"winning_accuracy/{pct:g}pct" in t.measures for t in trials)]
-    colours = dict(zip(shown, plt.get_cmap("viridis")(np.linspace(0, 0.85, len(shown))), strict=True))
-    figure = plt.figure(figsize=(7, 5.6), layout="constrained")
+    colours = dict(zip(shown, colormaps["viridis"](np.linspace(0, 0.85, len(shown))), strict=True))
+    figure = Figure(figsize=(7, 5.6), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     line = ordered(searched) and len(trials) > 1
     accuracies = [_percents(trials, DENSE)]
@@ -119,7 +119,7 @@ def draw_smallest(study: Study, trials: Sequence[Trial], name: str) -> Figure:
     """Percent of weights left in the smallest winning and the smallest matching ticket against the one setting."""
     ((setting, searched),) = study.space.items()
     trials, places = in_order(setting, searched, trials)
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    figure, axes = subplots(figsize=(7, 4), layout="constrained")
     keys: list[Line2D | Patch] = []
     for measure, label, marker, size in (
         (MATCHING, "smallest matching ticket", "D", 6.5),
@@ -142,7 +142,7 @@ def draw_smallest_of_each(study: Study, trials: Sequence[Trial], name: str) -> F
     columns = 2 if len(study.space) in (2, 4) else 3
     rows = math.ceil(len(study.space) / columns)
     size = (0.8 + 3.2 * columns, 0.5 + 2.7 * rows)
-    figure, panels = plt.subplots(rows, columns, figsize=size, sharey=True, squeeze=False, layout="constrained")
+    figure, panels = subplots(rows, columns, figsize=size, sharey=True, squeeze=False, layout="constrained")
     for panel, (setting, searched) in zip(panels.flat, study.space.items(), strict=False):
         sorted_trials, places = in_order(setting, searched, trials)
         look = {"color": _WINNING, "marker": "o", "markersize": 5.5, "linestyle": "none"}
@@ -158,7 +158,7 @@ def draw_smallest_of_each(study: Study, trials: Sequence[Trial], name: str) -> F
 
 def draw_map_smallest(study: Study, trials: Sequence[Trial], name: str) -> Figure:
     """Percent of weights left in the smallest winning ticket over two settings; a trial colours its surroundings."""
-    figure, axes = plt.subplots(figsize=(6.8, 4.8), layout="constrained")
+    figure, axes = subplots(figsize=(6.8, 4.8), layout="constrained")
     left = np.array([trial.measures[SMALLEST] for trial in trials])
     won = left < 100
     if won.any():
@@ -180,7 +180,7 @@ def draw_map_gap(study: Study, trials: Sequence[Trial], name: str) -> Figure | N
     pct = _most_measured(study.densities, trials)
     if pct is None:
         return None
-    figure, axes = plt.subplots(figsize=(6.8, 4.8), layout="constrained")
+    figure, axes = subplots(figsize=(6.8, 4.8), layout="constrained")
     gaps = _gaps(trials, pct)
     limit = max(0.2, *np.abs(gaps[_learned(trials, pct, min)]))
     unmeasured, unlearned = np.isnan(gaps), ~np.isnan(gaps) & ~_learned(trials, pct, max)
@@ -199,7 +199,7 @@ def draw_map_gap(study: Study, trials: Sequence[Trial], name: str) -> Figure | N
 def draw_importance(study: Study, importance: Mapping[str, float], name: str) -> Figure:
     """Each setting's part in the variance of the study's first measure, as bars; the largest on top."""
     bars = sorted(importance.items(), key=lambda pair: pair[1])
-    figure, axes = plt.subplots(figsize=(6, 1 + 0.4 * len(bars)), layout="constrained")
+    figure, axes = subplots(figsize=(6, 1 + 0.4 * len(bars)), layout="constrained")
     labels = [in_words(setting) for setting, _ in bars]
     drawn = axes.barh(labels, [value for _, value in bars], 0.6, color=_WINNING)
     axes.bar_label(drawn, fmt="%.2f", padding=4, fontsize=9)

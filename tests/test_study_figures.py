@@ -2,12 +2,12 @@
 
 import math
 
-import matplotlib
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
 from lottery_ticket import study_figures as figures
+from lottery_ticket.figures import STYLE, style
 from lottery_ticket.study import parse
 from lottery_ticket.trials import Trial
 
@@ -17,11 +17,10 @@ RATE = {"low": 0.1, "high": 0.7, "points": 3}
 
 @pytest.fixture(autouse=True)
 def _style(monkeypatch):
-    monkeypatch.setitem(figures.STYLE, "figure.dpi", 50)
+    monkeypatch.setitem(STYLE, "figure.dpi", 50)
     monkeypatch.setattr(figures, "_FINE", 100)
-    with matplotlib.rc_context(figures.STYLE):
+    with style():
         yield
-    figures.plt.close("all")
 
 
 def study(densities=(21.0, 10.7), **space):
@@ -76,7 +75,6 @@ def test_files_are_those_that_the_trials_allow(space, trials, importance, files,
     paths = figures.draw_study(study(**space), trials, "a $tudy", tmp_path / "new" / "figures", importance)
     assert [path.name for path in paths] == [f"{name}.png" for name in files]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
-    assert figures.plt.get_fignums() == []
 
 
 def test_shaded_where_tickets_win_half_way_to_the_next_trial():
