@@ -4,6 +4,7 @@ import csv
 import io
 import re
 import time
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -14,7 +15,7 @@ import optuna
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
-from optuna.exceptions import DuplicatedStudyError
+from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.storages import BaseStorage
 
@@ -93,6 +94,9 @@ def open_study(
     new = name if not there else f"{name}-{_rank(name, there[-1]) + 1}"
     try:
         made = optuna.create_study(study_name=new, storage=storage, directions=study.directions)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            made.set_metric_names(study.measures)
     except DuplicatedStudyError:  # another process was faster
         return _continue(study, definition, new, storage, client, experiment)
     return Opened(new, study, made, _start_run(study, definition, new, made, client, experiment), False)

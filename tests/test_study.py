@@ -3,8 +3,10 @@
 import optuna
 import pytest
 
+from lottery_ticket import store, study_storage
 from lottery_ticket.errors import InputError
 from lottery_ticket.study import load_study, parse, study_names
+from lottery_ticket.study_record import open_study
 
 GOOD = """trials = 2
 sampler = "grid"
@@ -136,3 +138,21 @@ def test_a_study_of_somebody_else_is_not_shown(lt, tmp_path):
     done = lt("sweep", "show", "theirs", "--storage", f"sqlite:///{tmp_path}/optuna.db")
     assert (done.code, done.out) == (2, "")
     assert "STUDY: 'theirs' was not made by `lt sweep`" in done.err
+
+
+@pytest.mark.parametrize(("name", "objective"), [("lr", "smallest-ticket"), ("prune-rate", "phase"), ("map", "phase")])
+def test_objectives_have_names_in_the_storage_which_older_studies_lack(tmp_path, name, objective):
+    study, name = load_study(name, {"objective": objective}, {})
+    storage = study_storage.open_storage(f"sqlite:///{tmp_path}/optuna.db")
+    client = store.connect(f"sqlite:///{tmp_path}/mlflow.db")
+
+    def opened():
+        return open_study(study, study.definition(), name, storage, client, "lottery-ticket", False)
+
+    with pytest.MonkeyPatch.context() as before:
+        before.setattr(optuna.Study, "set_metric_names", lambda self, names: None)
+        assert opened().optuna.metric_names is None
+    assert opened().continued
+    optuna.delete_study(study_name=name, storage=storage)
+    assert opened().optuna.metric_names == study.measures
+    assert optuna.load_study(study_name=name, storage=storage).metric_names == study.measures

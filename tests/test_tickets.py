@@ -547,6 +547,22 @@ def test_lt_tickets_filters_and_sorts(cli, found):
     assert "2 of" in table.out
 
 
+@pytest.mark.parametrize("columns", [60, 80, 100, 140])
+def test_lt_tickets_can_be_read_and_copied_at_any_width(lt, found, columns):
+    store = found.client.tracking_uri
+    done = lt("tickets", "--arm", "reinit-own", COLUMNS=str(columns), MLFLOW_TRACKING_URI=store)
+    lines = done.out.splitlines()
+    below = lines[lines.index(f"{found.run_id}  fc1 on {found.stored.settings.dataset}") + 1 :]
+    for line in below[:3]:
+        place, left, accuracy, *_ = line.split()
+        assert re.fullmatch(r":[123]:reinit-own-seed[03]", place)
+        assert 0 < float(left) < 100
+        assert 0 < float(accuracy) < 100
+        assert len(line) <= columns
+    taken = next(line for line in lines if line.startswith("Bring one here with: lt pull ")).split()[-1]
+    assert lt("pull", taken, MLFLOW_TRACKING_URI=store).code == 0
+
+
 def test_lt_pull_writes_a_folder_once(cli, found, tmp_path):
     done = cli("pull", f"{found.run_id}:3", "mine", "--trained")
     assert done.code == 0, done.err

@@ -1,8 +1,11 @@
 """`lt data`: list the data sets and where they are, or fetch one into the cache."""
 
-from typing import Annotated
+import json
+from typing import Annotated, Any
 
 import typer
+
+from lottery_ticket.cli.options import Json
 
 app = typer.Typer(
     help="List the data sets; `lt data fetch NAME` brings one into the cache.", invoke_without_command=True
@@ -10,20 +13,30 @@ app = typer.Typer(
 
 
 @app.callback()
-def list_data(context: typer.Context) -> None:
+def list_data(context: typer.Context, as_json: Json = False) -> None:
     """List the data sets and where they are; `lt data fetch NAME` brings one into the cache."""
-    if context.invoked_subcommand is None:
-        from lottery_ticket.sources import KNOWN, cached
+    if context.invoked_subcommand is not None:
+        return
 
-        for name, known in KNOWN.items():
-            where = "packaged" if known.torchvision is None else str(cached(name))
-            state = "" if known.torchvision is None or cached(name).exists() else "  (not fetched yet)"
-            shape = "×".join(map(str, known.shape))
-            typer.echo(f"{name:<14} {shape:<8} {known.classes:>3} classes  {where}{state}")
+    from lottery_ticket.sources import KNOWN, cached
+
+    rows: list[dict[str, Any]] = []
+    for name, known in KNOWN.items():
+        file = None if known.torchvision is None else cached(name)
+        place = {"file": file and str(file), "there": file is None or file.exists()}
+        rows.append({"name": name, "shape": known.shape, "classes": known.classes, **place})
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    for row in rows:
+        state = "" if row["there"] else "  (not fetched yet)"
+        shape = "×".join(map(str, row["shape"]))
+        where = row["file"] or "packaged"
+        typer.echo(f"{row['name']:<14} {shape:<8} {row['classes']:>3} classes  {where}{state}")
 
 
 @app.command()
-def fetch(name: Annotated[str, typer.Argument(help="The data set.")]) -> None:
+def fetch(name: Annotated[str, typer.Argument(help="The data set.")], as_json: Json = False) -> None:
     """Download a data set through torchvision into the cache (LT_DATA_DIR, else the user's cache folder)."""
     from lottery_ticket.errors import unknown
     from lottery_ticket.sources import KNOWN
@@ -31,4 +44,5 @@ def fetch(name: Annotated[str, typer.Argument(help="The data set.")]) -> None:
 
     if name not in KNOWN:
         raise unknown("NAME", name, KNOWN)
-    typer.echo(str(fetch_data(name)))
+    file = str(fetch_data(name))
+    typer.echo(json.dumps({"name": name, "file": file}) if as_json else file)

@@ -1,11 +1,12 @@
 """`lt figures`: draw a run's figures again, from MLflow alone."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lottery_ticket.cli.options import TrackingUri
+from lottery_ticket.cli.options import Json, TrackingUri
 
 
 def figures(
@@ -15,9 +16,14 @@ def figures(
         typer.Argument(help="Folder to draw into. Default: mlruns/figures/RUN.", show_default=False),
     ] = None,
     tracking_uri: TrackingUri = None,
+    as_json: Json = False,
 ) -> None:
     """Draw the figures of a run again from what MLflow holds, and print its table."""
     from lottery_ticket.cli.display import print_result
     from lottery_ticket.experiment import read_result
 
-    print_result(read_result(run, tracking_uri, dest))
+    result = read_result(run, tracking_uri, dest)
+    if as_json:
+        typer.echo(json.dumps(result.to_json()))
+    else:
+        print_result(result)

@@ -1,6 +1,7 @@
 """Flags made from the settings: one field, one flag."""
 
 import inspect
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -65,6 +66,7 @@ def with_settings(
 
 
 def output() -> Console:
-    """Standard output, wide enough for tables where it is no terminal."""
+    """Standard output, wide enough for tables where it is no terminal, unless COLUMNS says how wide."""
     console = Console(highlight=False, markup=False)
-    return console if console.is_terminal else Console(highlight=False, markup=False, width=140)
+    given = console.is_terminal or os.environ.get("COLUMNS", "").isdigit()
+    return console if given else Console(highlight=False, markup=False, width=140)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from lottery_ticket.cli.options import Json, TrackingUri, output
 from lottery_ticket.errors import InputError, unknown
@@ -173,34 +172,29 @@ def describe(ticket: "Ticket") -> str:
 
 
 def _print(tickets: "Sequence[Listed]", limit: int, of: int) -> None:
-    """The first tickets of a list as a table."""
+    """The first tickets of a list, below their runs."""
     console = output()
     if not of:
         console.print("There are no tickets in this store yet; `lt run` finds some. (Those of lt 0.1 are not listed.)")
         return
-    table = Table(caption="accuracies in % on the test set; the verdict is on the round, over all seeds of the run")
-    for name in ("run", "model", "data set", "arm"):
-        table.add_column(name, no_wrap=name == "run", overflow="fold")
-    for name in ("seed", "round", "% left", "accuracy", "dense"):
-        table.add_column(name, justify="right")
-    table.add_column("verdict")
-    for each in tickets[:limit]:
+    shown = tickets[:limit]
+    places = [f":{each.round}:{each.arm}-seed{each.seed}" for each in shown]
+    width = max(map(len, places), default=0)
+    run = ""
+    console.print(f"  {'':{width}}  {'% left':>6}  {'accuracy':>8}  {'dense':>6}  verdict")
+    for each, place in zip(shown, places, strict=True):
+        if each.run_id != run:  # on a line of its own: whole, and to be copied at any width
+            run = each.run_id
+            console.print(f"{run}  {each.model} on {each.dataset}", soft_wrap=True)
         dense = "–" if each.dense_accuracy is None else f"{100 * each.dense_accuracy:.2f}"
-        table.add_row(
-            each.run_id,
-            each.model,
-            each.dataset,
-            each.arm,
-            str(each.seed),
-            str(each.round),
-            f"{100 * each.density:.3g}",
-            f"{100 * each.test_accuracy:.2f}",
-            dense,
-            each.verdict,
-        )
-    console.print(table)
-    shown = min(limit, len(tickets))
+        numbers = f"{100 * each.density:>6.3g}  {100 * each.test_accuracy:>8.2f}  {dense:>6}"
+        style = "bold" if each.winning == "yes" else None
+        console.print(f"  {place:<{width}}  {numbers}  {each.verdict}", style=style, soft_wrap=True)
+    console.print("Accuracies in % on the test set; the verdict is on the round, over all seeds of the run.")
+    if shown:
+        console.print(f"Bring one here with: lt pull {shown[0].run_id}{places[0]}", soft_wrap=True)
     filtered = "" if len(tickets) == of else f" that fit, of {of:,}"
     console.print(
-        f"{shown:,} of {len(tickets):,} tickets{filtered}." + (" --limit shows more." if shown < len(tickets) else "")
+        f"{len(shown):,} of {len(tickets):,} tickets{filtered}."
+        + (" --limit shows more." if len(shown) < len(tickets) else "")
     )
