@@ -5,6 +5,8 @@ import textwrap
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
 from lottery_ticket.compare import Comparison, Overlap, Range, Values
 from lottery_ticket.figures import Axes, style, subplots
 
@@ -22,7 +24,7 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
     last = len(overlaps) - 1
     with style():
         size = (8.5 + 0.07 * max(map(len, overlaps)), 1.8 + 0.5 * len(overlaps))
-        figure, panels = subplots(1, 3, figsize=size, sharey=True, layout="constrained")
+        figure, panels = subplots(1, 3, figsize=size, sharey=True, layout=ConstrainedLayoutEngine(wspace=0.06))
         _draw_masks(panels[0], overlaps.values())
         _draw_signs(panels[1], overlaps.values())
         _draw_distances(panels[2], overlaps.values())
@@ -38,7 +40,6 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
         figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=len(entries))
         titles = zip("AB", comparison.labels, strict=True)
         figure.suptitle("\n".join(textwrap.fill(f"{letter}: {label}", 100) for letter, label in titles), fontsize=10)
-        figure.get_layout_engine().set(wspace=0.06)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)
 

@@ -112,6 +112,19 @@ class Settings(BaseModel):
     )
     verdict_level: float = Field(0.95, gt=0.5, lt=1, description="confidence level of the verdict")
 
+    _preset: str = ""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Settings) and dict(self) == dict(other)  # wherever they come from
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    @property
+    def preset(self) -> str:
+        """The preset that `load_preset` made them from, copies with other values too; empty where there was none."""
+        return self._preset
+
     @field_validator("*", mode="before")
     @classmethod
     def _no_boolean(cls, value: object) -> object:
@@ -178,7 +191,9 @@ def load_preset(name: str = DEFAULT_PRESET, **overrides: Any) -> Settings:
 
     Raises InputError for an unknown preset or field, or a value that is not allowed.
     """
-    return merge(preset_layer(name), (overrides, None))
+    settings = merge(preset_layer(name), (overrides, None))
+    settings._preset = name
+    return settings
 
 
 def load_settings(preset: str | None, config: Path | None, overrides: Mapping[str, Any]) -> tuple[Settings, str]:

@@ -1,6 +1,6 @@
 """Data sets as tensors: loaded, split, standardised and moved to the device."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -98,8 +98,8 @@ class DataInfo(BaseModel):
 class Split:
     """Images on a device: x is N×C×H×W (or N×D) float32, standardised per channel (column); y is N int64 labels."""
 
-    x: Tensor
-    y: Tensor
+    x: Tensor = field(repr=False)
+    y: Tensor = field(repr=False)
 
     def __len__(self) -> int:
         """The number of images."""

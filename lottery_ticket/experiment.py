@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -21,32 +22,18 @@ from lottery_ticket.errors import InputError
 from lottery_ticket.figures import draw_all
 from lottery_ticket.images import Images
 from lottery_ticket.limits import TAG, cut
+from lottery_ticket.listening import Listener, whoever_is_here
 from lottery_ticket.models import Network, make_network
 from lottery_ticket.pruning import Mask
 from lottery_ticket.reading import REWOUND, Stored
 from lottery_ticket.record import Record
+from lottery_ticket.rounds_table import conclusions, rounds_table
 from lottery_ticket.ticket import Ticket
 from lottery_ticket.tracking import Tracker
-from lottery_ticket.training import Progress, Train, Watch, arithmetic, choose_device, iterations_per_round, train
+from lottery_ticket.training import Train, Watch, arithmetic, choose_device, iterations_per_round, train
 from lottery_ticket.trajectory import Checkpoint, Round, alive, find_tickets
 from lottery_ticket.verdict import Verdict, judge
 from lottery_ticket.workers import Workers
-
-
-class Listener:
-    """What a run tells whoever listens; every method may be left out."""
-
-    def started(self, plan: "Plan", run_id: str, done: int) -> None:
-        """Training is about to begin after `done` finished rounds; the run can be resumed by its id."""
-
-    def progress(self, progress: Progress) -> None:
-        """Every few iterations and at each evaluation."""
-
-    def rounds_finished(self, records: Sequence[Record]) -> None:
-        """A round of every trajectory is finished and kept."""
-
-    def warned(self, message: str) -> None:
-        """Something is not as it should be, but training goes on; may come from another thread."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +48,7 @@ class Plan:
         data_notes: what the user should know of the data set, each a line.
     """
 
-    settings: Settings
+    settings: Settings = field(repr=False)
     images: Images
     data: Data
     network: Network
@@ -87,9 +74,9 @@ class Plan:
         return (*self.data_notes, *self.allocation.notes)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
-    """What a run found.
+    """What a run found; a notebook shows it as its table and verdict.
 
     Attributes:
         stored: the run as MLflow has it: ids, settings and the records of all rounds.
@@ -103,7 +90,16 @@ class Result:
     figures: list[Path]
     seconds: float
     tracking_seconds: float
-    client: MlflowClient = field(repr=False)
+    client: MlflowClient
+
+    def __repr__(self) -> str:
+        last = max((record.round for record in self.rounds), default=None)
+        return f"Result(run_id={self.run_id!r}, name={self.stored.name!r}, last_round={last})"
+
+    def _repr_html_(self) -> str:
+        table = rounds_table(self.stored, self.verdict).to_html()
+        sentences = [*conclusions(self.stored, self.verdict), f"Run {self.run_id}."]
+        return table + "".join(f"<div>{escape(sentence)}</div>" for sentence in sentences)
 
     @property
     def run_id(self) -> str:
@@ -144,10 +140,11 @@ class Result:
         return self.ticket(won[-1].round, min(won[-1].seeds)) if won else None
 
 
+@store.quietly()
 def run(
     settings: Settings,
     *,
-    preset: str = "",
+    preset: str | None = None,
     tracking_uri: str | None = None,
     experiment: str = store.DEFAULT_EXPERIMENT,
     listener: Listener | None = None,
@@ -156,15 +153,18 @@ def run(
 
     Args:
         settings: what to do; see `load_preset`.
-        preset: the preset they come from, kept as a tag.
+        preset: the preset they come from, kept as a tag; default: the one that `load_preset` was given.
         tracking_uri: of the MLflow store; default MLFLOW_TRACKING_URI, else SQLite at mlruns/mlflow.db.
         experiment: the MLflow experiment's name.
-        listener: told of progress.
+        listener: told of progress; default: lines on standard error in a notebook or a terminal, else nobody.
+            `Listener()` is silent.
 
     Raises:
         InputError: settings that cannot be run here, or an unreachable store; before training starts.
+        KeyboardInterrupt: names the run and how to `resume` it.
     """
     begun = time.perf_counter()
+    preset = settings.preset if preset is None else preset
     plan = make_plan(settings)
     connecting = time.perf_counter()
     client = store.connect(tracking_uri, experiment=experiment)
@@ -172,9 +172,11 @@ def run(
     name = run_name(settings, preset)
     tracker = Tracker.create(client, experiment, settings, preset, name, plan.images, plan.data.info)
     tracker.seconds += connecting
-    return carry_out(plan, tracker, _find(plan), [], begun, listener or Listener())
+    with _resumable(tracker, tracking_uri):
+        return carry_out(plan, tracker, _find(plan), [], begun, listener or whoever_is_here())
 
 
+@store.quietly()
 def resume(
     run_id: str, *, model: str | None = None, tracking_uri: str | None = None, listener: Listener | None = None
 ) -> Result:
@@ -186,10 +188,12 @@ def resume(
     client = store.connect(tracking_uri, create=False)
     reading.get_run(client, run_id, "--resume")
     with store.writing(client, run_id):
-        return _resume(run_id, model, client, listener or Listener())
+        return _resume(run_id, model, client, tracking_uri, listener or whoever_is_here())
 
 
-def _resume(run_id: str, model: str | None, client: MlflowClient, listener: Listener) -> Result:
+def _resume(
+    run_id: str, model: str | None, client: MlflowClient, tracking_uri: str | None, listener: Listener
+) -> Result:
     begun = time.perf_counter()
     stored = reading.read_run(client, run_id, "--resume")
     if stored.origin:
@@ -210,9 +214,28 @@ def _resume(run_id: str, model: str | None, client: MlflowClient, listener: List
             f"{plan.images.digest}); allowed: the same data",
         )
     tracker = Tracker.reopen(client, stored, plan.images, plan.data.info)
-    return carry_out(plan, tracker, _find(plan), tracker.about.records, begun, listener)
+    with _resumable(tracker, tracking_uri):
+        return carry_out(plan, tracker, _find(plan), tracker.about.records, begun, listener)
 
 
+@contextmanager
+def _resumable(tracker: Tracker, tracking_uri: str | None) -> Iterator[None]:
+    """What ends the training of a run within it says in Python how to go on."""
+    model = tracker.settings.model
+    more = {"model": model} if is_code(model) else {}
+    more |= {"tracking_uri": public(tracking_uri)} if tracking_uri else {}
+    arguments = "".join(f", {name}={value!r}" for name, value in more.items())
+    told = f'finished rounds are kept; go on with lottery_ticket.resume("{tracker.run_id}"{arguments})'
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(told) from None  # its text is what notebooks show
+    except Exception as error:
+        error.add_note(told)
+        raise
+
+
+@store.quietly()
 def read_result(run_id: str, tracking_uri: str | None = None, figures: Path | None = None) -> Result:
     """A run's result from MLflow alone, its figures drawn into the folder `figures`."""
     begun = time.perf_counter()

@@ -34,12 +34,12 @@ _PICTURES_AT = (41.0, 21.0, 10.0, 5.0)
 
 
 def style() -> AbstractContextManager[None]:
-    """Our own style within the context, whatever the user has set, in a matplotlibrc or otherwise, and still has after."""
+    """Our own style within the context, whatever the user has set; afterwards it is set again."""
     return styles.context(["default", STYLE])
 
 
 def subplots(
-    rows: int = 1, columns: int = 1, *, figsize: tuple[float, float], layout: str | None = None, **shared: Any
+    rows: int = 1, columns: int = 1, *, figsize: tuple[float, float], layout: Any = None, **shared: Any
 ) -> tuple[Figure, Any]:
     """As pyplot's `subplots`, but unknown to pyplot: the user's backend and open figures are none of our business."""
     figure = Figure(figsize=figsize, layout=layout)

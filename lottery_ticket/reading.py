@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -55,12 +55,12 @@ class Stored:
     run_id: str
     name: str
     experiment_id: str
-    settings: Settings
+    settings: Settings = field(repr=False)
     preset: str
-    children: dict[tuple[str, int], str]
-    records: list[Record]
-    data: DataInfo | None
-    origin: dict[str, str]
+    children: dict[tuple[str, int], str] = field(repr=False)
+    records: list[Record] = field(repr=False)
+    data: DataInfo | None = field(repr=False)
+    origin: dict[str, str] = field(repr=False)
     kind: str = "run"
 
 

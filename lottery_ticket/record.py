@@ -5,7 +5,7 @@ import math
 from typing import Annotated
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
 def _finite(value: object) -> object:
@@ -72,8 +72,8 @@ class Record(BaseModel):
     finished_at: int
     diverged: bool
     test_size: int
-    correct: str
-    curve: list[Point]
+    correct: str = Field(repr=False)
+    curve: list[Point] = Field(repr=False)
 
     @property
     def sparsity(self) -> float:

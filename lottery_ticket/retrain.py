@@ -12,7 +12,8 @@ from lottery_ticket.arms import ARMS, Moment
 from lottery_ticket.config import Settings, as_text, merge
 from lottery_ticket.data import Data
 from lottery_ticket.errors import InputError
-from lottery_ticket.experiment import Listener, Result, carry_out, make_plan
+from lottery_ticket.experiment import Result, carry_out, make_plan
+from lottery_ticket.listening import Listener, whoever_is_here
 from lottery_ticket.models import Network, Weights, tensors_of
 from lottery_ticket.pruning import Mask
 from lottery_ticket.ticket import Ticket, under
@@ -21,6 +22,7 @@ from lottery_ticket.training import Member, Train, Watch
 from lottery_ticket.trajectory import Checkpoint, Round, finished_round
 
 
+@store.quietly()
 def train_ticket(
     ticket: Ticket,
     *,
@@ -74,7 +76,7 @@ def train_ticket(
     tracker = Tracker.create(
         client, experiment, settings, "", name, plan.images, plan.data.info, ticket.origin.as_tags()
     )
-    return carry_out(plan, tracker, method, [], begun, listener or Listener())
+    return carry_out(plan, tracker, method, [], begun, listener or whoever_is_here())
 
 
 def retrain_settings(ticket: Ticket, overrides: Mapping[str, Any]) -> Settings:

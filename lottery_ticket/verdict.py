@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -60,7 +60,7 @@ class Verdict:
     control: str | None
     tolerance: float
     level: float
-    rounds: tuple[RoundVerdict, ...]
+    rounds: tuple[RoundVerdict, ...] = field(repr=False)
     diverged: tuple[str, ...]
 
     @property

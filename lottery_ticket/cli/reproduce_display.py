@@ -10,9 +10,10 @@ from rich.table import Table
 from lottery_ticket import reproduce
 from lottery_ticket.address import public
 from lottery_ticket.cli import display
-from lottery_ticket.cli.display import clock, program
+from lottery_ticket.cli.display import program
 from lottery_ticket.cli.options import output
 from lottery_ticket.experiment import Plan
+from lottery_ticket.listening import clock
 from lottery_ticket.record import Record
 from lottery_ticket.reproduce import Job, Reproduced
 from lottery_ticket.reproduction_report import Kept, in_numbers

@@ -20,9 +20,10 @@ from lottery_ticket import sweep
 from lottery_ticket.address import public
 from lottery_ticket.boundary import crossings
 from lottery_ticket.cli.companions import Companions
-from lottery_ticket.cli.display import clock, program
+from lottery_ticket.cli.display import program
 from lottery_ticket.cli.options import output
 from lottery_ticket.experiment import Plan
+from lottery_ticket.listening import clock
 from lottery_ticket.record import Record
 from lottery_ticket.samplers import ranges
 from lottery_ticket.study import Study

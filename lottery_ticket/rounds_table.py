@@ -1,0 +1,106 @@
+"""A run's rounds as a table of texts, and the verdict in sentences: for a terminal and for a notebook."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from lottery_ticket.reading import Stored
+from lottery_ticket.record import Record
+from lottery_ticket.summary import in_words
+from lottery_ticket.verdict import Difference, RoundVerdict, Verdict
+
+
+@dataclass(frozen=True)
+class Row:
+    """A round: a text for each column, and whether its ticket wins."""
+
+    cells: list[str]
+    wins: bool
+
+
+@dataclass(frozen=True)
+class RoundsTable:
+    """A row for each round; `columns` are numbers to be aligned at the right, but for `verdict`."""
+
+    title: str
+    caption: str
+    columns: list[str]
+    rows: list[Row]
+
+    def to_html(self) -> str:
+        """As HTML, without style but for what aligns and what wins."""
+        head = "".join(f"<th>{escape(name)}</th>" for name in self.columns)
+        body = ""
+        for row in self.rows:
+            weight = ' style="font-weight:bold"' if row.wins else ""
+            body += f"<tr{weight}>{''.join(f'<td>{escape(cell)}</td>' for cell in row.cells)}</tr>"
+        return (
+            f"<table><caption>{escape(self.title)}<br><small>{escape(self.caption)}</small></caption>"
+            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        )
+
+
+def rounds_table(stored: Stored, verdict: Verdict | None) -> RoundsTable:
+    """The table of a run that has finished a round: mean accuracies in %, differences in points, the verdict."""
+    records = stored.records
+    arms = list(dict.fromkeys(record.arm for record in records))
+    columns = ["round", "% left", "dense", *arms]
+    judged = {r.round: r for r in verdict.rounds} if verdict else {}
+    if verdict and judged:
+        columns += ["− dense", f"− {verdict.control or 'control'}", "verdict"]
+    dense = _mean([r for r in records if r.round == 0 and r.arm == arms[0]])
+    rows = []
+    for index in sorted({record.round for record in records}):
+        here = [record for record in records if record.round == index]
+        left = sum(r.weights_remaining_pct for r in here) / len(here)
+        cells = [str(index), f"{left:.4g}", dense]
+        for arm in arms:
+            mine = [record for record in here if record.arm == arm]
+            cells.append("diverged" if any(r.diverged for r in mine) else _mean(mine))
+        if judged:
+            cells += _judged(judged.get(index))
+        rows.append(Row(cells, index in judged and judged[index].wins == "yes"))
+    return RoundsTable(stored.name, "test accuracy in %, mean over seeds; ± is the interval's half", columns, rows)
+
+
+def conclusions(stored: Stored, verdict: Verdict | None) -> list[str]:
+    """The verdict on a run in sentences; none without the arm `winning`."""
+    if verdict is None:
+        return []
+    told = []
+    if stored.origin:
+        for judged in verdict.rounds:
+            control = verdict.control or "a control"
+            parts = f"matches dense: {judged.matching}; beats {control}: {judged.beats_control}; wins: {judged.wins}"
+            told.append(f"The ticket on {stored.settings.dataset}: {parts}.")
+    else:
+        won, matched = verdict.smallest_winning_pct, verdict.smallest_matching_pct
+        told.append(
+            f"Smallest winning ticket: {won:.3g} % of the weights." if won < 100 else "No winning ticket found."
+        )
+        if matched < 100:
+            told.append(f"Smallest matching ticket: {matched:.3g} % of the weights.")
+    told.append(f"Evidence: {verdict.evidence}.")
+    if verdict.control is None:
+        told.append("No control arm: whether a ticket wins stays undecided (add reinit to --arms).")
+    if verdict.diverged:
+        told.append(f"Diverged: {', '.join(verdict.diverged)}.")
+    return told
+
+
+def _judged(verdict: RoundVerdict | None) -> list[str]:
+    if verdict is None:
+        return ["", "", ""]
+    word = in_words(verdict.matching, verdict.wins)
+    return [_points(verdict.against_dense), _points(verdict.against_control), word]
+
+
+def _points(difference: Difference | None) -> str:
+    """A difference in percentage points with half its interval."""
+    if difference is None:
+        return "–"
+    return f"{100 * difference.mean:+.2f} ± {50 * (difference.high - difference.low):.2f}"
+
+
+def _mean(records: Sequence[Record]) -> str:
+    return f"{100 * sum(r.test_accuracy for r in records) / len(records):.2f}" if records else "–"
