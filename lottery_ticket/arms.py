@@ -16,10 +16,15 @@ from lottery_ticket.randomness import generator
 
 
 class Start(NamedTuple):
-    """Where a training starts: what survives, and the values (pruned ones are zeroed by the training)."""
+    """Where a training starts: what survives, and the values (pruned ones are zeroed by the training).
+
+    Attributes:
+        begins_at: the iteration that training goes on from; where the values are `Moment.rewound`, its `rewound_at`.
+    """
 
     mask: Mask
     weights: Weights
+    begins_at: int = 0
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class Moment:
         initial: θ₀ of this seed.
         rewound: θ₀, or θₖ with late rewinding. When `lt train` trains a late-rewound ticket, which holds θₖ of its
             survivors alone, the other values are NaN, and an arm that needs them is refused.
+        rewound_at: the iteration at which training goes on from `rewound`; 0 from θ₀.
     """
 
     make_network: Callable[[], Network]
@@ -43,6 +49,7 @@ class Moment:
     winning: Mask
     initial: Weights
     rewound: Weights
+    rewound_at: int = 0
 
     @property
     def network(self) -> Network:
@@ -55,8 +62,12 @@ class Moment:
 
 
 def winning(at: Moment) -> Start:
-    """The trunk: θ₀ under the mask found so far. Frankle & Carbin 2019, section 1."""
-    return Start(at.own, at.rewound)
+    """The trunk: θ₀ under the mask found so far. Frankle & Carbin 2019, section 1.
+
+    With late rewinding θₖ, whose training goes on at iteration k. Frankle, Dziugaite, Roy & Carbin 2020
+    (arXiv 1912.05671), section 4.
+    """
+    return Start(at.own, at.rewound, at.rewound_at)
 
 
 def reinit(at: Moment) -> Start:
@@ -67,7 +78,7 @@ def reinit(at: Moment) -> Start:
 def random_mask(at: Moment) -> Start:
     """θ₀ under a random mask with as many survivors in each tensor as the winning ticket's."""
     source = generator(at.seed, "random-mask", at.round)
-    return Start({name: _shuffled(kept, source) for name, kept in at.winning.items()}, at.rewound)
+    return Start({name: _shuffled(kept, source) for name, kept in at.winning.items()}, at.rewound, at.rewound_at)
 
 
 def reinit_own(at: Moment) -> Start:

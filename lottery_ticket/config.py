@@ -71,7 +71,12 @@ class Settings(BaseModel):
     )
     criterion: Literal["magnitude"] = Field("magnitude", description="what is pruned first")
     rewind_iteration: int = Field(
-        0, ge=0, description="survivors go back to their values at this iteration of round 0; 0 = θ₀"
+        0, ge=0, description="survivors go back to their values at this iteration k of round 0; 0 = θ₀"
+    )
+    rewind_steps: Literal["remaining", "all", "restart"] = Field(
+        "remaining",
+        description="from θₖ train the iterations that remain after k, or all, round 0 then k more, or (as lt 0.3) "
+        "begin again, k more than dense",
     )
     frozen: Literal["pruned", "non-positive"] = Field(
         "pruned",
@@ -79,7 +84,7 @@ class Settings(BaseModel):
     )
 
     optimizer: Literal["adam", "adamw", "sgd", "sgd-nesterov"] = Field(
-        "adam", description="optimiser, new in each round"
+        "adam", description="optimiser, new in each round and where late rewinding goes on"
     )
     lr: float = Field(1.2e-3, gt=0, description="learning rate")
     momentum: float = Field(0.0, ge=0, lt=1, description="momentum of sgd")
@@ -132,6 +137,19 @@ class Settings(BaseModel):
             raise ValueError("no setting is a yes or no")
         return value
 
+    @property
+    def rewound_at(self) -> int:
+        """The iteration at which training from the rewound values goes on: with it schedule, warm-up and data order."""
+        return 0 if self.rewind_steps == "restart" else self.rewind_iteration
+
+    @property
+    def more_than_dense(self) -> int:
+        """Iterations of training that rewound values have behind them at a round's end and the dense network has not.
+
+        None, but for rounds that begin again from θₖ (`rewind_steps = restart`): k.
+        """
+        return self.rewind_iteration - self.rewound_at
+
     def as_params(self) -> dict[str, str]:
         """Every setting as text, one per field, as a flag would take it (`None` = not set)."""
         return {name: as_text(value) for name, value in self}
@@ -147,6 +165,8 @@ def settings_then(told: Mapping[str, Any]) -> dict[str, Any]:
         told: name of the field → value, of a `settings.json`, a ticket or a run's params; may hold other keys too.
     """
     then: dict[str, Any] = {}
+    if str(told.get("rewind_iteration", 0)) != "0":
+        then["rewind_steps"] = "restart"
     return then | dict(told)
 
 

@@ -30,7 +30,15 @@ from lottery_ticket.record import Record
 from lottery_ticket.rounds_table import conclusions, rounds_table
 from lottery_ticket.ticket import Ticket
 from lottery_ticket.tracking import Tracker
-from lottery_ticket.training import Train, Watch, arithmetic, choose_device, iterations_per_round, train
+from lottery_ticket.training import (
+    Train,
+    Watch,
+    arithmetic,
+    check_length,
+    choose_device,
+    iterations_per_round,
+    train,
+)
 from lottery_ticket.trajectory import Checkpoint, Round, alive, find_tickets
 from lottery_ticket.verdict import Verdict, judge
 from lottery_ticket.workers import Workers
@@ -43,7 +51,7 @@ class Plan:
     Attributes:
         settings: as given.
         allocation: how its members are spread over stacks and processes.
-        iterations: of a round.
+        iterations: of the dense round, at which every round ends.
         rounds: the rounds to train.
         data_notes: what the user should know of the data set, each a line.
     """
@@ -205,7 +213,7 @@ def _resume(
     if is_code(stored.settings.model) and model != stored.settings.model:
         allowed = f"allowed: {stored.settings.model}, which runs that code"
         raise InputError("--model", model or "", f"is not what this run trains; {allowed}")
-    plan = make_plan(stored.settings, known=stored.data)
+    plan = make_plan(stored.settings, known=stored.data, begun=True)
     if stored.data and stored.data.digest != plan.images.digest:
         raise InputError(
             "--resume",
@@ -251,11 +259,14 @@ def figure_folder(run_id: str) -> Path:
     return Path("mlruns", "figures", run_id)
 
 
-def make_plan(settings: Settings, experiments: int = 1, known: DataInfo | None = None) -> Plan:
+def make_plan(settings: Settings, experiments: int = 1, known: DataInfo | None = None, begun: bool = False) -> Plan:
     """Check everything that can be wrong, load the data and build the network. InputError if something is.
 
-    `experiments` says how many of these settings will be trained side by side. If the data set is the one that is
-    `known` from an earlier training, its images are standardised as they were then.
+    Args:
+        settings: of the run.
+        experiments: how many of these settings will be trained side by side.
+        known: the data set of an earlier training; if it is the same, its images are standardised as they were then.
+        begun: the run was begun with these settings, perhaps by an lt that took what does nothing.
     """
     check_arms(settings)
     device = choose_device(settings.device)
@@ -265,12 +276,8 @@ def make_plan(settings: Settings, experiments: int = 1, known: DataInfo | None =
         data = prepare(images, settings.validation_size, device, same)
         network = make_network(settings, data.input_shape, data.classes)
         iterations = iterations_per_round(settings, len(data.train))
-        if settings.rewind_iteration > iterations:
-            raise InputError(
-                "--rewind-iteration",
-                settings.rewind_iteration,
-                f"is not allowed; allowed: at most the {iterations} iterations of a round",
-            )
+        if not begun:
+            check_length(settings, len(data.train))
         allocation = allocate(settings, network, data, experiments=experiments)
         notes = tuple(f"{images.name}: {note}" for note in images.notes)
     return Plan(settings, images, data, network, allocation, iterations, range(settings.rounds), notes)
@@ -435,14 +442,16 @@ def _checkpoint(client: MlflowClient, tracker: Tracker, settings: Settings, last
 
 
 def _draw(client: MlflowClient, stored: Stored, folder: Path) -> list[Path]:
-    """The figures of a run."""
+    """The figures of a run; their titles say where its tickets were trained longer than the dense network."""
     furthest = max((r for r in stored.records if r.arm == "winning"), key=lambda r: r.round, default=None)
 
     def mask(r: int) -> Mask:
         assert furthest is not None  # asked for only where the arm is there
         return reading.read_mask(client, stored.children["winning", furthest.seed], r)
 
-    return draw_all(stored.records, stored.name, folder, mask)
+    more = stored.settings.more_than_dense
+    name = f"{stored.name} (tickets: {more} iterations more)" if more else stored.name
+    return draw_all(stored.records, name, folder, mask)
 
 
 def _final_metrics(records: Sequence[Record], verdict: Verdict | None) -> dict[str, float]:

@@ -57,6 +57,8 @@ class Lines(Listener):
         self._say(f"prunable: {', '.join(plan.network.kinds)}: {weights:,} of {total:,} parameters")
         if done:
             self._say(f"going on after {done} complete round(s)")
+        if k := settings.rewound_at:
+            self._say(f"rewound to iteration {k}: rounds after the first go on there, {plan.iterations - k} left")
         for note in plan.notes:
             self._say(note)
 

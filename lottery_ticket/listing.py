@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from lottery_ticket.address import sqlite_file
 from lottery_ticket.address import tracking_uri as store_uri
+from lottery_ticket.config import params_then
 from lottery_ticket.summary import WHOLE, in_words, read_rounds, read_verdict
 
 if TYPE_CHECKING:
@@ -22,7 +23,10 @@ _Run = tuple[str, str, dict[str, str], dict[str, str]]
 
 @dataclass(frozen=True)
 class Listed:
-    """A ticket in the store, in numbers; accuracies 0–1. `verdict` is "" while the run has none."""
+    """A ticket in the store, in numbers; accuracies 0–1. `verdict` is "" while the run has none.
+
+    `more_than_dense`: iterations that tickets of its run were trained more than the dense network.
+    """
 
     run_id: str
     run_name: str
@@ -37,11 +41,13 @@ class Listed:
     dense_accuracy: float | None
     matching: "Answer | None"
     winning: "Answer | None"
+    more_than_dense: int = 0
 
     @property
     def verdict(self) -> str:
         """The verdict in words; about the arm `winning` only."""
-        return in_words(self.matching, self.winning)
+        words = in_words(self.matching, self.winning)
+        return f"{words} (+{self.more_than_dense} iterations)" if words and self.more_than_dense else words
 
 
 def list_tickets(tracking_uri: str | None = None) -> list[Listed]:
@@ -97,7 +103,8 @@ def _read_sqlite(file: Path) -> list[_Run]:
 def listed(run_id: str, run_name: str, params: Mapping[str, str], tags: Mapping[str, str]) -> list[Listed]:
     """The tickets of a run, from its params and tags."""
     try:
-        rounds, verdict = list(read_rounds(tags)), read_verdict(tags)
+        rounds, verdict, then = list(read_rounds(tags)), read_verdict(tags), params_then(params)
+        more = int(then["rewind_iteration"]) if then.get("rewind_steps") == "restart" else 0
     except (ValueError, TypeError, KeyError, IndexError):  # tags that somebody edited
         return []
     dense = {each.seed: each.test_accuracy for each in rounds if each.round == 0 and each.arm == "winning"}
@@ -120,6 +127,7 @@ def listed(run_id: str, run_name: str, params: Mapping[str, str], tags: Mapping[
                     dense_accuracy=dense.get(each.seed),
                     matching=matching,
                     winning=winning,
+                    more_than_dense=more,
                 )
             )
     return tickets

@@ -39,12 +39,13 @@ def measure(
     dense = [record for record in records if record.round == 0 and record.arm == "winning"]
     smallest = verdict.smallest_winning_pct
     won = [judged.round for judged in verdict.rounds if judged.wins == "yes"]
-    steps = dense[0].iterations
+    steps = {record.round: record.iterations - record.begins_at for record in records if record.arm == "winning"}
+    trained = won[-1] + 1 if won else rounds
     measured = {
         SMALLEST: smallest,
         MATCHING: verdict.smallest_matching_pct,
         MARGIN: winning_margin(verdict, classes),
-        COST: float(steps * (won[-1] + 1 if won else rounds)),
+        COST: float(sum(steps.get(r, steps[max(steps)]) for r in range(trained))),
         DENSE: float(np.mean([record.test_accuracy for record in dense])),
         "seconds": math.fsum(record.seconds for record in records),
     }

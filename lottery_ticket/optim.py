@@ -38,10 +38,16 @@ class Optimizer:
         parameters: what is trained; contiguous, changed in place; pruned weights are zero.
         masks: for each parameter a bool tensor of its shape, False where it is pruned, or None if it is not prunable.
         total: iterations of the round, for the schedule.
+        first: the iteration that the first step is, for the schedule and warm-up.
     """
 
     def __init__(
-        self, settings: Sequence[Settings], parameters: Sequence[Tensor], masks: Sequence[Tensor | None], total: int
+        self,
+        settings: Sequence[Settings],
+        parameters: Sequence[Tensor],
+        masks: Sequence[Tensor | None],
+        total: int,
+        first: int = 0,
     ) -> None:
         self._settings = settings[0]
         device = parameters[0].device
@@ -56,14 +62,22 @@ class Optimizer:
             for pace, members in paces.items()
         ]
         # On CUDA the rates of all iterations and the count of them are on the device: a captured step goes on by itself
-        self._iteration = 0
-        self._counter = torch.zeros(1, dtype=torch.long, device=device)
+        self._iteration = first
+        self._counter = torch.full((1,), first, dtype=torch.long, device=device)
         self._tables = [
             torch.tensor([pace.rate(i) for i in range(total)], device=device)
             if device.type == "cuda" and not pace.constant
             else None
             for pace in paces
         ]
+
+    def restart(self) -> None:
+        """Forget the moments, as a new optimiser at this iteration of the schedule would have none."""
+        for group in self._groups:
+            for moments in (group.first, group.second, group.steps):
+                for moment in moments:
+                    if moment is not None:
+                        moment.zero_()
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor]) -> None:

@@ -164,6 +164,12 @@ def _read_survivors(client: MlflowClient, child: str, path: str, mask: Mask) -> 
         return load_weights(_download(client, child, path, work), mask)
 
 
+def read_round(client: MlflowClient, child: str, r: int) -> Record:
+    """The record of round r of the trajectory with this run id."""
+    with TemporaryDirectory() as work:
+        return read_record(_download(client, child, f"rounds/{r:02}/round.json", work))
+
+
 def read_record(path: Path) -> Record:
     """The record in a `round.json`; LotteryTicketError where it is damaged."""
     try:

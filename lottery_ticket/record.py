@@ -20,7 +20,7 @@ class Point(BaseModel):
     """One evaluation during a round; losses are mean cross-entropies (None = not finite, or no validation set).
 
     Attributes:
-        iteration: optimiser steps done in this round.
+        iteration: optimiser steps done since iteration 0 of a round, those before a late rewinding's θₖ included.
         epoch: epochs done (1 …) where this is the end of one, else None.
     """
 
@@ -42,6 +42,8 @@ class Record(BaseModel):
     (Frankle & Carbin 2019, section 2), None without a validation set.
 
     Attributes:
+        iterations: where the round ends, counted as in `Point`; it trained `iterations − begins_at`.
+        begins_at: the iteration that its training went on from: k with late rewinding, else 0.
         density: survivors / prunable weights.
         densities, survivors: the same per prunable tensor, and counted.
         finished_at: milliseconds since 1970.
@@ -58,6 +60,7 @@ class Record(BaseModel):
     densities: dict[str, float]
     survivors: dict[str, int]
     iterations: int
+    begins_at: int = 0
     train_loss: Finite
     validation_loss: Finite
     test_loss: Finite

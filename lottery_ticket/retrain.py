@@ -52,9 +52,7 @@ def train_ticket(
     begun = time.perf_counter()
     own = ticket.network(model)
     settings = retrain_settings(ticket, overrides)
-    from_the_start = settings.model_copy(update={"rewind_iteration": 0})  # where the ticket starts, it has with it
-    rounds = [*([0] if dense else []), ticket.origin.round]
-    plan = replace(make_plan(from_the_start, known=ticket.data), settings=settings, rounds=rounds)
+    plan = replace(make_plan(settings, known=ticket.data), rounds=[*([0] if dense else []), ticket.origin.round])
     if plan.data.input_shape != ticket.data.input_shape:
         raise InputError(
             "--dataset",
@@ -122,7 +120,8 @@ def begin(ticket: Ticket, settings: Settings, network: Network, own: Network) ->
 
     The dense control starts from the ticket's values and, where weights are pruned, from what the ticket's seed draws:
     for the arms `winning` and `random-mask` of `lt run` that is the network they were found from. Of a late-rewound
-    ticket the dense control is that network at iteration 0, as in its run.
+    ticket the dense control is that network at iteration 0, as in its run, and the ticket goes on at iteration k: both
+    have had as many iterations in the end, on other data too.
 
     Args:
         ticket: what to train.
@@ -137,7 +136,8 @@ def begin(ticket: Ticket, settings: Settings, network: Network, own: Network) ->
         InputError: a control that this ticket cannot have, or tensors that cannot be taken over.
     """
     drawn = own.draw(ticket.origin.seed, "init")
-    late = ticket.settings.rewind_iteration > 0
+    late = ticket.rewound_to > 0
+    rewound_at = ticket.rewound_to if settings.rewind_steps != "restart" else 0
     whole = {
         name: value.where(ticket.mask[name], drawn[name]) if name in ticket.mask else value
         for name, value in ticket.weights.items()
@@ -151,8 +151,8 @@ def begin(ticket: Ticket, settings: Settings, network: Network, own: Network) ->
             mask = mask | {name: kept for name, kept in network.dense_mask().items() if name in changed}
             start, dense = start | new, dense | new
         held = {name: value.where(mask[name], torch.nan) if name in mask else value for name, value in start.items()}
-        at = Moment(lambda: network, seed, ticket.origin.round, mask, mask, dense, held if late else dense)
-        members = [Member("winning", seed, mask, start)]
+        at = Moment(lambda: network, seed, ticket.origin.round, mask, mask, dense, held if late else dense, rewound_at)
+        members = [Member("winning", seed, mask, start, rewound_at)]
         for arm in settings.arms:
             if arm == "winning":
                 continue
@@ -164,7 +164,7 @@ def begin(ticket: Ticket, settings: Settings, network: Network, own: Network) ->
             if all(torch.equal(values[name], under(mask, start)[name]) for name in mask):
                 why = f"starts with seed {seed} from the values of this ticket, which is of the arm {ticket.origin.arm}"
                 raise InputError("--arms", arm, f"{why}; allowed: other --seeds, or --arms winning")
-            members.append(Member(arm, seed, begun.mask, values))
+            members.append(Member(arm, seed, begun.mask, values, begun.begins_at))
         beginnings[seed] = Beginning(mask, start, dense, members)
     return beginnings
 

@@ -6,7 +6,7 @@ from html import escape
 
 from lottery_ticket.reading import Stored
 from lottery_ticket.record import Record
-from lottery_ticket.summary import in_words
+from lottery_ticket.summary import in_words, longer_in_words
 from lottery_ticket.verdict import Difference, RoundVerdict, Verdict
 
 
@@ -68,6 +68,8 @@ def conclusions(stored: Stored, verdict: Verdict | None) -> list[str]:
     if verdict is None:
         return []
     told = []
+    if more := stored.settings.more_than_dense:
+        told.append(f"Not of equal length: {longer_in_words(more)}.")
     if stored.origin:
         for judged in verdict.rounds:
             control = verdict.control or "a control"

@@ -100,6 +100,7 @@ def _read(client: MlflowClient, run: Run, chosen: Listed, trained: bool, model: 
     if info is None:
         raise LotteryTicketError(f"run {run.info.run_id} does not say what it was trained on")
     mask = reading.read_mask(client, chosen.trajectory, chosen.round)
+    late = settings.rewound_at > 0
     tags = run.data.tags
     ticket = Ticket(
         mask=mask,
@@ -120,6 +121,7 @@ def _read(client: MlflowClient, run: Run, chosen: Listed, trained: bool, model: 
             arm=chosen.arm,
             seed=chosen.seed,
             round=chosen.round,
+            iteration=reading.read_round(client, chosen.trajectory, chosen.round).begins_at if late else None,
             version=tags["lt.version"],
             torch=tags["lt.torch"],
         ),
@@ -157,11 +159,13 @@ def _start(client: MlflowClient, run: Run, ticket: Ticket, model: str | None) ->
         initial = reading.read_weights(client, trunk[0], reading.INIT)
         late = ticket.settings.rewind_iteration > 0
         rewound = reading.read_weights(client, trunk[0], reading.REWOUND) if late else initial
+        rewound_at = ticket.settings.rewound_at
     else:
         initial = rewound = make_network().draw(origin.seed, "init")
+        rewound_at = 0
     found = reading.read_mask(client, trunk[origin.round], origin.round) if origin.round in trunk else {}
     own = mask if arm.own_mask else found
-    start = arm.start(Moment(make_network, origin.seed, origin.round, own, found, initial, rewound))
+    start = arm.start(Moment(make_network, origin.seed, origin.round, own, found, initial, rewound, rewound_at))
     if not all(torch.equal(start.mask[name], kept) for name, kept in mask.items()):
         raise LotteryTicketError(f"the arm {origin.arm} does not give the mask again that it gave in {ticket.name}")
     return start.weights

@@ -138,7 +138,7 @@ def _continue(
             _start_run(study, definition, name, loaded, client, experiment)
         time.sleep(0.2)
     told = loaded.user_attrs
-    began_as = params_then(told[_DEFINITION])
+    began_as = _as_begun(told[_DEFINITION], study)
     for key in sorted({*definition, *began_as}):
         now, then = definition.get(key, "nothing"), began_as.get(key, "nothing")
         if now != then:
@@ -156,6 +156,12 @@ def _continue(
             f"does not have the runs of study {name}; allowed: the store it was begun with, or --fresh",
         )
     return Opened(name, study, loaded, told[RUN_ID], True)
+
+
+def _as_begun(definition: dict[str, str], study: Study) -> dict[str, str]:
+    """A stored definition as it would be written now; a setting that is searched is none of one value."""
+    searched = dict.fromkeys(study.space, "searched")
+    return {key: value for key, value in params_then(searched | definition).items() if key not in searched}
 
 
 def _start_run(

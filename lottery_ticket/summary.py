@@ -74,6 +74,11 @@ def read_verdict(tags: Mapping[str, str]) -> "dict[int, tuple[Answer, Answer]]":
     }
 
 
+def longer_in_words(more: object) -> str:
+    """Of a run whose tickets were trained so many iterations more than its dense network: that they were."""
+    return f"tickets were trained {more} iterations more than the dense network (--rewind-steps restart, as in lt 0.3)"
+
+
 def in_words(matching: "Answer | None", winning: "Answer | None") -> str:
     """A verdict on one round as it is printed; empty where there is none."""
     if winning is None:

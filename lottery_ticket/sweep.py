@@ -28,7 +28,7 @@ from lottery_ticket.samplers import distributions, make_sampler, size
 from lottery_ticket.study import MARGIN, Choices, Study
 from lottery_ticket.study_record import Concluded, Opened, conclude, open_study
 from lottery_ticket.tracking import Tracker
-from lottery_ticket.training import Progress, Train
+from lottery_ticket.training import Progress, Train, check_length
 from lottery_ticket.trajectory import Trajectories
 from lottery_ticket.trials import ENDED, MEASURES, PHASE, REFUSED, ROUNDS, RUN_ID, SAVED, Trial, finished
 from lottery_ticket.verdict import judge
@@ -56,8 +56,8 @@ class Listener:
     def begun(self, number: int, params: dict[str, Any], rounds: int, plan: Plan) -> None:
         """A trial is about to be trained."""
 
-    def progress(self, numbers: Sequence[int], progress: Progress, iterations: int) -> None:
-        """Every few iterations of a round, which has so many for all of its networks."""
+    def progress(self, numbers: Sequence[int], progress: Progress) -> None:
+        """Every few iterations of a round."""
 
     def warned(self, message: str) -> None:
         """Something is not as it should be, but training goes on; may come from another thread."""
@@ -296,6 +296,7 @@ class _Sweep:
         key = stackable(settings)
         if key not in self._plans:
             self._plans[key] = make_plan(settings, experiments)
+        check_length(settings, len(self._plans[key].data.train))  # what it looks at is no part of the key
         return replace(self._plans[key], settings=settings, rounds=range(settings.rounds))
 
     def _train_round(self) -> None:
@@ -314,7 +315,7 @@ class _Sweep:
         plan, numbers = first.plan, [each.number for each in group]
 
         def watch(progress: Progress) -> None:
-            self._listener.progress(numbers, progress, len(everyone) * plan.iterations)
+            self._listener.progress(numbers, progress)
 
         trained = self._trainer(first)(
             plan.network, everyone, plan.data, plan.resolved, r, first.trajectories.snapshot_at, watch
@@ -466,11 +467,21 @@ def _check(study: Study) -> Plan:
         if isinstance(searched, Choices) and name in ("model", "dataset", "precision"):
             for choice in searched.choices:
                 make_plan(study.settings_of(anyone | {name: choice}))
-    return make_plan(study.settings_of(anyone))
+    plan = make_plan(study.settings_of(anyone))
+    for name, each in distributions(study).items():
+        for value in _ends(each):
+            if name not in ("dataset", "validation_size"):  # of which there would be other images
+                check_length(study.settings_of(anyone | {name: value}), len(plan.data.train))
+    return plan
+
+
+def _ends(searched: optuna.distributions.BaseDistribution) -> Sequence[Any]:
+    """The choices, or the least and the largest value."""
+    return searched.choices if hasattr(searched, "choices") else (searched.low, searched.high)  # type: ignore[attr-defined]
 
 
 def _any_of(searched: optuna.distributions.BaseDistribution) -> Any:
-    return searched.choices[0] if hasattr(searched, "choices") else searched.low  # type: ignore[attr-defined]
+    return _ends(searched)[0]
 
 
 def _short(value: Any) -> str:

@@ -25,7 +25,11 @@ from lottery_ticket.verdict import Answer
 
 
 class Origin(BaseModel):
-    """Where a ticket was found: the MLflow store, the run, its trajectory (arm and seed) and the round."""
+    """Where a ticket was found: the MLflow store, the run, its trajectory (arm and seed) and the round.
+
+    `iteration` is that of round 0 whose values the ticket starts from, 0 for θ₀ and for values drawn anew; None where
+    it is not told: the one that the settings rewind to.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,6 +40,7 @@ class Origin(BaseModel):
     arm: str = "winning"
     seed: NonNegativeInt = 0
     round: Annotated[int, Field(ge=1, le=100_000)] = 1
+    iteration: NonNegativeInt | None = None
     version: str = lottery_ticket.__version__
     torch: str = torch.__version__
 
@@ -87,6 +92,12 @@ class Ticket:
     def density(self) -> float:
         """Survivors / prunable weights, 0–1."""
         return density(self.mask)
+
+    @property
+    def rewound_to(self) -> int:
+        """The iteration of round 0 whose values it starts from: k with late rewinding, else 0."""
+        told = self.origin.iteration
+        return self.settings.rewind_iteration if told is None else told
 
     @property
     def name(self) -> str:

@@ -377,10 +377,11 @@ def metrics_of(record: Record) -> list[Metric]:
     }
     values |= {f"density/{shortened(escaped(tensor), 240)}": value for tensor, value in record.densities.items()}
     metrics = [Metric(key, value, at, r) for key, value in values.items() if value is not None]
-    epochs = [point for point in record.curve if point.epoch is not None]
+    per_round = record.curve[-1].epoch or 0
     metrics += [
-        Metric("epoch_test_accuracy", point.test_accuracy, at, r * len(epochs) + epoch)
-        for epoch, point in enumerate(epochs, start=1)
+        Metric("epoch_test_accuracy", point.test_accuracy, at, r * per_round + point.epoch)
+        for point in record.curve
+        if point.epoch is not None
     ]
     metrics.append(Metric(BY_WEIGHTS, record.test_accuracy, at, weights_step(record.weights_remaining_pct)))
     return metrics

@@ -29,13 +29,15 @@ EVALUATED_AT_ONCE = 2000
 class Member:
     """One network to train: whose data order it sees, where it starts, which weights survive.
 
-    `settings` are its own lr, weight decay, schedule and warm-up where they are not those of the run.
+    `begins_at` is the iteration that its training goes on from: k with late rewinding. `settings` are its own lr,
+    weight decay, schedule and warm-up where they are not those of the run.
     """
 
     arm: str
     seed: int
     mask: Mask
     weights: Weights
+    begins_at: int = 0
     settings: Settings | None = None
 
 
@@ -67,12 +69,13 @@ class Progress:
     """How far a round is.
 
     Attributes:
-        done: iterations done in this round, summed over all its members.
+        done, total: iterations done in this round and in it altogether, summed over all its members.
         accuracy: of the members that were just evaluated, (arm, seed) → test accuracy.
     """
 
     round: int
     done: int
+    total: int
     accuracy: dict[tuple[str, int], float]
 
 
@@ -91,9 +94,12 @@ def train(
     snapshot_at: int | None = None,
     watch: Watch | None = None,
 ) -> list[Trained]:
-    """Train every member from its start under its mask; results in the members' order.
+    """Train every member from its start under its mask to the round's end; results in the members' order.
 
-    Each member sees the data in the order of (its seed, round, epoch), so arms of one seed share it.
+    Each member sees the data in the order of (its seed, round, epoch), so arms of one seed share it. With late
+    rewinding, one that begins at iteration k takes the k-th batch of that order first, and schedule and warm-up go on
+    at k. The optimiser is new at k, for those that come from iteration 0 too: what is rewound has no other, and is to
+    differ in nothing else. So it is in open_lth (lottery/runner.py: training to k is a phase of its own).
 
     Args:
         network: the architecture of all members.
@@ -106,28 +112,63 @@ def train(
     """
     architecture = Stack(network.module, data.input_shape, settings.precision)
     size = 1 if architecture.unknown else len(members) if settings.stack == "auto" else settings.stack
-    trained: list[Trained] = []
+    trained: dict[int, Trained] = {}
+    before, total = 0, steps(members, settings, len(data.train))
     with arithmetic(settings, data.train.x.device):
-        for group in evenly(members, size):
-            before = len(trained) * iterations_per_round(settings, len(data.train))
-            stacked = _Training(network, architecture, group, data, settings, round)
-            trained += stacked.run(snapshot_at, _shifted(watch, before))
-    return trained
+        for stacked in stacks(members, size):
+            group = [members[index] for index in stacked]
+            results = _Training(network, architecture, group, data, settings, round).run(
+                snapshot_at, _shifted(watch, before, total)
+            )
+            trained |= zip(stacked, results, strict=True)
+            before += steps(group, settings, len(data.train))
+    return [trained[index] for index in range(len(members))]
 
 
-def evenly(members: Sequence[Member], size: int) -> list[Sequence[Member]]:
-    """The members in as few groups of at most `size` as it takes, the groups as equal as can be."""
-    count = math.ceil(len(members) / size)
-    ends = [len(members) * (i + 1) // count for i in range(count)]
-    return [members[first:end] for first, end in zip([0, *ends], ends, strict=False)]
+def stacks(members: Sequence[Member], size: int) -> list[Sequence[int]]:
+    """Which members, by index, are trained as one stack: such as begin at one iteration, at most `size` of them.
+
+    As few stacks as it takes, as equal as can be.
+    """
+    alike: dict[int, list[int]] = {}
+    for index, member in enumerate(members):
+        alike.setdefault(member.begins_at, []).append(index)
+    return [stacked for indices in alike.values() for stacked in _evenly(indices, size)]
+
+
+def _evenly(indices: Sequence[int], size: int) -> list[Sequence[int]]:
+    count = math.ceil(len(indices) / size)
+    ends = [len(indices) * (i + 1) // count for i in range(count)]
+    return [indices[first:end] for first, end in zip([0, *ends], ends, strict=False)]
 
 
 def iterations_per_round(settings: Settings, images: int) -> int:
-    """Optimiser steps in one round."""
+    """The iteration at which every round ends: what the dense network trains, and what is left from k on if rewound."""
+    more = settings.rewind_iteration if settings.rewind_steps == "all" else 0
     if settings.iterations is not None:
-        return settings.iterations
+        return settings.iterations + more
     assert settings.epochs is not None
-    return settings.epochs * math.ceil(images / settings.batch_size)
+    return settings.epochs * math.ceil(images / settings.batch_size) + more
+
+
+def steps(members: Sequence[Member], settings: Settings, images: int) -> int:
+    """Optimiser steps of these members in one round, summed."""
+    return sum(iterations_per_round(settings, images) - member.begins_at for member in members)
+
+
+def check_length(settings: Settings, images: int) -> None:
+    """InputError for what a round of so many images is too short for: rewinding, a warm-up, a schedule."""
+    end = iterations_per_round(settings, images)
+    whole = f"the {end} iterations of a round"
+    if settings.rewound_at >= end or settings.rewind_iteration > end:
+        raise InputError(
+            "--rewind-iteration", settings.rewind_iteration, f"is not allowed; allowed: fewer than {whole}"
+        )
+    if settings.warmup_iterations >= end:
+        why = "would be under way when training ends"
+        raise InputError("--warmup-iterations", settings.warmup_iterations, f"{why}; allowed: fewer than {whole}")
+    if settings.schedule != "constant" and end == 1:
+        raise InputError("--schedule", settings.schedule, "does nothing in rounds of one iteration; allowed: constant")
 
 
 def choose_device(name: str) -> torch.device:
@@ -186,6 +227,7 @@ class _Training:
         self._settings, self._round = settings, round
         self._device = device = data.train.x.device
         self._total = iterations_per_round(settings, len(data.train))
+        self._begins_at = members[0].begins_at
         self._weights = stack([member.weights for member in members], device)
         masks = stack([member.mask for member in members], device)
         for name, kept in masks.items():
@@ -196,6 +238,7 @@ class _Training:
             self._trainable,
             [masks.get(name) for name in network.trainable],
             self._total,
+            self._begins_at,
         )
         self._generators = [
             torch.Generator(device).manual_seed(derive(member.seed, "dropout", round))
@@ -211,18 +254,21 @@ class _Training:
         step = _Replayed(self._step, self._generators) if self._capturable() else self._step
         snapshot: list[Weights] | None = None
         correct = torch.zeros(0)
-        iteration = epoch = seen = 0
+        iteration, seen, per_epoch = self._begins_at, 0, math.ceil(len(data.train) / size)
         with self._global_generator():
             while iteration < self._total:
+                epoch, batches_done = divmod(iteration, per_epoch)
                 order, seen = self._order(epoch), 0
                 self._loss_sum.zero_()
-                for first in range(0, len(data.train), size):
+                for first in range(batches_done * size, len(data.train), size):
                     batch = order[:, first : first + size]
                     step(batch)
                     seen += batch.shape[1]
                     iteration += 1
                     if iteration == snapshot_at:
                         snapshot = unstack(self._weights)
+                    if iteration == self._settings.rewound_at:
+                        self._optimizer.restart()
                     ended = iteration == self._total or first + size >= len(data.train)
                     if ended or (every and iteration % every == 0):
                         correct = self._evaluate(iteration, epoch + 1 if ended else None)
@@ -233,7 +279,6 @@ class _Training:
                         watch(self._progress(iteration, {}))
                     if iteration == self._total:
                         break
-                epoch += 1
         return self._results((self._loss_sum / seen).tolist(), correct.cpu().numpy(), snapshot)
 
     def _step(self, batch: Tensor) -> None:
@@ -268,7 +313,9 @@ class _Training:
         return torch.stack([orders[member.seed] for member in self._members]).to(self._device)
 
     def _progress(self, iteration: int, accuracy: dict[tuple[str, int], float]) -> Progress:
-        return Progress(self._round, iteration * len(self._members), accuracy)
+        members = len(self._members)
+        done, total = iteration - self._begins_at, self._total - self._begins_at
+        return Progress(self._round, done * members, total * members, accuracy)
 
     def _evaluate(self, iteration: int, epoch: int | None) -> Tensor:
         """Evaluate every member on validation and test images, extend the curves; test correctness K×N."""
@@ -363,8 +410,8 @@ class _Replayed:
         return self._graph
 
 
-def _shifted(watch: Watch | None, before: int) -> Watch:
-    """A watch for one stack that reports on the whole round, `before` iterations of which were done by others."""
+def _shifted(watch: Watch | None, before: int, total: int) -> Watch:
+    """A watch for one stack that reports on a whole round of `total` iterations, `before` of them done by others."""
     if watch is None:
         return lambda progress: None
-    return lambda p: watch(Progress(p.round, before + p.done, p.accuracy))
+    return lambda p: watch(Progress(p.round, before + p.done, total, p.accuracy))

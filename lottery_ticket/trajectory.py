@@ -135,7 +135,8 @@ class Trajectories:
         trunk = self._masks.get(("winning", seed), {})
         own = self._masks[arm, seed] if ARMS[arm].own_mask else trunk
         initial, rewound = self._initial[seed], self._rewound.get(seed, self._initial[seed])
-        return Moment(lambda: self._network, seed, self.round, own, trunk, initial, rewound)
+        rewound_at = self._settings.rewound_at if seed in self._rewound else 0
+        return Moment(lambda: self._network, seed, self.round, own, trunk, initial, rewound, rewound_at)
 
 
 def alive(settings: Settings, last: Sequence[Record]) -> list[tuple[str, int]]:
@@ -171,6 +172,7 @@ def finished_round(index: int, member: Member, trained: Trained, next_mask: Mask
         densities={name: float(kept.float().mean()) for name, kept in member.mask.items()},
         survivors=survivors(member.mask),
         iterations=last.iteration,
+        begins_at=member.begins_at,
         train_loss=trained.train_loss,
         validation_loss=last.validation_loss,
         test_loss=last.test_loss,

@@ -24,7 +24,7 @@ from lottery_ticket.config import Settings
 from lottery_ticket.data import Data, DataInfo, load_images, prepare
 from lottery_ticket.errors import LotteryTicketError, one_line
 from lottery_ticket.models import Network, make_network
-from lottery_ticket.training import Member, Progress, Trained, Watch, arithmetic, evenly, train
+from lottery_ticket.training import Member, Progress, Trained, Watch, arithmetic, stacks, steps, train
 
 
 class Workers:
@@ -66,22 +66,24 @@ class Workers:
     ) -> list[Trained]:
         """As `training.train`, the members spread over the workers, which have the network and the data themselves."""
         self._start()
-        stacks = -(-len(members) // int(settings.stack))
-        stacks = len(self._processes) * -(-stacks // len(self._processes))  # as many for each worker
-        groups = evenly(members, -(-len(members) // stacks))
+        count = -(-len(members) // int(settings.stack))
+        count = len(self._processes) * -(-count // len(self._processes))  # as many for each worker
+        groups = stacks(members, -(-len(members) // count))
+        total = steps(members, settings, len(data.train))
         waiting = list(reversed(range(len(groups))))
         at_work: dict[int, int] = {}
         done = [0] * len(groups)
-        trained: dict[int, list[Trained]] = {}
+        trained: dict[int, Trained] = {}
 
         def give(worker: int) -> None:
             if waiting:
                 at_work[worker] = waiting.pop()
-                self._send(worker, (groups[at_work[worker]], settings, round, snapshot_at))
+                group = [members[index] for index in groups[at_work[worker]]]
+                self._send(worker, (group, settings, round, snapshot_at))
 
         for worker in range(len(self._processes)):
             give(worker)
-        while len(trained) < len(groups):
+        while len(trained) < len(members):
             worker, answer = self._answers.get()
             if isinstance(answer, str):
                 raise LotteryTicketError(f"a worker process {answer}")
@@ -89,11 +91,11 @@ class Workers:
             if isinstance(answer, Progress):
                 done[group] = answer.done
                 if watch:
-                    watch(Progress(round, sum(done), answer.accuracy))
+                    watch(Progress(round, sum(done), total, answer.accuracy))
             else:
-                trained[group] = answer
+                trained |= zip(groups[group], answer, strict=True)
                 give(worker)
-        return [one for group in range(len(groups)) for one in trained[group]]
+        return [trained[index] for index in range(len(members))]
 
     def _start(self) -> None:
         """Start the processes if they are not running."""

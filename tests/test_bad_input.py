@@ -186,7 +186,7 @@ CASES = [
     (
         "run --validation-size 5 --dataset good.npz --epochs 1 --rewind-iteration 2",
         "--rewind-iteration: 2",
-        "allowed: at most the 1 iterations of a round",
+        "allowed: fewer than the 1 iterations of a round",
     ),
     # .npz files
     ("run --dataset absent.npz", "--dataset: 'absent.npz'", NPZ_KEYS),

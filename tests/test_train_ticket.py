@@ -141,7 +141,7 @@ def test_late_rewinding(store, settings, tmp_path):
     assert not torch.equal(ticket.weights["fc1.weight"], theta["fc1.weight"] * ticket.mask["fc1.weight"])
     with pytest.raises(InputError, match="--arms: 'random-mask' needs the values of all weights"):
         beginning(ticket, arms="winning,random-mask")
-    again = lottery_ticket.train_ticket(ticket, tracking_uri=store, iterations=5)
+    again = lottery_ticket.train_ticket(ticket, tracking_uri=store, iterations=15)
     kept = Ticket.load(f"runs:/{again.run_id}", tracking_uri=store)
     assert same(kept.weights, ticket.weights)
     assert same(beginning(kept).dense, theta)

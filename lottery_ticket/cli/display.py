@@ -38,7 +38,6 @@ class Display(Lines):
             disable=not self._console.is_terminal,
         )
         self._task: TaskID | None = None
-        self._per_round = 0
         self._accuracy: dict[tuple[str, int], float] = {}
 
     def __enter__(self) -> "Display":
@@ -53,11 +52,10 @@ class Display(Lines):
         """Say what is trained on what, and start the bar."""
         super().started(plan, run_id, done)
         self.run_id, self.model = run_id, plan.settings.model
-        self._per_round = plan.members * plan.iterations
         self._task = self._bar.add_task(
             self.title(plan.rounds[min(done, len(plan.rounds) - 1)]),
-            total=len(plan.rounds) * self._per_round,
-            completed=done * self._per_round,
+            total=float(len(plan.rounds)),
+            completed=done,
             accuracy="",
         )
         self._bar.start()
@@ -66,7 +64,7 @@ class Display(Lines):
         """Move the bar."""
         if self._task is None or self._bar.disable:
             return
-        done = self._rounds.index(progress.round) * self._per_round + progress.done
+        done = self._rounds.index(progress.round) + progress.done / progress.total
         self._bar.update(self._task, completed=done, description=self.title(progress.round))
         if progress.accuracy:
             self._accuracy |= progress.accuracy

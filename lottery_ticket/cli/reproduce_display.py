@@ -28,6 +28,7 @@ class Display(display.Display, reproduce.Listener):
         self._at: Job | None = None
         self._trained = 0.0  # network-iterations in this call
         self._since = 0.0
+        self._per_round = 0
 
     def planned(self, jobs: Sequence[Job]) -> None:
         """Say what is needed."""
@@ -51,7 +52,8 @@ class Display(display.Display, reproduce.Listener):
         """As of a run; how much of it is left is known now."""
         super().started(plan, run_id, done)
         assert self._at is not None
-        self._at.left = plan.members * plan.iterations * (len(plan.rounds) - done)
+        self._per_round = plan.members * plan.iterations
+        self._at.left = self._per_round * (len(plan.rounds) - done)
 
     def rounds_finished(self, records: Sequence[Record]) -> None:
         """As of a run, and the time left of all."""

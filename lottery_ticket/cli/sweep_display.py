@@ -95,13 +95,13 @@ class Display(sweep.Listener):
         """Print it."""
         self._console.print(message)
 
-    def progress(self, numbers: Sequence[int], progress: TrainingProgress, iterations: int) -> None:
+    def progress(self, numbers: Sequence[int], progress: TrainingProgress) -> None:
         """Move the bars."""
         if self._whole is None or time.monotonic() - self._drawn < 0.25:
             return
         for number in numbers:
             if number in self._tasks:
-                self._bars.update(self._tasks[number], completed=progress.round + progress.done / iterations)
+                self._bars.update(self._tasks[number], completed=progress.round + progress.done / progress.total)
         self._draw()
 
     def round_finished(self, number: int, records: Sequence[Record]) -> None:

@@ -11,7 +11,7 @@ import typer
 
 from lottery_ticket.cli.options import Json, TrackingUri, output
 from lottery_ticket.errors import InputError, unknown
-from lottery_ticket.summary import in_words
+from lottery_ticket.summary import in_words, longer_in_words
 
 if TYPE_CHECKING:
     from lottery_ticket.listing import Listed
@@ -168,6 +168,8 @@ def describe(ticket: "Ticket") -> str:
         words.append(f"dense {100 * measured.dense_accuracy:.2f} %")
     if measured.winning is not None:
         words.append(f"verdict: {in_words(measured.matching, measured.winning)}")
+    if more := ticket.settings.more_than_dense:
+        words.append(longer_in_words(more))
     return ", ".join(words)
 
 
@@ -191,6 +193,8 @@ def _print(tickets: "Sequence[Listed]", limit: int, of: int) -> None:
         style = "bold" if each.winning == "yes" else None
         console.print(f"  {place:<{width}}  {numbers}  {each.verdict}", style=style, soft_wrap=True)
     console.print("Accuracies in % on the test set; the verdict is on the round, over all seeds of the run.")
+    if any(each.more_than_dense for each in shown):
+        console.print(f"(+N iterations): {longer_in_words('N')}.", soft_wrap=True)
     if shown:
         console.print(f"Bring one here with: lt pull {shown[0].run_id}{places[0]}", soft_wrap=True)
     filtered = "" if len(tickets) == of else f" that fit, of {of:,}"
