@@ -46,7 +46,7 @@ def compacted(module, mask, shape):
         expected = copy.deepcopy(module).double().eval()(x.double())
         exact, rounded = copy.deepcopy(result.module).double()(x.double()), result.module(x)
     # Sums of large terms: what rounding does to a score goes by the largest of them, not by the score itself, and in
-    # float32 by the order in which the processor's instructions add. In float64 the folded biases' own rounding is left.
+    # float32 by the order in which instructions add. In float64 the folded biases' own rounding is left.
     assert (exact - expected).abs().max() <= 1e-6 * expected.abs().max()
     assert (rounded - expected).abs().max() <= 1e-5 * expected.abs().max()
     state = result.module.state_dict()
