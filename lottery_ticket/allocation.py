@@ -8,8 +8,9 @@ import torch
 from lottery_ticket.config import Settings
 from lottery_ticket.data import Data
 from lottery_ticket.errors import InputError
-from lottery_ticket.models import Network, tensors_of
+from lottery_ticket.models import Network
 from lottery_ticket.stack import Stack, stack
+from lottery_ticket.tensors import tensors_of
 
 CPU_STACK, CUDA_STACK = 8, 256
 """The largest stacks that `auto` takes: more gained nothing on a CPU (bench/README.md)."""

@@ -27,6 +27,7 @@ from lottery_ticket.models import Network, make_network
 from lottery_ticket.pruning import Mask
 from lottery_ticket.reading import REWOUND, Stored
 from lottery_ticket.record import Record
+from lottery_ticket.rehearsal import rehearse
 from lottery_ticket.rounds_table import conclusions, rounds_table
 from lottery_ticket.ticket import Ticket
 from lottery_ticket.tracking import Tracker
@@ -259,7 +260,13 @@ def figure_folder(run_id: str) -> Path:
     return Path("mlruns", "figures", run_id)
 
 
-def make_plan(settings: Settings, experiments: int = 1, known: DataInfo | None = None, begun: bool = False) -> Plan:
+def make_plan(
+    settings: Settings,
+    experiments: int = 1,
+    known: DataInfo | None = None,
+    begun: bool = False,
+    drawn: bool = True,
+) -> Plan:
     """Check everything that can be wrong, load the data and build the network. InputError if something is.
 
     Args:
@@ -267,6 +274,7 @@ def make_plan(settings: Settings, experiments: int = 1, known: DataInfo | None =
         experiments: how many of these settings will be trained side by side.
         known: the data set of an earlier training; if it is the same, its images are standardised as they were then.
         begun: the run was begun with these settings, perhaps by an lt that took what does nothing.
+        drawn: whether what is trained starts from θ₀, as all but a ticket does.
     """
     check_arms(settings)
     device = choose_device(settings.device)
@@ -280,6 +288,7 @@ def make_plan(settings: Settings, experiments: int = 1, known: DataInfo | None =
             check_length(settings, len(data.train))
         allocation = allocate(settings, network, data, experiments=experiments)
         notes = tuple(f"{images.name}: {note}" for note in images.notes)
+        rehearse(settings, network, data, allocation, drawn)
     return Plan(settings, images, data, network, allocation, iterations, range(settings.rounds), notes)
 
 

@@ -168,7 +168,12 @@ def _write(
         metadata["layers"] = json.dumps([describe_layer(name, layer) for name, layer in module.named_children()])
     if format == "torch-prune":
         module = under_torch_masks(copy.deepcopy(module), mask)
-    path.write_bytes(save({name: value.contiguous() for name, value in module.state_dict().items()}, metadata))
+    path.write_bytes(
+        save(
+            {name: value.clone(memory_format=torch.contiguous_format) for name, value in module.state_dict().items()},
+            metadata,
+        )
+    )
     if small:
         return load_compact(path)
     fresh = ticket.to_prune(model=model) if format == "torch-prune" else ticket.module(model=model)

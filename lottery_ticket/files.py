@@ -9,7 +9,7 @@ are equal files.
 - Other tensors: the elements in row-major order (of a pruned tensor only those where the tensor named by `mask` is
   True; the others are zero), rounded to the type `kept`, as little-endian words. Words of floating-point numbers are
   rotated left by one bit, so that a byte holds the exponent; then all first bytes come, then all second ones, and so
-  on. Exponents are alike, which is what zlib can make smaller.
+  on. Exponents are alike, which is what zlib can make smaller. A complex number is two of them.
 """
 
 import json
@@ -36,7 +36,10 @@ MOST_BYTES = 2**31
 
 _TYPES = {
     name: getattr(torch, name)
-    for name in ("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
+    for name in (
+        *("float64", "float32", "float16", "bfloat16", "complex128", "complex64"),
+        *("int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "bool"),
+    )
 }
 _NAMES = {kind: name for name, kind in _TYPES.items()}
 _SURVIVORS = ":survivors"
@@ -194,6 +197,8 @@ def _decode(stored: dict[str, Tensor], told: Any) -> dict[str, Tensor]:
 
 def _deflate(flat: Tensor) -> bytes:
     """A flat tensor as one zlib stream; see the module's docstring."""
+    if flat.is_complex():
+        return _deflate(torch.view_as_real(flat.resolve_conj()).flatten())
     if flat.dtype == torch.bool:
         raw: np.ndarray = np.packbits(flat.numpy())
     else:
@@ -211,6 +216,8 @@ def _deflate(flat: Tensor) -> bytes:
 
 def _inflate(stream: Tensor, kind: torch.dtype, count: int) -> Tensor:
     """The flat tensor of `count` elements that `_deflate` made a stream of."""
+    if kind.is_complex:
+        return torch.view_as_complex(_inflate(stream, kind.to_real(), 2 * count).view(count, 2))
     size = 1 if kind == torch.bool else kind.itemsize
     expected = math.ceil(count / 8) if kind == torch.bool else count * size
     if stream.numel() > 2 * expected + 1024:  # zlib would be given it all

@@ -18,6 +18,7 @@ from lottery_ticket.config import Settings
 from lottery_ticket.errors import InputError, one_line, unknown
 from lottery_ticket.names import is_name
 from lottery_ticket.randomness import derive, forked
+from lottery_ticket.tensors import tensors_of
 
 Weights = dict[str, Tensor]
 """Parameters and buffers of one network by name."""
@@ -122,25 +123,6 @@ class Network:
         return {name: own[kind] or settings.prune_rate for name, kind in self.kinds.items()}
 
 
-def tensors_of(module: nn.Module) -> Weights:
-    """The parameters and buffers of a module, each under its first name: one may stand in it at two places."""
-    state = module.state_dict(keep_vars=True)
-    return {name: state[name].detach() for name in dict.fromkeys(_first_names(state).values())}
-
-
-def give(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Put tensors named as `tensors_of` names them into a module; RuntimeError where they are not its own."""
-    first = _first_names(module.state_dict(keep_vars=True))
-    others = {name: weights[at] for name, at in first.items() if at in weights}
-    module.load_state_dict({**weights, **others})
-
-
-def _first_names(state: Mapping[str, Tensor]) -> dict[str, str]:
-    """Name → the first name of the same tensor."""
-    first: dict[int, str] = {}
-    return {name: first.setdefault(id(value), name) for name, value in state.items()}
-
-
 _INIT: dict[str, Callable[[Tensor], Tensor]] = {
     "xavier-normal": nn.init.xavier_normal_,
     "xavier-uniform": nn.init.xavier_uniform_,
@@ -172,6 +154,8 @@ def make_network(settings: Settings, input_shape: tuple[int, ...], classes: int)
         raise refuse(f"could not be built for data of shape {tuple(input_shape)}: {one_line(error)}") from error
     if not isinstance(module, nn.Module):
         raise refuse(f"returned a {type(module).__name__}; allowed: a torch.nn.Module")
+    if extra := next((each for each in module.state_dict() if each.rpartition(".")[2] == "_extra_state"), None):
+        raise refuse(f"keeps {extra} by get_extra_state, which no ticket does; allowed: parameters and buffers")
     if odd := next((each for each in module.state_dict() if not is_name(each)), None):
         raise refuse(
             f"has a tensor named {odd[:60]!a}; allowed: names that can be printed, of at most 4,096 characters"

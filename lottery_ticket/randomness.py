@@ -21,14 +21,14 @@ def generator(seed: int, purpose: str, *at: int) -> torch.Generator:
 
 
 @contextmanager
-def forked(seed: int | None = None) -> Iterator[None]:
-    """Within it the global generators of torch (on the CPU), NumPy and Python are those of a user's code.
+def forked(seed: int | None = None, device: torch.device | None = None) -> Iterator[None]:
+    """Within it the global generators of torch (of the CPU and the device), NumPy and Python are for a user's code.
 
     They start from `seed` (as they are where it is None) and are afterwards as they were before.
     """
     numpy, python = np.random.get_state(), random.getstate()
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[device] if device is not None and device.type == "cuda" else []):
             if seed is not None:
                 torch.manual_seed(seed)
                 np.random.seed(seed % 2**32)

@@ -14,8 +14,9 @@ from lottery_ticket.data import Data
 from lottery_ticket.errors import InputError
 from lottery_ticket.experiment import Result, carry_out, make_plan
 from lottery_ticket.listening import Listener, whoever_is_here
-from lottery_ticket.models import Network, Weights, tensors_of
+from lottery_ticket.models import Network, Weights
 from lottery_ticket.pruning import Mask
+from lottery_ticket.tensors import tensors_of
 from lottery_ticket.ticket import Ticket, under
 from lottery_ticket.tracking import Tracker
 from lottery_ticket.training import Member, Train, Watch
@@ -52,7 +53,8 @@ def train_ticket(
     begun = time.perf_counter()
     own = ticket.network(model)
     settings = retrain_settings(ticket, overrides)
-    plan = replace(make_plan(settings, known=ticket.data), rounds=[*([0] if dense else []), ticket.origin.round])
+    rounds = [*([0] if dense else []), ticket.origin.round]
+    plan = replace(make_plan(settings, known=ticket.data, drawn=False), rounds=rounds)
     if plan.data.input_shape != ticket.data.input_shape:
         raise InputError(
             "--dataset",

@@ -17,15 +17,15 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
-from torch.func import functional_call
 
 from lottery_ticket.errors import one_line
-from lottery_ticket.models import Weights, tensors_of
+from lottery_ticket.models import Weights
+from lottery_ticket.tensors import call, tensors_of
 
 
 def stack(members: Sequence[Mapping[str, Tensor]], device: torch.device) -> Weights:
     """K dicts of tensors → one dict whose tensors have a leading axis of K, on the device."""
-    return {name: torch.stack([member[name] for member in members]).to(device) for name in members[0]}
+    return {name: torch.stack([member[name] for member in members]).to(device).contiguous() for name in members[0]}
 
 
 def unstack(stacked: Mapping[str, Tensor]) -> list[Weights]:
@@ -84,7 +84,7 @@ class Stack:
         single = {name: value.squeeze(0) for name, value in weights.items()}
         self._module.train(training)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self._low):
-            return functional_call(self._module, single, (x.squeeze(0),)).unsqueeze(0)
+            return call(self._module, single, x.squeeze(0)).unsqueeze(0)
 
     def _run(self, call: "_Call", x: Tensor) -> Tensor:
         values: dict[str, Any] = {}
@@ -103,11 +103,11 @@ class Stack:
         x = torch.randn(2, 4, *input_shape, generator=draw, dtype=torch.float64)
         for training in (False,) if self.draws else (False, True):
             self._module.train(training)
-            call = _Call(stack(members, x.device), 2, training, False, ())
-            together = _outcome(call.weights, trained, partial(self._run, call, x))
+            both = _Call(stack(members, x.device), 2, training, False, ())
+            together = _outcome(both.weights, trained, partial(self._run, both, x))
             for k, member in enumerate(members):
                 single = {name: value.clone() for name, value in member.items()}
-                alone = _outcome(single, trained, partial(functional_call, self._module, single, (x[k],)))
+                alone = _outcome(single, trained, partial(call, self._module, single, x[k]))
                 size = max(value.norm() for value in alone)
                 for mine, its in zip(together, alone, strict=True):
                     if mine[k].shape != its.shape or not torch.dist(mine[k], its) <= 1e-6 * size:

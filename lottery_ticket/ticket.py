@@ -17,10 +17,11 @@ from lottery_ticket.data import DataInfo, describe, load_images
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 from lottery_ticket.holding import Held
 from lottery_ticket.images import Images
-from lottery_ticket.models import MODELS, Network, Weights, give, make_network, tensors_of
+from lottery_ticket.models import MODELS, Network, Weights, make_network
 from lottery_ticket.names import is_name
 from lottery_ticket.pruning import Mask, density
 from lottery_ticket.randomness import forked
+from lottery_ticket.tensors import give, tensors_of
 from lottery_ticket.verdict import Answer
 
 

@@ -17,7 +17,7 @@ from lottery_ticket.errors import InputError
 from lottery_ticket.models import Network, Weights
 from lottery_ticket.optim import Optimizer
 from lottery_ticket.pruning import Mask
-from lottery_ticket.randomness import derive, generator
+from lottery_ticket.randomness import derive, forked, generator
 from lottery_ticket.record import Point
 from lottery_ticket.stack import Stack, stack, unstack
 
@@ -171,6 +171,11 @@ def check_length(settings: Settings, images: int) -> None:
         raise InputError("--schedule", settings.schedule, "does nothing in rounds of one iteration; allowed: constant")
 
 
+def evaluated_at_once(settings: Settings, members: int) -> int:
+    """Images in one forward pass of an evaluation of a stack."""
+    return max(settings.batch_size, EVALUATED_AT_ONCE // members)
+
+
 def choose_device(name: str) -> torch.device:
     """`auto` (CUDA where there is one, else the CPU), `cpu`, `cuda` or `cuda:N`; InputError if it is not there."""
     if name == "auto":
@@ -299,8 +304,7 @@ class _Training:
     @contextmanager
     def _global_generator(self) -> Iterator[None]:
         """Within it, layers of a network that the engine does not know draw from the (one) member's seed."""
-        with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []):
-            torch.manual_seed(derive(self._members[0].seed, "dropout", self._round))
+        with forked(derive(self._members[0].seed, "dropout", self._round), self._device):
             yield
 
     def _order(self, epoch: int) -> Tensor:
@@ -344,7 +348,7 @@ class _Training:
         members = len(self._members)
         correct: list[Tensor] = []
         losses = torch.zeros(members, dtype=torch.float64, device=self._device)
-        size = max(self._settings.batch_size, EVALUATED_AT_ONCE // members)
+        size = evaluated_at_once(self._settings, members)
         for x, y in zip(images.x.split(size), images.y.split(size), strict=True):
             scores = self._architecture(self._weights, x.expand(members, *x.shape), training=False).float()
             each = F.cross_entropy(scores.flatten(0, 1), y.repeat(members), reduction="none")
