@@ -13,7 +13,7 @@ from safetensors import safe_open
 from torch import Tensor, fx, nn
 
 from lottery_ticket.errors import LotteryTicketError, one_line
-from lottery_ticket.ticket import under_torch_masks
+from lottery_ticket.torch_masks import put_under_masks
 
 
 class Select(nn.Module):
@@ -90,7 +90,7 @@ def load_compact(path: str | Path) -> nn.Module:
         mask = {name.removesuffix("_mask"): state.pop(name) for name in [*state] if name.endswith(".weight_mask")}
         values = {name.removesuffix("_orig") if name[:-5] in mask else name: value for name, value in state.items()}
         module.load_state_dict(values, assign=True)
-        return (under_torch_masks(module, mask) if mask else module).eval()
+        return (put_under_masks(module, mask) if mask else module).eval()
     except Exception as error:  # whatever a damaged file makes the layers say
         raise LotteryTicketError(f"{path} cannot be read as a compact network: {one_line(error)}") from None
 

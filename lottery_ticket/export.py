@@ -9,7 +9,7 @@ import os
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,9 @@ from tempfile import TemporaryDirectory
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
+from lottery_ticket.accuracy import Scores, accuracy, check_accuracy, inputs_of, scores_of
 from lottery_ticket.chain import describe_layer, load_compact
 from lottery_ticket.compact import Compact, LayerSize
 from lottery_ticket.compact import compact as make_compact
@@ -26,18 +28,17 @@ from lottery_ticket.data import DataInfo, channels_first
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line, unknown
 from lottery_ticket.folder import must_be_new
 from lottery_ticket.images import Images
-from lottery_ticket.ticket import Ticket, under_torch_masks
+from lottery_ticket.randomness import derive, forked
+from lottery_ticket.ticket import Ticket
+from lottery_ticket.torch_masks import put_under_masks
 
 FORMATS = {"onnx": ".onnx", "state-dict": ".safetensors", "torch-prune": "-torch-prune.safetensors"}
 """What a trained ticket is exported as → the ending of such files."""
 
 SAME_SCORE = 1e-5
-"""Scores of an image that differ by no more, relative to the largest, are a tie, which rounding may decide."""
+"""Scores that differ by no more, relative to the largest of all, are the same."""
 
-_BATCH = 500
 _REPETITIONS, _LONG = 7, 30.0  # measured so often; after so many seconds, three times are enough
-
-Scores = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,10 @@ class Exported:
         path, format, bytes: the file.
         runtime: what read it back for the check: onnxruntime or torch.
         images: how many test images it was checked on.
-        ties: those of them on which it and the ticket decide a tie differently (see `SAME_SCORE`).
+        ties: those of them on which it and the ticket decide a tie differently (scores that are the same).
         accuracy: the file's, on them, 0–1.
         compact: what compaction brought; None where it was not asked for.
+        without_mask: tensors that stand in a torch-prune file as they are, their pruned weights zero.
     """
 
     path: Path
@@ -77,6 +79,7 @@ class Exported:
     ties: int
     accuracy: float
     compact: Comparison | None
+    without_mask: tuple[str, ...] = ()
 
 
 def export(
@@ -87,11 +90,15 @@ def export(
     images: Images | None = None,
     model: str | None = None,
 ) -> Exported:
-    """Write the trained network of a ticket; the file appears once it predicts what the network does, or not at all.
+    """Write the trained network of a ticket; the file appears once it gives the scores of the network, or not at all.
 
     - `onnx`: input `images`, N×C×H×W (or N×D) float32, pixels as the data set keeps them; output `scores`, N×classes.
     - `state-dict`: safetensors, for `load_state_dict` of the ticket's module, or for `load_compact`.
-    - `torch-prune`: the same of the module under the masks of `torch.nn.utils.prune`.
+    - `torch-prune`: the same of the module under the masks of `torch.nn.utils.prune`: give each tensor that has a
+      `_mask` there a `prune.identity`, then load it. Those that are read past these (see `torch_masks`) have none.
+
+    The network must have the accuracy that was logged of the ticket. The file is read back as whoever gets it would: by
+    onnxruntime, or by torch into a module that the factory has made anew. It must give the same scores of the test set.
 
     The last two are of modules that take standardised images. Run id, data set, its mean and standard deviation,
     classes and density stand in the metadata of each.
@@ -107,7 +114,8 @@ def export(
     Raises:
         InputError: no trained weights, another data set, no such format or the packages for it are missing, something
             is at `dest`, or the network cannot be made small.
-        LotteryTicketError: the file predicts something else, or cannot be written.
+        LotteryTicketError: the network is not the one that was measured, the file gives other scores, or it cannot be
+            written.
     """
     if format not in FORMATS:
         raise unknown("--format", format, FORMATS)
@@ -117,39 +125,47 @@ def export(
     if ticket.trained is None:
         allowed = "allowed: one that has, such as `lt pull --trained` brings"
         raise InputError("TICKET", ticket.name, f"has no trained weights; {allowed}")
+    whole = ticket.module(trained=True, model=model).eval()
+    small = make_compact(whole, ticket.mask, ticket.data.input_shape) if compact else None
     images = ticket.images() if images is None else images
     if images.digest != ticket.data.digest:
         raise InputError("images", images.digest, f"is not the ticket's data; allowed: digest {ticket.data.digest}")
-    whole = ticket.module(trained=True, model=model).eval()
-    x = channels_first(images.x_test)
-    expected = _over(whole, ticket.data.standardise(x))
-    small = make_compact(whole, ticket.mask, ticket.data.input_shape) if compact else None
+    if ticket.metrics.test_accuracy is not None:
+        check_accuracy(whole, ticket.metrics.test_accuracy, ticket.settings, ticket.data, images)
+    raw, standardised = channels_first(images.x_test), inputs_of(images, ticket.data)
+    expected = scores_of(whole, standardised)
+    past = ticket.read_past_hooks(model) if format == "torch-prune" and not small else {}
     try:
         dest.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=f".{dest.name[:60]}-", dir=dest.parent) as work, _one_thread():
             made = Path(work, "made")
-            scores = _write(ticket, format, made, whole, small, model)
-            inputs = x if format == "onnx" else ticket.data.standardise(x)
-            found = _over(scores, inputs)
-            ties = _check(expected, found)
+            scores = _write(ticket, format, made, whole, small, past, model)
+            inputs = raw if format == "onnx" else standardised
+            found = scores_of(scores, inputs)
+            ties = _check(whole, standardised, expected, found)
             comparison = None
             if small:
                 before = Path(work, "before")
-                seconds = _seconds(_write(ticket, format, before, whole, None, model), scores, inputs)
+                seconds = _seconds(_write(ticket, format, before, whole, None, past, model), scores, inputs)
                 sizes = (before.stat().st_size, made.stat().st_size)
                 comparison = Comparison(small.layers, small.parameters, sizes, seconds)
             must_be_new(dest)
             os.rename(made, dest)
     except OSError as error:
         raise LotteryTicketError(f"{dest} cannot be written: {one_line(error)}") from None
-    right = found.argmax(1) == torch.from_numpy(images.y_test)
-    runtime = "onnxruntime" if format == "onnx" else "torch"
-    accuracy = right.double().mean().item()
-    return Exported(dest, format, dest.stat().st_size, runtime, len(x), ties, accuracy, comparison)
+    runtime, right = "onnxruntime" if format == "onnx" else "torch", accuracy(found, images)
+    size = dest.stat().st_size
+    return Exported(dest, format, size, runtime, len(found), ties, right, comparison, tuple(past))
 
 
 def _write(
-    ticket: Ticket, format: str, path: Path, whole: nn.Module, small: Compact | None, model: str | None
+    ticket: Ticket,
+    format: str,
+    path: Path,
+    whole: nn.Module,
+    small: Compact | None,
+    past: Mapping[str, str],
+    model: str | None,
 ) -> Scores:
     """Write the file and read it back, as its users do."""
     module, mask = (small.module, small.mask) if small else (whole, ticket.mask)
@@ -167,17 +183,21 @@ def _write(
     if small:
         metadata["layers"] = json.dumps([describe_layer(name, layer) for name, layer in module.named_children()])
     if format == "torch-prune":
-        module = under_torch_masks(copy.deepcopy(module), mask)
-    path.write_bytes(
-        save(
-            {name: value.clone(memory_format=torch.contiguous_format) for name, value in module.state_dict().items()},
-            metadata,
-        )
-    )
+        kept = {name: kept for name, kept in mask.items() if name not in past}
+        module = put_under_masks(copy.deepcopy(module), kept)
+    state = {name: value.clone(memory_format=torch.contiguous_format) for name, value in module.state_dict().items()}
+    path.write_bytes(save(state, metadata))
     if small:
         return load_compact(path)
-    fresh = ticket.to_prune(model=model) if format == "torch-prune" else ticket.module(model=model)
-    fresh.load_state_dict(load_file(path))
+    with forked(derive(0, "export")):  # what it draws itself is not what the ticket's module drew
+        fresh = ticket.network(model).build()
+    state = load_file(path)
+    for name in state if format == "torch-prune" else ():
+        if name.endswith("_mask") and f"{name.removesuffix('_mask')}_orig" in state:
+            where, _, parameter = name.removesuffix("_mask").rpartition(".")
+            if parameter in (layer := fresh.get_submodule(where))._parameters:  # else it stands at two places
+                prune.identity(layer, parameter)
+    fresh.load_state_dict(state)
     return fresh.eval()
 
 
@@ -258,32 +278,31 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _over(scores: Scores, inputs: Tensor) -> Tensor:
-    """The scores of all images."""
-    with torch.no_grad():
-        return torch.cat([scores(part) for part in inputs.split(_BATCH)])
-
-
-def _check(expected: Tensor, found: Tensor) -> int:
-    """The ties that were decided differently; LotteryTicketError where more than ties were."""
-    chosen = found.argmax(1, keepdim=True)
-    margin = expected.amax(1) - expected.gather(1, chosen).squeeze(1)
-    differs = expected.argmax(1) != chosen.squeeze(1)
-    wrong = int((differs & ~(margin <= SAME_SCORE * expected.abs().amax(1))).sum())
-    if wrong:
-        told = f"{wrong:,} of {len(expected):,} test images are classified differently by the exported file"
-        raise LotteryTicketError(f"{told}; nothing was written")
-    return int(differs.sum())
+def _check(whole: nn.Module, inputs: Tensor, expected: Tensor, found: Tensor) -> int:
+    """The ties that were decided differently; LotteryTicketError where the scores are not the same."""
+    largest, apart = expected.abs().amax(), (found - expected).abs().amax()
+    if not apart <= SAME_SCORE * largest:  # NaN is not
+        told = f"the file's scores of the {len(expected):,} test images differ from the ticket's"
+        why = f"{told} by up to {apart / largest:.1e} of the largest; nothing was written"
+        try:
+            exact = scores_of(copy.deepcopy(whole).double(), inputs.double())
+        except RuntimeError:  # a network for float32 alone
+            raise LotteryTicketError(why) from None
+        rounding = (expected - exact).abs().amax()  # the network's own, which is larger where it is deep
+        chance = not torch.equal(scores_of(whole, inputs), expected)
+        if chance or not (found - exact).abs().amax() <= min(4 * rounding, 1e-3 * largest):
+            raise LotteryTicketError(why)
+    return int((expected.argmax(1) != found.argmax(1)).sum())
 
 
 def _seconds(before: Scores, after: Scores, inputs: Tensor) -> tuple[float, float]:
     """Medians of the time over all images, the two measured in turn; neither for the first time."""
     taken: tuple[list[float], list[float]] = ([], [])
-    _over(before, inputs[:_BATCH])
+    scores_of(before, inputs[:500])
     start = time.perf_counter()
     while len(taken[0]) < 3 or (len(taken[0]) < _REPETITIONS and time.perf_counter() - start < _LONG):
         for scores, times in zip((before, after), taken, strict=True):
             begun = time.perf_counter()
-            _over(scores, inputs)
+            scores_of(scores, inputs)
             times.append(time.perf_counter() - begun)
     return statistics.median(taken[0]), statistics.median(taken[1])

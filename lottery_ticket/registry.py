@@ -44,7 +44,8 @@ def register(client: MlflowClient, ticket: Ticket, name: str, alias: str = "smal
     The model takes images as the data set keeps them (its signature says shape and type) and gives class
     probabilities; its input example is two test images. Tags: `lt.density`, `lt.verdict`, and where it comes from.
     Of a model that is not the package's, whoever loads it must be able to import the factory. InputError for a name or
-    alias that MLflow does not allow, and where the data set is not there.
+    alias that MLflow does not allow, and where the data set is not there; LotteryTicketError where the network is not
+    the one that was measured.
     """
     from mlflow.models import ModelSignature
     from mlflow.pyfunc import save_model
@@ -54,7 +55,9 @@ def register(client: MlflowClient, ticket: Ticket, name: str, alias: str = "smal
     run_id = ticket.origin.trajectory
     if run_id is None or ticket.trained is None:
         raise LotteryTicketError("only a trained ticket of a run can be registered")
-    info = ticket.data
+    images, info = ticket.images(), ticket.data
+    if unchecked := ticket.check(ticket.settings.model):
+        raise LotteryTicketError(f"{ticket.name} cannot be compared with the logged accuracy: {unchecked}")
     signature = ModelSignature(
         inputs=Schema([TensorSpec(np.dtype(info.dtype), (-1, *info.image_shape))]),
         outputs=Schema([TensorSpec(np.dtype("float32"), (-1, info.classes))]),
@@ -66,7 +69,7 @@ def register(client: MlflowClient, ticket: Ticket, name: str, alias: str = "smal
             loader_module="lottery_ticket.serving",
             data_path=str(ticket.save(Path(work, "ticket"))),
             signature=signature,
-            input_example=ticket.images().x_test[:2],
+            input_example=images.x_test[:2],
             # which says that its code may be run
             model_config=None if ticket.settings.model in MODELS else {"model": ticket.settings.model},
             pip_requirements=[f"lottery-ticket-lab=={lottery_ticket.__version__}"],

@@ -60,6 +60,11 @@ def cached(name: str) -> Path:
     return cache_folder() / f"{name}.npz"
 
 
+def at_hand(name: str) -> bool:
+    """Whether a data set is on this machine, so that nothing must be fetched to load it."""
+    return name == "mnist" or (cached(name) if name in KNOWN else Path(name)).is_file()
+
+
 def fetch(name: str) -> Path:
     """Bring a data set into the cache through torchvision; the file appears whole or not at all.
 

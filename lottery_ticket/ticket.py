@@ -1,6 +1,7 @@
 """A ticket: a mask, the values its survivors start from, and where it came from."""
 
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,9 +10,9 @@ from typing import Annotated
 import torch
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 from torch import Tensor, nn
-from torch.nn.utils import prune as torch_prune
 
 import lottery_ticket
+from lottery_ticket.accuracy import check_accuracy
 from lottery_ticket.config import Settings
 from lottery_ticket.data import DataInfo, describe, load_images
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
@@ -21,7 +22,9 @@ from lottery_ticket.models import MODELS, Network, Weights, make_network
 from lottery_ticket.names import is_name
 from lottery_ticket.pruning import Mask, density
 from lottery_ticket.randomness import forked
+from lottery_ticket.sources import at_hand
 from lottery_ticket.tensors import give, tensors_of
+from lottery_ticket.torch_masks import put_under_masks, read_past
 from lottery_ticket.verdict import Answer
 
 
@@ -121,8 +124,12 @@ class Ticket:
         tracking_uri: str | None = None,
         trained: bool = True,
         model: str | None = None,
+        check: bool = True,
     ) -> "Ticket":
         """A ticket from a folder, a run or the MLflow Model Registry. Runs no code that stands in it.
+
+        Where its data set is at hand and its network may be built, the trained network must have the accuracy that was
+        logged of it.
 
         Args:
             source: the path of a folder that `lt pull` wrote, `runs:/RUN[:ROUND][:ARM-seedN]` (default: the smallest
@@ -130,18 +137,44 @@ class Ticket:
             tracking_uri: of the MLflow store; default MLFLOW_TRACKING_URI, else SQLite at mlruns/mlflow.db.
             trained: bring the trained weights along where there are some.
             model: see `network`; needed for tickets of a run that start from values drawn anew.
+            check: compare with the logged accuracy.
 
         Raises:
             InputError: there is no such ticket, or its files are damaged or not what they must be.
-            LotteryTicketError: the store failed.
+            LotteryTicketError: the store failed, or the trained network is not the one that was measured.
         """
         from lottery_ticket import shelf
         from lottery_ticket.folder import read_folder
 
         if shelf.in_store(str(source)):
-            return shelf.find(str(source), tracking_uri=tracking_uri, trained=trained, model=model)
-        loaded = read_folder(Path(source))
-        return loaded if trained else replace(loaded, trained=None)
+            loaded = shelf.find(str(source), tracking_uri=tracking_uri, trained=trained, model=model)
+        else:
+            loaded = read_folder(Path(source))
+        if not trained:
+            return replace(loaded, trained=None)
+        if check:
+            loaded.check(model)
+        return loaded
+
+    def check(self, model: str | None = None) -> str | None:
+        """Compare the trained network's accuracy with the logged one; why it cannot be, where it cannot.
+
+        LotteryTicketError where it is not the network that was measured, see `accuracy.check_accuracy`.
+        """
+        logged = self.metrics.test_accuracy
+        if self.trained is None or logged is None:
+            return "it has no trained weights" if logged is not None else "no accuracy was logged"
+        if self.settings.model not in MODELS and model is None:
+            return f"--model {self.settings.model} would allow its code to be run"
+        if not at_hand(self.settings.dataset):
+            return f"the data set {self.settings.dataset} is not here"
+        module = self.module(trained=True, model=model).eval()
+        try:
+            images = self.images()
+        except InputError as error:
+            return str(error)
+        check_accuracy(module, logged, self.settings, self.data, images)
+        return None
 
     def save(self, folder: str | Path) -> Path:
         """Write the ticket's folder, which appears whole or not at all. InputError if it is there already."""
@@ -239,16 +272,31 @@ class Ticket:
         return Held(module, self.mask)
 
     def to_prune(self, trained: bool = False, model: str | None = None) -> nn.Module:
-        """The module of the ticket under the masks of `torch.nn.utils.prune` (`weight_orig`, `weight_mask`)."""
-        return under_torch_masks(self.module(trained, model), self.mask)
+        """The module of the ticket under the masks of `torch.nn.utils.prune` (`weight_orig`, `weight_mask`).
+
+        Weights that the network reads without calling their layer, as attention does, are kept under their masks too.
+        It can be copied (`copy.deepcopy`), though not between a forward pass and its backward pass.
+        """
+        return put_under_masks(self.module(trained, model), self.mask, self.read_past_hooks(model))
+
+    def read_past_hooks(self, model: str | None = None) -> dict[str, str]:
+        """The prunable tensors that `torch.nn.utils.prune` alone cannot keep, see `torch_masks.read_past`."""
+        images = torch.randn(2, *self.data.input_shape, generator=torch.Generator().manual_seed(0))
+        return read_past(self.network(model).module, self.mask, images)
 
     @classmethod
     def from_prune(cls, module: nn.Module, settings: Settings) -> "Ticket":
         """A ticket out of a module pruned with `torch.nn.utils.prune`; its present values are where it starts.
 
+        Of a tensor without a mask (after `prune.remove`, say) the weights that are exactly zero count as pruned, and a
+        warning says so. One that is zero everywhere, as some layers start, survives whole.
+
         Args:
-            module: of the architecture that `settings.model` names; tensors that are not pruned survive whole.
+            module: of the architecture that `settings.model` names.
             settings: the model, the data set (which is read) and how to train.
+
+        Raises:
+            InputError: the module has other tensors than the architecture, or a mask leaves nothing of a tensor.
         """
         info = describe(load_images(settings.dataset), settings.validation_size)
         network = make_network(settings, info.input_shape, info.classes)
@@ -259,16 +307,14 @@ class Ticket:
         if _shapes(values) != _shapes(expected):
             allowed = f"allowed: a {settings.model}, its weights pruned or not"
             raise InputError("module", type(module).__name__, f"has other tensors than {settings.model}; {allowed}")
-        mask = network.dense_mask() | masks
+        if empty := [name for name, kept in masks.items() if not kept.any()]:
+            allowed = "allowed: masks with survivors"
+            raise InputError("module", type(module).__name__, f"has nothing left of {', '.join(empty)}; {allowed}")
+        inferred = {name: values[name] != 0 for name in network.kinds if name not in masks and values[name].any()}
+        if zeros := [name for name, kept in inferred.items() if not kept.all()]:
+            warnings.warn(f"there are no masks of {', '.join(zeros)}: their zeros count as pruned", stacklevel=2)
+        mask = network.dense_mask() | masks | inferred
         return cls(mask, under(mask, {name: values[name] for name in expected}), settings, info)
-
-
-def under_torch_masks(module: nn.Module, mask: Mask) -> nn.Module:
-    """The module itself, put under masks of `torch.nn.utils.prune`."""
-    for name, kept in mask.items():
-        path, _, parameter = name.rpartition(".")
-        torch_prune.custom_from_mask(module.get_submodule(path), parameter, kept)
-    return module
 
 
 def network_of(settings: Settings, data: DataInfo, model: str | None) -> Network:

@@ -231,7 +231,7 @@ def test_to_and_from_torch_prune(ticket, small):
     assert same(again.weights, ticket.weights)
     assert again.data == ticket.data
 
-    plain = ticket.module()
+    plain = ticket.network().build()
     torch_prune.l1_unstructured(plain.fc1, "weight", amount=0.5)
     partly = Ticket.from_prune(plain, ticket.settings)
     assert partly.mask["fc1.weight"].float().mean() == pytest.approx(0.5)

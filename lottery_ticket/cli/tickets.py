@@ -125,6 +125,8 @@ def pull(
     if dest is not None:
         must_be_new(dest)
     ticket = shelf.find(source, tracking_uri=tracking_uri, trained=trained, model=model)
+    if trained and (unchecked := ticket.check(model)):
+        typer.echo(f"lt: not compared with the logged accuracy: {unchecked}", err=True)
     name = re.sub(r"[@/]", "-", source.removeprefix("models:/")) if source.startswith("models:/") else ticket.name
     folder = ticket.save(dest or Path("tickets", name))
     if as_json:
