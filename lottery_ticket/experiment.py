@@ -20,6 +20,7 @@ from lottery_ticket.config import Settings, as_text, is_code, load_preset, prese
 from lottery_ticket.data import Data, DataInfo, describe, load_images, prepare
 from lottery_ticket.errors import InputError
 from lottery_ticket.figures import draw_all
+from lottery_ticket.findings import examine
 from lottery_ticket.images import Images
 from lottery_ticket.limits import TAG, cut
 from lottery_ticket.listening import Listener, whoever_is_here
@@ -287,7 +288,10 @@ def make_plan(
         if not begun:
             check_length(settings, len(data.train))
         allocation = allocate(settings, network, data, experiments=experiments)
-        notes = tuple(f"{images.name}: {note}" for note in images.notes)
+        found, faults = examine(settings, images, data)
+        if faults and not same:  # what was trained on before goes on
+            raise faults[0]
+        notes = tuple(f"{images.name}: {note}" for note in [*images.notes, *found])
         rehearse(settings, network, data, allocation, drawn)
     return Plan(settings, images, data, network, allocation, iterations, range(settings.rounds), notes)
 
