@@ -464,7 +464,7 @@ def _draw(client: MlflowClient, stored: Stored, folder: Path) -> list[Path]:
 
     more = stored.settings.more_than_dense
     name = f"{stored.name} (tickets: {more} iterations more)" if more else stored.name
-    return draw_all(stored.records, name, folder, mask)
+    return draw_all(stored.records, name, folder, mask, stored.data.image_shape if stored.data else None)
 
 
 def _final_metrics(records: Sequence[Record], verdict: Verdict | None) -> dict[str, float]:

@@ -13,6 +13,7 @@ from matplotlib import style as styles
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
+from torch import Tensor
 
 from lottery_ticket.pruning import Mask
 from lottery_ticket.record import Record
@@ -46,7 +47,13 @@ def subplots(
     return figure, figure.subplots(rows, columns, **shared)
 
 
-def draw_all(records: Sequence[Record], name: str, folder: Path, mask: Callable[[int], Mask]) -> list[Path]:
+def draw_all(
+    records: Sequence[Record],
+    name: str,
+    folder: Path,
+    mask: Callable[[int], Mask],
+    image_shape: tuple[int, ...] | None,
+) -> list[Path]:
     """Draw what the records allow into the folder; the paths, in order of interest.
 
     Args:
@@ -54,6 +61,7 @@ def draw_all(records: Sequence[Record], name: str, folder: Path, mask: Callable[
         name: the run's name, for the titles.
         folder: made if need be.
         mask: round → the winning arm's mask, of one seed.
+        image_shape: of one image as the data set keeps it, (H, W), (H, W, C) or (D,); None = not known.
     """
     drawn: dict[str, Figure | None] = {}
     name = textwrap.fill(name, 60)
@@ -62,7 +70,7 @@ def draw_all(records: Sequence[Record], name: str, folder: Path, mask: Callable[
         drawn["early_stop"] = draw_early_stop(records, name)
         drawn["learning_curves"] = draw_learning_curves(records, name)
         drawn["survivors"] = draw_survivors(records, name)
-        drawn["input_mask"] = draw_input_mask(records, name, mask)
+        drawn["input_mask"] = draw_input_mask(records, name, mask, image_shape) if image_shape else None
         return save_all(drawn, folder)
 
 
@@ -150,29 +158,42 @@ def draw_survivors(records: Sequence[Record], name: str) -> Figure:
     return figure
 
 
-def draw_input_mask(records: Sequence[Record], name: str, mask: Callable[[int], Mask]) -> Figure | None:
-    """Surviving first-layer weights of each input pixel; None unless a fully connected layer sees square images."""
+def draw_input_mask(
+    records: Sequence[Record], name: str, mask: Callable[[int], Mask], image_shape: tuple[int, ...]
+) -> Figure | None:
+    """Surviving first-layer weights of each pixel, or of each column of a table; None where no layer sees them all."""
     trunk = [record for record in records if record.arm == "winning"]
     shown = _nearest_rounds(trunk, _PICTURES_AT) if trunk else {}
     shown = {r: pct for r, pct in shown.items() if r > 0}
-    if not shown:
+    counted = [survivors_by_input(next(iter(mask(r).values())), image_shape) for r in shown]
+    pictures = [picture for picture in counted if picture is not None]
+    if not pictures:
         return None
-    pictures = []
-    for r in shown:
-        first = next(iter(mask(r).values()))
-        channels, side = _image_shape(first.shape[1]) if first.ndim == 2 else (0, 0)
-        if not side:
-            return None
-        pictures.append(first.sum(0).view(channels, side, side).sum(0).numpy())
     figure, axes = subplots(1, len(shown), figsize=(2.6 * len(shown), 2.9), squeeze=False)
     for panel, picture, pct in zip(axes[0], pictures, shown.values(), strict=True):
+        panel.set(title=f"{pct:.3g} % left")
+        if picture.ndim == 1:
+            panel.stairs(picture, np.arange(len(picture) + 1) - 0.5, fill=True, color=ARM_COLOURS["winning"])
+            panel.set(xlabel="column", ylim=(0, None))
+            continue
         drawn = panel.imshow(picture, cmap="magma", vmin=0)
-        panel.set(title=f"{pct:.3g} % left", xticks=[], yticks=[])
+        panel.set(xticks=[], yticks=[])
         panel.grid(visible=False)
         figure.colorbar(drawn, ax=panel, fraction=0.046, pad=0.03)
-    figure.suptitle(f"{name}: surviving first-layer weights per pixel")
+    figure.suptitle(f"{name}: surviving first-layer weights per {'column' if len(image_shape) == 1 else 'pixel'}")
     figure.tight_layout()
     return figure
+
+
+def survivors_by_input(first: Tensor, image_shape: tuple[int, ...]) -> np.ndarray | None:
+    """How many weights of a network's first layer survive at each pixel (H×W, channels summed) or column (D).
+
+    None unless the mask is that of a fully connected layer over all values of an image, channels first.
+    """
+    if first.ndim != 2 or first.shape[1] != math.prod(image_shape):
+        return None
+    left = first.sum(0).numpy()
+    return left if len(image_shape) == 1 else left.reshape(-1, *image_shape[:2]).sum(0)
 
 
 def _over_weights(axes: Axes, records: Sequence[Record], value: Callable[[Record], float]) -> float:
@@ -219,12 +240,3 @@ def _nearest_rounds(records: Sequence[Record], percents: Sequence[float]) -> dic
     left = {record.round: record.weights_remaining_pct for record in records}
     chosen = {min(left, key=lambda r: abs(math.log(left[r] / pct))) for pct in percents}
     return {r: left[r] for r in sorted(chosen)}
-
-
-def _image_shape(inputs: int) -> tuple[int, int]:
-    """(channels, side) of square images with that many inputs, (0, 0) where there is none."""
-    for channels in (1, 3):
-        side = math.isqrt(inputs // channels)
-        if side > 1 and channels * side * side == inputs:
-            return channels, side
-    return 0, 0
