@@ -36,7 +36,7 @@ from lottery_ticket.seal import seal
 from lottery_ticket.summary import rounds_tags, verdict_tags
 from lottery_ticket.trajectory import Round
 from lottery_ticket.verdict import Verdict
-from lottery_ticket.view import BY_WEIGHTS, weights_step
+from lottery_ticket.view import BY_COMPRESSION, compression_step
 
 
 class Tracker:
@@ -274,7 +274,7 @@ class Tracker:
         for arm, each in accuracies.items():
             mean = math.fsum(each) / len(each)
             metrics.append(Metric(f"test_accuracy/{arm}", mean, at, r))
-            metrics.append(Metric(f"{BY_WEIGHTS}/{arm}", mean, at, weights_step(left)))
+            metrics.append(Metric(f"{BY_COMPRESSION}/{arm}", mean, at, compression_step(left)))
         self.client.log_batch(self.run_id, metrics=metrics)
 
     def finish(self, verdict: Verdict | None, figures: Sequence[Path], metrics: Mapping[str, float], at: int) -> None:
@@ -383,7 +383,7 @@ def metrics_of(record: Record) -> list[Metric]:
         for point in record.curve
         if point.epoch is not None
     ]
-    metrics.append(Metric(BY_WEIGHTS, record.test_accuracy, at, weights_step(record.weights_remaining_pct)))
+    metrics.append(Metric(BY_COMPRESSION, record.test_accuracy, at, compression_step(record.weights_remaining_pct)))
     return metrics
 
 

@@ -1,8 +1,10 @@
 """The chart view that MLflow's runs page opens with: experiment tags in the form in which the UI saves views.
 
 The form is that of MLflow 3.17 (what its menu "Views → Save as new view" writes). Its line charts have a log axis only
-where x is the step, so the accuracies are logged once more as `accuracy_by_weights/<arm>` (on trajectories
-`accuracy_by_weights`) with step = 100 × weights_remaining_pct: 10000 is dense, 1000 is 10 % left.
+where x is the step, so the accuracies are logged once more as `accuracy_by_compression/<arm>` (on trajectories
+`accuracy_by_compression`) with step = 10,000 × weights / weights left: 10k is dense, 100k is 10 % left. Steps that grow
+from round to round, because what MLflow's tables show of a metric is its value at the largest step. Up to version 0.3
+they shrank: `accuracy_by_weights`, with step = 100 × weights_remaining_pct, shows the dense network's there.
 """
 
 import base64
@@ -10,25 +12,27 @@ import json
 import zlib
 from collections.abc import Sequence
 
-BY_WEIGHTS = "accuracy_by_weights"
+BY_COMPRESSION = "accuracy_by_compression"
+_BEFORE = "accuracy_by_weights"
 _KEY = "lottery-ticket"
 QUERY = f"viewStateShareKey={_KEY}&compareRunsMode=CHART&workflowType=machine_learning"
 """What follows `/#/experiments/<id>/runs?` in the address that opens the view."""
 
 
-def weights_step(weights_remaining_pct: float) -> int:
-    """The step of `accuracy_by_weights`: hundredths of a percent of weights left."""
-    return round(100 * weights_remaining_pct)
+def compression_step(weights_remaining_pct: float) -> int:
+    """The step of `accuracy_by_compression`: ten thousand times the weights, over the weights left."""
+    return round(1e6 / max(weights_remaining_pct, 1e-9))
 
 
 def view_tags(arms: Sequence[str] = ("winning", "reinit")) -> dict[str, str]:
     """The experiment's tags: model-training mode, and the view with the accuracy curves of two arms.
 
-    No run is named, so runs to come appear too. The chart of `accuracy_by_weights` shows once a run is expanded.
+    No run is named, so runs to come appear too. The chart of `accuracy_by_compression` alone shows once a run is
+    expanded, those of `accuracy_by_weights` where there are runs of version 0.3 or earlier.
     """
     charts = [
-        _line(0, [f"{BY_WEIGHTS}/{arm}" for arm in arms], xAxisScaleType="log"),
-        _line(1, [BY_WEIGHTS], xAxisScaleType="log"),
+        _line(0, [f"{BY_COMPRESSION}/{arm}" for arm in arms], xAxisScaleType="log"),
+        _line(1, [BY_COMPRESSION], xAxisScaleType="log"),
         _line(
             2,
             [f"test_accuracy/{arm}" for arm in arms],
@@ -37,10 +41,12 @@ def view_tags(arms: Sequence[str] = ("winning", "reinit")) -> dict[str, str]:
             range={"xMin": 105, "xMax": 0},
         ),
         _chart(3, "BAR", ["smallest_winning_pct"], dataAccessKey="smallest_winning_pct"),
+        _line(4, [f"{_BEFORE}/{arm}" for arm in arms], xAxisScaleType="log"),
+        _line(5, [_BEFORE], xAxisScaleType="log"),
     ]
     section = {
         "uuid": "section-0",
-        "name": "x: 10k = 100 % of weights left",
+        "name": "x: 10k = all weights, 100k = a tenth left, 1M = a hundredth",
         "display": True,
         "isReordered": True,
         "deleted": False,

@@ -231,7 +231,10 @@ def test_rounds_end_at_one_density_whatever_the_rate(small_npz):
     assert study.settings_of({"prune_rate": 0.9}).rounds == 2  # 10 % exactly
 
 
-@pytest.mark.parametrize("killed", [pytest.param(signal.SIGKILL, marks=pytest.mark.slow), signal.SIGINT])
+@pytest.mark.parametrize(
+    "killed",
+    [*(pytest.param(each, marks=pytest.mark.slow) for each in (signal.SIGKILL, signal.SIGTERM)), signal.SIGINT],
+)
 def test_what_a_process_left_is_tried_again(small_npz, toml, tmp_path, monkeypatch, killed):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(study_storage, "GRACE", 2)
@@ -246,8 +249,8 @@ def test_what_a_process_left_is_tried_again(small_npz, toml, tmp_path, monkeypat
     process.send_signal(killed)
     _, err = process.communicate(timeout=60)
     before = trials_of(tmp_path)
-    if killed == signal.SIGINT:
-        assert process.returncode == 130
+    if killed != signal.SIGKILL:
+        assert process.returncode == 128 + killed
         assert "Go on with:" in err
         assert [trial.state for trial in before] == [TrialState.COMPLETE] * 2 + [TrialState.FAIL] * 2 + [
             TrialState.WAITING

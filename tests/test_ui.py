@@ -86,10 +86,10 @@ def test_curves_show_without_a_click(address):
             "plot => plot.data.filter(d => d.mode == 'lines+markers').map(d => [d.metricKey, Array.from(d.x)])"
         )
         assert sorted(metric for metric, _ in curves) == [
-            f"accuracy_by_weights/{arm}" for arm in ("reinit", "reinit", "winning", "winning")
+            f"accuracy_by_compression/{arm}" for arm in ("reinit", "reinit", "winning", "winning")
         ]
         for _, x in curves:
-            assert sorted(x) == pytest.approx([6400, 8000, 10000], abs=2)
+            assert sorted(x) == pytest.approx([10000, 12500, 15625], abs=2)
         assert page.get_by_text("quick", exact=False).count() >= 2
 
         named = page.get_by_text("quick ").first.bounding_box()

@@ -114,7 +114,9 @@ def gone(pids, seconds=20):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "how", [signal.SIGKILL, *(pytest.param(each, marks=pytest.mark.slow) for each in (signal.SIGINT, signal.SIGTERM))]
+)
 def test_no_worker_outlives_the_command(small_npz, tmp_path, how):
     flags = f"run --dataset {small_npz} --validation-size 200 --rounds 3 --iterations 2000 --jobs 2".split()
     process = launcher.Started(flags, tmp_path, environment())
@@ -125,7 +127,7 @@ def test_no_worker_outlives_the_command(small_npz, tmp_path, how):
     assert len(workers) == 2
     process.send_signal(how)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == {signal.SIGKILL: -9, signal.SIGINT: 130}[how]
+    assert process.returncode == (-9 if how == signal.SIGKILL else 128 + how)
     assert gone(workers)
     assert "Traceback" not in err
 
