@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lottery_ticket.arms import ARMS, Moment
 from lottery_ticket.config import Settings
@@ -29,11 +29,11 @@ class Round:
     """
 
     record: Record
-    mask: Mask
-    start: Weights
-    weights: Weights
-    rewound: Weights | None = None
-    next_mask: Mask | None = None
+    mask: Mask = field(repr=False)
+    start: Weights = field(repr=False)
+    weights: Weights = field(repr=False)
+    rewound: Weights | None = field(default=None, repr=False)
+    next_mask: Mask | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,7 @@ def test_what_python_shows_is_short(result, small_npz):
     plan = make_plan(tiny(small_npz))
     ticket = result.ticket(round=1)
     shown = [result, result.stored, result.verdict, result.rounds[0], ticket, ticket.images()]
+    shown += next(lottery_ticket.find_tickets(plan.resolved, plan.network, plan.data))
     shown += [plan, plan.network, plan.data, plan.images, plan.allocation]
     assert {type(each).__name__: len(repr(each)) for each in shown if len(repr(each)) > 1000} == {}
     assert result.run_id in repr(result)
