@@ -9,6 +9,9 @@ from lottery_ticket.images import Images
 
 PARTS = ("train", "val", "test")
 
+MOST_COLUMNS = 100_000
+"""Of a table, whose mean and standard deviation in each are kept with every run: stores take 16 MB."""
+
 _IMAGES = "uint8 or float32, N×H×W, N×H×W×C or N×D"
 _PRECISE = 0.01
 """The part of the standard deviation (of each column of a table) by which rounding to float32 may change a value."""
@@ -105,6 +108,9 @@ class _Reading:
         x = self._arrays[key]
         if x.dtype.kind not in "buif" or x.ndim not in (2, 3, 4) or 0 in x.shape[1:]:
             raise self._refuse(f"has {self._called[key]} of dtype {x.dtype} and shape {x.shape}; allowed: {_IMAGES}")
+        if x.ndim == 2 and x.shape[1] > MOST_COLUMNS:
+            allowed = f"allowed: at most {MOST_COLUMNS:,} columns"
+            raise self._refuse(f"has {self._called[key]} of {x.shape[1]:,} columns; {allowed}")
         if x.dtype.kind == "f" and not np.isfinite(x).all():
             raise self._refuse(f"has {self._called[key]} with values that are not finite; allowed: finite numbers")
         if x.dtype not in (np.uint8, np.float32):

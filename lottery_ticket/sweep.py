@@ -19,9 +19,11 @@ from optuna.trial import TrialState
 
 from lottery_ticket import reading, store, study_storage
 from lottery_ticket.config import Settings
+from lottery_ticket.data import DataInfo
 from lottery_ticket.errors import InputError, LotteryTicketError
 from lottery_ticket.experiment import Keeper, Plan, make_plan, trainer
 from lottery_ticket.experiment import conclude as conclude_run
+from lottery_ticket.limits import may_be
 from lottery_ticket.measures import measure, phase, settled, winning_margin
 from lottery_ticket.record import Record
 from lottery_ticket.samplers import distributions, make_sampler, size
@@ -172,6 +174,7 @@ class _Sweep:
         self._silent: dict[int, float] = {}
         self._trainers: dict[Key, tuple[ExitStack, Train]] = {}
         self._plans: dict[Key, Plan] = {}
+        self._told: set[str] = set()
 
     def carry_out(self) -> None:
         """Batch after batch until no trial is left to begin and none is running anywhere."""
@@ -295,9 +298,25 @@ class _Sweep:
         """The plan of a trial; trials that can be stacked share its data, network and allocation."""
         key = stackable(settings)
         if key not in self._plans:
-            self._plans[key] = make_plan(settings, experiments)
+            self._plans[key] = make_plan(settings, experiments, self._known(settings))
+            for note in self._plans[key].data_notes:
+                if note not in self._told:
+                    self._listener.warned(note)
+                    self._told.add(note)
         check_length(settings, len(self._plans[key].data.train))  # what it looks at is no part of the key
         return replace(self._plans[key], settings=settings, rounds=range(settings.rounds))
+
+    def _known(self, settings: Settings) -> DataInfo | None:
+        """The data set as the study's first trials have it: one standardisation for all, whatever version began it."""
+        wanted = settings.as_params()
+        for trial in self._optuna.get_trials(deepcopy=False):
+            if RUN_ID not in trial.user_attrs:
+                continue
+            with suppress(MlflowException, LotteryTicketError):  # deleted, or of another version
+                run = self._client.get_run(trial.user_attrs[RUN_ID])
+                if all(may_be(run.data.params.get(name, ""), wanted[name]) for name in ("dataset", "validation_size")):
+                    return reading.read_data_info(run)
+        return None
 
     def _train_round(self) -> None:
         """Train the earliest round that any trial is at, of all trials that are there and can be stacked with it."""

@@ -148,6 +148,11 @@ def test_two_scales_are_refused(tmp_path, changed):
     assert "which may be of two scales; allowed: both of one kind" in refusal(tmp_path, content(**changed))
 
 
+def test_tables_wider_than_a_store_takes_are_refused(tmp_path):
+    wide = both(content((1,)), lambda x: np.zeros((len(x), 100_001), np.uint8))
+    assert "x_train of 100,001 columns; allowed: at most 100,000 columns" in refusal(tmp_path, wide)
+
+
 # labels
 
 

@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 
-from lottery_ticket import reading, store
+from lottery_ticket import data, reading, store
 from lottery_ticket.config import load_preset
 from lottery_ticket.data import channels_first, describe, load_images
 from lottery_ticket.errors import InputError
 from lottery_ticket.experiment import Listener, carry_out, make_plan, resume, sync
 from lottery_ticket.images import Images
 from lottery_ticket.retrain import train_ticket
+from lottery_ticket.study import parse
+from lottery_ticket.sweep import sweep
 from lottery_ticket.tracking import Tracker
 from lottery_ticket.trajectory import find_tickets
 
@@ -122,3 +124,16 @@ def test_sync_keeps_what_the_run_says_of_its_data(tmp_path):
     client = store.connect(None)
     for run in [run_id, *reading.read_run(client, run_id).children.values()]:
         assert reading.read_data_info(client.get_run(run)) == as_version_0_3(images)
+
+
+def test_a_study_has_one_standardisation_whatever_version_began_it(tmp_path, monkeypatch):
+    images = write(tmp_path / "own.npz", (6,))
+    settings = {"dataset": images.source, "validation_size": 20, "iterations": 4, "batch_size": 20, "rounds": 2}
+    values = {"sampler": "grid", "batch": 1, "densities": [80.0], "settings": settings | {"seeds": 1}}
+    values["space"] = {"lr": {"low": 1e-3, "high": 1e-2, "log": True, "points": 2}}
+    with monkeypatch.context() as version_0_3:
+        version_0_3.setattr(data, "describe", lambda images, validation_size: as_version_0_3(images))
+        sweep(parse("mine.toml", values | {"trials": 1}, {}, {}), "mine")
+    trials = sweep(parse("mine.toml", values | {"trials": 2}, {}, {}), "mine").trials
+    runs = [store.connect(None).get_run(trial.run_id) for trial in trials]
+    assert [reading.read_data_info(run) for run in runs] == 2 * [as_version_0_3(images)]
