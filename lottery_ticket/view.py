@@ -46,7 +46,7 @@ def view_tags(arms: Sequence[str] = ("winning", "reinit")) -> dict[str, str]:
     ]
     section = {
         "uuid": "section-0",
-        "name": "x: 10k = all weights, 100k = a tenth left, 1M = a hundredth",
+        "name": "x: 10k = dense, 100k = 10 % left",
         "display": True,
         "isReordered": True,
         "deleted": False,
