@@ -21,6 +21,7 @@ from lottery_ticket.data import Data, DataInfo, describe, load_images, prepare
 from lottery_ticket.errors import InputError
 from lottery_ticket.figures import draw_all
 from lottery_ticket.findings import examine
+from lottery_ticket.fingerprint import Fingerprint, shapes_of
 from lottery_ticket.images import Images
 from lottery_ticket.limits import TAG, cut
 from lottery_ticket.listening import Listener, whoever_is_here
@@ -180,7 +181,8 @@ def run(
     client = store.connect(tracking_uri, experiment=experiment)
     connecting = time.perf_counter() - connecting
     name = run_name(settings, preset)
-    tracker = Tracker.create(client, experiment, settings, preset, name, plan.images, plan.data.info)
+    told = plan.network.fingerprint
+    tracker = Tracker.create(client, experiment, settings, preset, name, plan.images, plan.data.info, network=told)
     tracker.seconds += connecting
     with _resumable(tracker, tracking_uri):
         return carry_out(plan, tracker, _find(plan), [], begun, listener or whoever_is_here())
@@ -188,21 +190,32 @@ def run(
 
 @store.quietly()
 def resume(
-    run_id: str, *, model: str | None = None, tracking_uri: str | None = None, listener: Listener | None = None
+    run_id: str,
+    *,
+    model: str | None = None,
+    changed_model: bool = False,
+    tracking_uri: str | None = None,
+    listener: Listener | None = None,
 ) -> Result:
     """Go on with a run after its last complete round; ends as if it had never been interrupted.
 
     Bit for bit on the same machine with the same versions. A run of a model that is code needs this named in `model`:
-    what stands in a store runs none. InputError if there is no such run.
+    what stands in a store runs none. InputError if there is no such run, or the network is another now, unless
+    `changed_model` says that this is meant; a tag of the run then tells what differs.
     """
     client = store.connect(tracking_uri, create=False)
     reading.get_run(client, run_id, "--resume")
     with store.writing(client, run_id):
-        return _resume(run_id, model, client, tracking_uri, listener or whoever_is_here())
+        return _resume(run_id, model, changed_model, client, tracking_uri, listener or whoever_is_here())
 
 
 def _resume(
-    run_id: str, model: str | None, client: MlflowClient, tracking_uri: str | None, listener: Listener
+    run_id: str,
+    model: str | None,
+    changed_model: bool,
+    client: MlflowClient,
+    tracking_uri: str | None,
+    listener: Listener,
 ) -> Result:
     begun = time.perf_counter()
     stored = reading.read_run(client, run_id, "--resume")
@@ -223,9 +236,25 @@ def _resume(
             f"was trained on another {stored.settings.dataset} (digest {stored.data.digest}, now "
             f"{plan.images.digest}); allowed: the same data",
         )
+    now, began_with = plan.network.fingerprint, _network_of(stored, client)
+    if began_with:
+        Fingerprint(tensors=began_with.tensors).must_be(now, stored.settings.model, overruling=None)
+    if began_with and not changed_model:
+        began_with.must_be(now, stored.settings.model)
     tracker = Tracker.reopen(client, stored, plan.images, plan.data.info)
+    if began_with and (differences := began_with.differences(now)):
+        tracker.tag({"lt.changed_model": "; ".join(differences)[:500]})
     with _resumable(tracker, tracking_uri):
         return carry_out(plan, tracker, _find(plan), tracker.about.records, begun, listener)
+
+
+def _network_of(stored: Stored, client: MlflowClient) -> Fingerprint | None:
+    """What a run has trained: as it tells, or what its tensors tell of one that does not; None where it has none."""
+    if stored.network or not stored.records:
+        return stored.network
+    first = stored.records[0]
+    start = reading.read_weights(client, stored.children[first.arm, first.seed], reading.INIT)
+    return Fingerprint(tensors=shapes_of(start))
 
 
 @contextmanager

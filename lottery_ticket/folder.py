@@ -21,6 +21,7 @@ from lottery_ticket.config import StoredSettings
 from lottery_ticket.data import DataInfo
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 from lottery_ticket.files import MOST_BYTES, read_tensors, write_tensors
+from lottery_ticket.fingerprint import Fingerprint
 from lottery_ticket.names import escaped, is_name, unescaped
 from lottery_ticket.printable import unprintable
 from lottery_ticket.ticket import Metrics, Origin, Ticket
@@ -68,6 +69,7 @@ class Card(_Part):
     metrics: Metrics
     origin: Origin
     files: dict[str, FileInfo]
+    network: Fingerprint | None = None
     sha256: str = ""
 
 
@@ -179,6 +181,7 @@ def read_folder(folder: Path, option: str = "TICKET") -> Ticket:
         metrics=card.metrics,
         origin=card.origin,
         trained=parts["trained"] or None,
+        fingerprint=card.network,
     )
     if wrong := ticket.fault():
         raise refuse(wrong)
@@ -213,6 +216,7 @@ def _write(ticket: Ticket, folder: Path) -> None:
         metrics=ticket.metrics,
         origin=ticket.origin,
         files={TENSORS: _file_info(folder / TENSORS)},
+        network=ticket.fingerprint,
     )
     told = card.model_dump(mode="json", exclude={"sha256"})
     text = json.dumps(told | {"sha256": card_digest(told)}, indent=2)

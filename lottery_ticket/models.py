@@ -7,7 +7,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Literal
 
 import torch
@@ -16,6 +16,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from lottery_ticket.config import Settings
 from lottery_ticket.errors import InputError, one_line, unknown
+from lottery_ticket.fingerprint import Fingerprint, fingerprint
 from lottery_ticket.names import is_name
 from lottery_ticket.randomness import derive, forked
 from lottery_ticket.tensors import tensors_of
@@ -88,6 +89,12 @@ class Network:
     kinds: Mapping[str, Kind]
     init: str
     bias_init: str
+
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """What the network is, but for its values."""
+        with forked(0):
+            return fingerprint(self.build(), self.build.func)
 
     @property
     def trainable(self) -> list[str]:

@@ -20,6 +20,7 @@ from lottery_ticket.config import Settings, StoredSettings
 from lottery_ticket.data import DataInfo
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 from lottery_ticket.files import load_mask, load_weights
+from lottery_ticket.fingerprint import Fingerprint
 from lottery_ticket.models import Weights
 from lottery_ticket.outbox import Outbox
 from lottery_ticket.pruning import Mask
@@ -32,6 +33,9 @@ REWOUND = "rounds/00/rewound.safetensors"
 
 INIT = "init.safetensors"
 """Where a trajectory keeps what its first round starts from."""
+
+NETWORK = "network.json"
+"""Where a run keeps what the network is that it trains (`Fingerprint`)."""
 
 START = "start.safetensors"
 """What a round keeps its start values in, survivors only, where its arm cannot give them again."""
@@ -50,6 +54,7 @@ class Stored:
         data: what it was trained on; None where the process ended before it was logged.
         origin: the tags that name the ticket it started from; empty for `lt run`.
         kind: "run", or "trial" of a study.
+        network: what it trains; None where the run does not tell.
     """
 
     run_id: str
@@ -62,6 +67,7 @@ class Stored:
     data: DataInfo | None = field(repr=False)
     origin: dict[str, str] = field(repr=False)
     kind: str = "run"
+    network: Fingerprint | None = field(default=None, repr=False)
 
 
 def get_run(client: MlflowClient, run_id: str, option: str = "RUN") -> Run:
@@ -95,6 +101,18 @@ def read_settings(client: MlflowClient, run: Run) -> Settings:
         raise LotteryTicketError(f"run {run.info.run_id}: settings.json cannot be read: {error}") from None
     except ValueError:
         raise _of_another_version(run, "settings.json") from None
+
+
+def read_network(client: MlflowClient, run: Run) -> Fingerprint | None:
+    """What the network is that a run trains; None of runs that do not tell, as those of lt 0.3."""
+    if NETWORK not in {item.path for item in client.list_artifacts(run.info.run_id)}:
+        return None
+    with TemporaryDirectory() as work:
+        told = _download(client, run.info.run_id, NETWORK, work).read_bytes()
+    try:
+        return Fingerprint.model_validate_json(unseal(told))
+    except (ValueError, LotteryTicketError):
+        raise _of_another_version(run, NETWORK) from None
 
 
 def read_data_info(run: Run) -> DataInfo | None:
@@ -134,6 +152,7 @@ def read_run(client: MlflowClient, run_id: str, option: str = "RUN") -> Stored:
         data=read_data_info(parent),
         origin={key: value for key, value in parent.data.tags.items() if key.startswith(ORIGIN)},
         kind=parent.data.tags["lt.kind"],
+        network=read_network(client, parent),
     )
 
 

@@ -73,9 +73,8 @@ def train_ticket(
         if name not in ("rounds", "arms", "seeds") and value not in (None, getattr(ticket.settings, name))
     ]
     name = " ".join(["ticket", ticket.name, *changed])
-    tracker = Tracker.create(
-        client, experiment, settings, "", name, plan.images, plan.data.info, ticket.origin.as_tags()
-    )
+    told, origin = plan.network.fingerprint, ticket.origin.as_tags()
+    tracker = Tracker.create(client, experiment, settings, "", name, plan.images, plan.data.info, origin, network=told)
     return carry_out(plan, tracker, method, [], begun, listener or whoever_is_here())
 
 

@@ -32,6 +32,7 @@ def find(
     trained: bool = False,
     model: str | None = None,
     option: str = "TICKET",
+    changed_model: bool = False,
 ) -> Ticket:
     """A ticket from the store.
 
@@ -43,10 +44,15 @@ def find(
         trained: bring the trained weights along.
         model: see `Ticket.network`; needed for the arms that ask for the network, of models that are not the package's.
         option: how errors call the reference.
+        changed_model: see `Ticket.load`.
     """
     if reference.startswith("models:"):
         ticket = registry.find(store.connect(tracking_uri, create=False), reference, option)
-        return ticket if trained else replace(ticket, trained=None)
+        return replace(
+            ticket,
+            trained=ticket.trained if trained else None,
+            fingerprint=None if changed_model else ticket.fingerprint,
+        )
     matched = _RUN.fullmatch(reference)
     if not matched:
         allowed = "allowed: RUN, RUN:ROUND, RUN:ROUND:ARM-seedN, models:/NAME@ALIAS or a folder"
@@ -63,7 +69,7 @@ def find(
         if round is None and _origin(run):
             round = next((each.round for each in candidates), None)  # the only one
         chosen = _choose(candidates, reference, round, arm, int(seed) if seed else None, option)
-        return _read(client, run, chosen, trained, model)
+        return _read(client, run, chosen, trained, model, changed_model)
 
 
 def _choose(
@@ -94,7 +100,9 @@ def _choose(
     return min(found, key=lambda each: each.seed)
 
 
-def _read(client: MlflowClient, run: Run, chosen: Listed, trained: bool, model: str | None) -> Ticket:
+def _read(
+    client: MlflowClient, run: Run, chosen: Listed, trained: bool, model: str | None, changed_model: bool
+) -> Ticket:
     """Mask, start values and, if asked for, trained weights from the artifacts."""
     settings, info = reading.read_settings(client, run), reading.read_data_info(run)
     if info is None:
@@ -126,6 +134,7 @@ def _read(client: MlflowClient, run: Run, chosen: Listed, trained: bool, model: 
             torch=tags["lt.torch"],
         ),
         trained=reading.read_trained(client, chosen.trajectory, chosen.round, mask) if trained else None,
+        fingerprint=None if changed_model else reading.read_network(client, run),
     )
     if trained and not all(value.isfinite().all() for value in (ticket.trained or {}).values()):
         raise LotteryTicketError(
@@ -152,7 +161,7 @@ def _start(client: MlflowClient, run: Run, ticket: Ticket, model: str | None) ->
     if _origin(run):  # the only round of this trajectory, but for the dense control
         return reading.read_weights(client, mine, reading.REWOUND if origin.arm == "winning" else reading.INIT)
 
-    make_network = cache(partial(network_of, ticket.settings, ticket.data, model))
+    make_network = cache(partial(network_of, ticket.settings, ticket.data, model, ticket.fingerprint))
     of_seed = [each for each in read_rounds(run.data.tags) if each.seed == origin.seed]
     trunk = {each.round: each.trajectory for each in of_seed if each.arm == "winning"}
     if trunk:

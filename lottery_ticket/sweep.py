@@ -25,6 +25,7 @@ from lottery_ticket.experiment import Keeper, Plan, make_plan, trainer
 from lottery_ticket.experiment import conclude as conclude_run
 from lottery_ticket.limits import may_be
 from lottery_ticket.measures import measure, phase, settled, winning_margin
+from lottery_ticket.models import make_network
 from lottery_ticket.record import Record
 from lottery_ticket.samplers import distributions, make_sampler, size
 from lottery_ticket.study import MARGIN, Choices, Study
@@ -147,6 +148,7 @@ def sweep(
     opened_storage = study_storage.open_storage(storage)
     client = store.connect(tracking_uri, experiment=experiment)
     opened = open_study(study, definition, name, opened_storage, client, experiment, fresh)
+    _check_networks(opened, client)
     opened.optuna.sampler = make_sampler(study)
     listener = listener or Listener()
     listener.opened(opened, size(study))
@@ -272,6 +274,7 @@ class _Sweep:
                 plan.data.info,
                 tags=tags,
                 made=lambda run_id: trial.set_user_attr(RUN_ID, run_id),
+                network=plan.network.fingerprint,
             )
             there = tracker, Keeper(plan, tracker, [])
         tracker, keeper = there
@@ -497,6 +500,23 @@ def _check(study: Study) -> Plan:
 def _ends(searched: optuna.distributions.BaseDistribution) -> Sequence[Any]:
     """The choices, or the least and the largest value."""
     return searched.choices if hasattr(searched, "choices") else (searched.low, searched.high)  # type: ignore[attr-defined]
+
+
+def _check_networks(opened: Opened, client: MlflowClient) -> None:
+    """InputError where a network that trials have trained is another now: a study compares trials of one."""
+    checked: set[tuple[str, str]] = set()
+    for trial in opened.optuna.get_trials(deepcopy=False):
+        if RUN_ID not in trial.user_attrs:
+            continue
+        settings = opened.study.settings_of(trial.params)
+        if (key := (settings.model, settings.dataset)) in checked:
+            continue
+        with suppress(MlflowException):  # somebody deleted the run
+            run = client.get_run(trial.user_attrs[RUN_ID])
+            was, data = reading.read_network(client, run), reading.read_data_info(run)
+            if was and data:
+                was.must_be(make_network(settings, data.input_shape, data.classes).fingerprint, key[0], "--fresh")
+            checked.add(key)
 
 
 def _any_of(searched: optuna.distributions.BaseDistribution) -> Any:

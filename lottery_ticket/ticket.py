@@ -16,6 +16,7 @@ from lottery_ticket.accuracy import check_accuracy
 from lottery_ticket.config import Settings
 from lottery_ticket.data import DataInfo, describe, load_images
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
+from lottery_ticket.fingerprint import Fingerprint, shapes_of
 from lottery_ticket.holding import Held
 from lottery_ticket.images import Images
 from lottery_ticket.models import MODELS, Network, Weights, make_network
@@ -82,6 +83,7 @@ class Ticket:
         metrics: what was measured there.
         origin: the run, trajectory and round it comes from.
         trained: the trained weights, pruned ones zero, where they were asked for.
+        fingerprint: what the network was that it is of; None where that is not known, or may be another now.
     """
 
     mask: Mask
@@ -91,6 +93,7 @@ class Ticket:
     metrics: Metrics = field(default_factory=Metrics)
     origin: Origin = field(default_factory=Origin)
     trained: Weights | None = None
+    fingerprint: Fingerprint | None = None
 
     @property
     def density(self) -> float:
@@ -125,6 +128,7 @@ class Ticket:
         trained: bool = True,
         model: str | None = None,
         check: bool = True,
+        changed_model: bool = False,
     ) -> "Ticket":
         """A ticket from a folder, a run or the MLflow Model Registry. Runs no code that stands in it.
 
@@ -138,6 +142,7 @@ class Ticket:
             trained: bring the trained weights along where there are some.
             model: see `network`; needed for tickets of a run that start from values drawn anew.
             check: compare with the logged accuracy.
+            changed_model: the network may be another now than when the ticket was found, but for its tensors.
 
         Raises:
             InputError: there is no such ticket, or its files are damaged or not what they must be.
@@ -147,11 +152,16 @@ class Ticket:
         from lottery_ticket.folder import read_folder
 
         if shelf.in_store(str(source)):
-            loaded = shelf.find(str(source), tracking_uri=tracking_uri, trained=trained, model=model)
+            loaded = shelf.find(
+                str(source), tracking_uri=tracking_uri, trained=trained, model=model, changed_model=changed_model
+            )
         else:
             loaded = read_folder(Path(source))
-        if not trained:
-            return replace(loaded, trained=None)
+        loaded = replace(
+            loaded,
+            trained=loaded.trained if trained else None,
+            fingerprint=None if changed_model else loaded.fingerprint,
+        )
         if check:
             loaded.check(model)
         return loaded
@@ -224,7 +234,7 @@ class Ticket:
             with torch.device("meta"):
                 outline = MODELS[self.settings.model](self.data.input_shape, self.data.classes)
             self._must_fit(outline)
-        made = network_of(self.settings, self.data, model)
+        made = network_of(self.settings, self.data, model, self.fingerprint)
         self._must_fit(made.module)
         if made.kinds.keys() != self.mask.keys():
             allowed = f"allowed: masks of {', '.join(made.kinds)}"
@@ -232,9 +242,8 @@ class Ticket:
         return made
 
     def _must_fit(self, module: nn.Module) -> None:
-        if _shapes(tensors_of(module)) != _shapes(self.weights):
-            allowed = "allowed: the model as it was when the ticket was found"
-            raise InputError("--model", self.settings.model, f"has other tensors than the ticket; {allowed}")
+        had, has = (Fingerprint(tensors=shapes_of(each)) for each in (self.weights, tensors_of(module)))
+        had.must_be(has, self.settings.model, overruling=None)
 
     def module(self, trained: bool = False, model: str | None = None) -> nn.Module:
         """A torch module with the values the ticket starts from, pruned weights zero.
@@ -317,12 +326,15 @@ class Ticket:
         return cls(mask, under(mask, {name: values[name] for name in expected}), settings, info)
 
 
-def network_of(settings: Settings, data: DataInfo, model: str | None) -> Network:
-    """The architecture of a ticket; see `Ticket.network`."""
+def network_of(settings: Settings, data: DataInfo, model: str | None, was: Fingerprint | None) -> Network:
+    """The architecture of a ticket, which must be what it `was` if that is known; see `Ticket.network`."""
     if settings.model not in MODELS and model != settings.model:
         allowed = f"allowed: {settings.model}, which runs that code"
         raise InputError("--model", model, f"is not what this ticket is of; {allowed}")
-    return make_network(settings, data.input_shape, data.classes)
+    made = make_network(settings, data.input_shape, data.classes)
+    if was:
+        was.must_be(made.fingerprint, settings.model)
+    return made
 
 
 def _shapes(values: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

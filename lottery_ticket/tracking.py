@@ -26,11 +26,12 @@ from lottery_ticket.config import Settings
 from lottery_ticket.data import DataInfo
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 from lottery_ticket.files import save_mask, save_weights
+from lottery_ticket.fingerprint import Fingerprint
 from lottery_ticket.images import Images
 from lottery_ticket.limits import NAME, PARAM, cut
 from lottery_ticket.names import escaped, shortened
 from lottery_ticket.outbox import Outbox
-from lottery_ticket.reading import INIT, REWOUND, START, Stored, read_record
+from lottery_ticket.reading import INIT, NETWORK, REWOUND, START, Stored, read_record
 from lottery_ticket.record import Record
 from lottery_ticket.seal import seal
 from lottery_ticket.summary import rounds_tags, verdict_tags
@@ -78,8 +79,11 @@ class Tracker:
         origin: dict[str, str] | None = None,
         tags: dict[str, str] | None = None,
         made: Callable[[str], None] | None = None,
+        network: Fingerprint | None = None,
     ) -> "Tracker":
         """A new parent run with its children, their params, tags and data set.
+
+        `network` is what it trains.
 
         `origin` are the tags that say which ticket is trained, where the run starts from one; `tags` are further ones
         of the parent, as a trial of a study has them. `made` is told the parent's id once the run can be reopened.
@@ -92,6 +96,8 @@ class Tracker:
         tracker.about = replace(about, run_id=tracker._start(name, tags))
         with tracker.ending_well():
             tracker._hold()
+            if network:
+                client.log_text(tracker.run_id, seal(network.model_dump_json(indent=2)), NETWORK)
             client.log_text(tracker.run_id, seal(settings.model_dump_json(indent=2)), "settings.json")
             if made:
                 made(tracker.run_id)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lottery_ticket.cli.options import Json, TrackingUri
-from lottery_ticket.cli.tickets import ModelCode, TicketReference, describe
+from lottery_ticket.cli.tickets import ChangedModel, ModelCode, TicketReference, describe
 from lottery_ticket.errors import unknown
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def export(
         ),
     ] = False,
     model: ModelCode = None,
+    changed_model: ChangedModel = False,
     tracking_uri: TrackingUri = None,
     as_json: Json = False,
 ) -> None:
@@ -48,7 +49,9 @@ def export(
         raise unknown("--format", format, FORMATS)
     if dest is not None:
         must_be_new(dest)
-    ticket = Ticket.load(source, tracking_uri=tracking_uri, model=model, check=False)  # which exporting does
+    ticket = Ticket.load(  # without a check, which exporting does
+        source, tracking_uri=tracking_uri, model=model, check=False, changed_model=changed_model
+    )
     ending = ("-compact" if compact else "") + FORMATS[format]
     done = write(ticket, dest or Path("exports", ticket.name + ending), format, compact, model=model)
     if as_json:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from lottery_ticket.cli.options import Config, Json, Preset, TrackingUri, with_settings
+from lottery_ticket.cli.tickets import ChangedModel
 from lottery_ticket.config import flag, load_settings
 from lottery_ticket.errors import InputError
 
@@ -20,6 +21,7 @@ def run(
         str | None,
         typer.Option("--resume", help="Go on with this run after its last complete round.", show_default=False),
     ] = None,
+    changed_model: ChangedModel = False,
     as_json: Json = False,
     **settings: Any,
 ) -> None:
@@ -32,6 +34,8 @@ def run(
         for option, value in given.items():
             if value is not None and option != "--model":
                 raise InputError(option, str(value), "cannot change with --resume; allowed: the run's own settings")
+    elif changed_model:
+        raise InputError("--changed-model", True, "is for going on with a run; allowed: --resume RUN with it")
     else:
         chosen, base = load_settings(preset, config, settings)
 
@@ -42,7 +46,13 @@ def run(
     try:
         with display:
             if resume is not None:
-                result = lab.resume(resume, model=settings.get("model"), tracking_uri=tracking_uri, listener=display)
+                result = lab.resume(
+                    resume,
+                    model=settings.get("model"),
+                    changed_model=changed_model,
+                    tracking_uri=tracking_uri,
+                    listener=display,
+                )
             else:
                 result = lab.run(
                     chosen, preset=base, tracking_uri=tracking_uri, experiment=experiment, listener=display

@@ -25,6 +25,13 @@ TicketReference = Annotated[
         help="A ticket's folder, RUN[:ROUND][:ARM-seedN] (default: the smallest winning one) or models:/NAME@ALIAS.",
     ),
 ]
+ChangedModel = Annotated[
+    bool,
+    typer.Option(
+        "--changed-model",
+        help="The network may be another now than the one that was trained, as long as its tensors are the same.",
+    ),
+]
 ModelCode = Annotated[
     str | None,
     typer.Option(
@@ -115,6 +122,7 @@ def pull(
     ] = None,
     trained: Trained = False,
     model: ModelCode = None,
+    changed_model: ChangedModel = False,
     tracking_uri: TrackingUri = None,
     as_json: Json = False,
 ) -> None:
@@ -124,7 +132,7 @@ def pull(
 
     if dest is not None:
         must_be_new(dest)
-    ticket = shelf.find(source, tracking_uri=tracking_uri, trained=trained, model=model)
+    ticket = shelf.find(source, tracking_uri=tracking_uri, trained=trained, model=model, changed_model=changed_model)
     if trained and (unchecked := ticket.check(model)):
         typer.echo(f"lt: not compared with the logged accuracy: {unchecked}", err=True)
     name = re.sub(r"[@/]", "-", source.removeprefix("models:/")) if source.startswith("models:/") else ticket.name
@@ -142,6 +150,7 @@ def register(
     name: Annotated[str, typer.Option("--name", help="The registered model; made if need be.")],
     alias: Annotated[str, typer.Option("--alias", help="The alias that the new version gets.")] = "smallest",
     model: ModelCode = None,
+    changed_model: ChangedModel = False,
     tracking_uri: TrackingUri = None,
     as_json: Json = False,
 ) -> None:
@@ -151,7 +160,9 @@ def register(
     registry.check_names(name, alias)
     if source.startswith("models:") or not shelf.in_store(source):
         raise InputError("RUN", source, "is no run; allowed: RUN or RUN:ROUND, as `lt tickets` lists them")
-    ticket = shelf.find(source, tracking_uri=tracking_uri, trained=True, model=model, option="RUN")
+    ticket = shelf.find(
+        source, tracking_uri=tracking_uri, trained=True, model=model, option="RUN", changed_model=changed_model
+    )
     ticket.network(model)
     made = registry.register(store.connect(tracking_uri, create=False), ticket, name, alias)
     if as_json:

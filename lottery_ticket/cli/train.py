@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from lottery_ticket.cli.options import Json, TrackingUri, with_settings
-from lottery_ticket.cli.tickets import ModelCode, TicketReference
+from lottery_ticket.cli.tickets import ChangedModel, ModelCode, TicketReference
 from lottery_ticket.config import Settings
 
 _OF_THE_TICKET = {
@@ -27,6 +27,7 @@ def _train(
     ticket: TicketReference,
     dense: Annotated[bool, typer.Option("--dense/--no-dense", help="Train the dense network too.")] = True,
     model: ModelCode = None,
+    changed_model: ChangedModel = False,
     experiment: Annotated[str, typer.Option("--experiment", help="MLflow experiment.")] = "lottery-ticket",
     tracking_uri: TrackingUri = None,
     as_json: Json = False,
@@ -42,7 +43,7 @@ def _train(
     from lottery_ticket.retrain import train_ticket
     from lottery_ticket.ticket import Ticket
 
-    loaded = Ticket.load(ticket, tracking_uri=tracking_uri, trained=False, model=model)
+    loaded = Ticket.load(ticket, tracking_uri=tracking_uri, trained=False, model=model, changed_model=changed_model)
     try:
         with Display() as display:
             result = train_ticket(
