@@ -9,7 +9,7 @@ from lottery_ticket.config import Settings
 from lottery_ticket.data import Data
 from lottery_ticket.errors import InputError
 from lottery_ticket.models import Network
-from lottery_ticket.stack import Stack, stack
+from lottery_ticket.stack import Stack, multiplies_bfloat16, stack
 from lottery_ticket.tensors import tensors_of
 
 CPU_STACK, CUDA_STACK = 8, 256
@@ -96,6 +96,12 @@ def allocate(
             each = f"the {_gib(available)} that are free" + (f" for {jobs} processes" if jobs > 1 else "")
             notes.append(f"a stack of {size} does not fit into {each}: {fit} at a time")
             size = fit
+    if settings.precision == "bfloat16" and not multiplies_bfloat16(device):
+        notes.append(
+            "this processor has no products of bfloat16: values are rounded to it, which takes longer than float32"
+        )
+    if settings.precision == "medium" and on_cpu:
+        notes.append("precision medium: products of fully connected layers are rounded only if the processor does that")
     return Allocation(size, jobs, max(1, cores // jobs), tuple(notes))
 
 

@@ -97,7 +97,11 @@ class Settings(BaseModel):
     )
 
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
-    precision: Literal["float32", "tf32", "bfloat16"] = Field("float32", description="arithmetic of training")
+    precision: Literal["float32", "tf32", "bfloat16", "medium"] = Field(
+        "float32",
+        description="products in training; medium is what lt 0.3 called bfloat16: on a CPU, of fully connected layers, "
+        "what the processor does with torch's matmul precision of that name",
+    )
     stack: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         "auto", description="networks trained as one set of tensors: auto or a number"
     )
@@ -159,15 +163,18 @@ def settings_then(told: Mapping[str, Any]) -> dict[str, Any]:
     """Settings as something stored tells them, with what was done then in place of fields it was written before.
 
     A field that is new changes nothing of what is stored: where its default is not what runs did without it, that
-    stands here. All that reads settings back goes through this.
+    stands here; so does a value whose meaning has changed. All that reads settings back goes through this.
 
     Args:
         told: name of the field → value, of a `settings.json`, a ticket or a run's params; may hold other keys too.
     """
     then: dict[str, Any] = {}
-    if str(told.get("rewind_iteration", 0)) != "0":
-        then["rewind_steps"] = "restart"
-    return then | dict(told)
+    if "rewind_steps" not in told:  # lt 0.3
+        if told.get("precision") == "bfloat16":
+            then["precision"] = "medium"
+        if str(told.get("rewind_iteration", 0)) != "0":
+            then["rewind_steps"] = "restart"
+    return dict(told) | then
 
 
 def params_then(params: Mapping[str, str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from lottery_ticket import experiment as lab
 from lottery_ticket import reading, store
 from lottery_ticket.arms import ARMS, check_arms
 from lottery_ticket.claims import Experiment, Outcome, Share, attribute, decide, read_as, steady_seconds
-from lottery_ticket.config import Settings
+from lottery_ticket.config import Settings, params_then
 from lottery_ticket.data import load_images
 from lottery_ticket.errors import InputError, LotteryTicketError
 from lottery_ticket.limits import may_be
@@ -198,8 +198,8 @@ def find(job: Job, client: MlflowClient, experiment: str) -> None:
 
 def _same(client: MlflowClient, run: Run, settings: Settings) -> bool:
     """Whether a run finds what these settings find: by its params where they say all, else by its `settings.json`."""
-    wanted = _what(settings)
-    told = {name: run.data.params.get(name) for name in wanted}
+    wanted, params = _what(settings), params_then(run.data.params)
+    told = {name: params.get(name) for name in wanted}
     if told == wanted:
         return True
     if not all(value is None or may_be(value, wanted[name]) for name, value in told.items()):

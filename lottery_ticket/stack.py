@@ -11,7 +11,7 @@ the layers a value has one of two layouts:
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -42,7 +42,8 @@ class Stack:
         module: the network; its own values are not used. Known are linear and convolutional layers, batch and group
             normalisation, element-wise activations, pooling, flatten, dropout, and sums as in residual networks.
         input_shape: of one image.
-        precision: `bfloat16` for products of bfloat16 factors; the weights stay float32.
+        precision: `bfloat16` for products in bfloat16 while training; the weights stay float32. `medium` for the same,
+            evaluations too, but for linear layers on a CPU, which are left to the processor (see `Settings`).
 
     Attributes:
         unknown: what keeps the engine from training several such networks at once, in words; None if nothing does.
@@ -53,7 +54,7 @@ class Stack:
     def __init__(self, module: nn.Module, input_shape: tuple[int, ...], precision: str = "float32") -> None:
         self.unknown: str | None = None
         self._module = module
-        self._low = precision == "bfloat16"
+        self._low, self._medium = precision in ("bfloat16", "medium"), precision == "medium"
         self.draws = any(type(layer) is nn.Dropout for layer in module.modules())
         try:
             self._steps = _translate(module)
@@ -79,11 +80,13 @@ class Stack:
             training: whether dropout draws and batch normalisation uses the batch.
             generators: one a member, on the device, if the network `draws` in training.
         """
+        low = self._low and (training or self._medium)
         if self.unknown is None:
-            return self._run(_Call(weights, len(x), training, self._low, generators), x)
+            low_linear = low and not (self._medium and x.device.type == "cpu")
+            return self._run(_Call(weights, len(x), training, low, low_linear, generators), x)
         single = {name: value.squeeze(0) for name, value in weights.items()}
         self._module.train(training)
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self._low):
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=low):
             return call(self._module, single, x.squeeze(0)).unsqueeze(0)
 
     def _run(self, call: "_Call", x: Tensor) -> Tensor:
@@ -103,7 +106,7 @@ class Stack:
         x = torch.randn(2, 4, *input_shape, generator=draw, dtype=torch.float64)
         for training in (False,) if self.draws else (False, True):
             self._module.train(training)
-            both = _Call(stack(members, x.device), 2, training, False, ())
+            both = _Call(stack(members, x.device), 2, training, False, False, ())
             together = _outcome(both.weights, trained, partial(self._run, both, x))
             for k, member in enumerate(members):
                 single = {name: value.clone() for name, value in member.items()}
@@ -136,12 +139,13 @@ class _Unknown(Exception):
 
 @dataclass(frozen=True)
 class _Call:
-    """What the steps of one pass share; `low`: products of bfloat16 factors."""
+    """What the steps of one pass share; `low`: products in bfloat16, `low_linear`: those of linear layers too."""
 
     weights: Mapping[str, Tensor]
     members: int
     training: bool
     low: bool
+    low_linear: bool
     generators: Sequence[torch.Generator]
 
     def channels(self, x: Tensor) -> Tensor:
@@ -228,17 +232,34 @@ def _step(node: fx.Node, layers: Mapping[str, nn.Module]) -> Run:
     return known[target](node.kwargs)
 
 
+@cache
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the device has products of bfloat16; a CPU that has none takes many times longer for them."""
+    here = torch.cpu.get_capabilities()
+    return device.type != "cpu" or bool(here.get("avx512_bf16") or here.get("amx_bf16"))
+
+
+def _rounded(value: Tensor) -> Tensor:
+    """A factor rounded to bfloat16, in the type that its device multiplies.
+
+    The product is rounded to bfloat16 too, and so are the gradients of both, so that nothing but the order in which
+    products are summed depends on the device.
+    """
+    low = value.to(torch.bfloat16)
+    return low if multiplies_bfloat16(value.device) else low.float()
+
+
 def _linear(layer: Any, path: str) -> Run:
     def run(call: _Call, x: Tensor) -> Tensor:
         if x.ndim != 3:
             raise _Unknown("a linear layer over more than one axis")
         weight, bias = call.weights[f"{path}.weight"], call.weights.get(f"{path}.bias")
-        if call.low and x.device.type != "cpu":  # a CPU rounds the factors itself (training.arithmetic)
-            x, weight = x.to(torch.bfloat16), weight.to(torch.bfloat16)
-            bias = None if bias is None else bias.to(torch.bfloat16)
+        if call.low_linear:
+            x, weight, bias = _rounded(x), _rounded(weight), None if bias is None else _rounded(bias)
         # W·xᵀ instead of x·Wᵀ: this way round autograd gives a gradient that lies in memory as the weights do
         x = x.to(weight.dtype).mT
-        return (torch.bmm(weight, x) if bias is None else torch.baddbmm(bias.unsqueeze(2), weight, x)).mT
+        result = (torch.bmm(weight, x) if bias is None else torch.baddbmm(bias.unsqueeze(2), weight, x)).mT
+        return result.to(torch.bfloat16) if call.low_linear else result
 
     return run
 
@@ -251,11 +272,11 @@ def _conv2d(layer: Any, path: str) -> Run:
         x, weight, bias = call.channels(x), call.side_by_side(f"{path}.weight"), call.side_by_side(f"{path}.bias")
         assert weight is not None
         if call.low:
-            x, weight = x.to(torch.bfloat16), weight.to(torch.bfloat16)
-            bias = None if bias is None else bias.to(torch.bfloat16)
+            x, weight, bias = _rounded(x), _rounded(weight), None if bias is None else _rounded(bias)
             if call.members == 1:
                 x = x.contiguous(memory_format=torch.channels_last)
-        return F.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation, call.members * layer.groups)
+        result = F.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation, call.members * layer.groups)
+        return result.to(torch.bfloat16) if call.low else result
 
     return run
 

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -191,7 +191,7 @@ def choose_device(name: str) -> torch.device:
 def arithmetic(settings: Settings, device: torch.device) -> Iterator[None]:
     """Within it, matrix products have the settings' precision, convolutions are deterministic, CUDA is this device.
 
-    `bfloat16` on a CPU: oneDNN rounds the factors of float32 products itself, where the processor can ("medium").
+    `bfloat16` is the stack's; `medium` on a CPU has oneDNN round the factors of float32 products where it can.
     Numbers below the least normal float32 (1.2e-38) count as zero, on this thread and those of torch that are made here
     (it reaches no others): the moments of a weight that gets no gradient end there, and a CPU is many times slower with
     them (bench/denormals.py).
@@ -200,7 +200,7 @@ def arithmetic(settings: Settings, device: torch.device) -> Iterator[None]:
         raise InputError("--precision", "tf32", f"needs a CUDA device; allowed on {device.type}: float32, bfloat16")
     tf32 = settings.precision == "tf32"
     before = torch.get_float32_matmul_precision()
-    low = "medium" if device.type == "cpu" and settings.precision == "bfloat16" else "highest"
+    low = "medium" if device.type == "cpu" and settings.precision == "medium" else "highest"
     denormals = bool(torch.tensor(1e-40).mul(1.0))
     torch.set_float32_matmul_precision("high" if tf32 else low)
     torch.set_flush_denormal(True)
@@ -342,6 +342,12 @@ class _Training:
             )
         return correct
 
+    def _exact(self) -> AbstractContextManager[None]:
+        """Within it, matrix products are in float32 where those of training are in TF32."""
+        if self._settings.precision != "tf32":
+            return nullcontext()
+        return arithmetic(self._settings.model_copy(update={"precision": "float32"}), self._device)
+
     @torch.no_grad()
     def _measure(self, images: Split) -> tuple[list, Tensor]:
         """Mean loss of each member, and which images it gets right, K×N."""
@@ -350,7 +356,8 @@ class _Training:
         losses = torch.zeros(members, dtype=torch.float64, device=self._device)
         size = evaluated_at_once(self._settings, members)
         for x, y in zip(images.x.split(size), images.y.split(size), strict=True):
-            scores = self._architecture(self._weights, x.expand(members, *x.shape), training=False).float()
+            with self._exact():
+                scores = self._architecture(self._weights, x.expand(members, *x.shape), training=False).float()
             each = F.cross_entropy(scores.flatten(0, 1), y.repeat(members), reduction="none")
             losses += each.view(members, -1).sum(1, dtype=torch.float64)
             correct.append(scores.argmax(2) == y)

@@ -11,7 +11,6 @@ import torch
 
 import lottery_ticket
 from lottery_ticket.config import load_preset, settings_then
-from lottery_ticket.data import load_images
 from lottery_ticket.errors import InputError
 from lottery_ticket.folder import card_digest, read_folder
 from lottery_ticket.measures import measure
@@ -68,7 +67,7 @@ def test_members_that_begin_at_different_iterations(settings, small):
     alone = [train(network, [one], small, settings, 1)[0] for one in group]
     told = []
     here = train(network, group, small, settings, 1, watch=told.append)
-    with Workers(settings, 1, load_images(settings.dataset).digest) as workers:
+    with Workers(settings, 1, small.info) as workers:
         there = workers.train(network, group, small, settings, 1, watch=told.append)
     for together in (here, there):
         for one, other in zip(together, alone, strict=True):

@@ -13,7 +13,6 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from lottery_ticket.data import load_images
 from lottery_ticket.errors import LotteryTicketError
 from lottery_ticket.models import make_network
 from lottery_ticket.training import Member, train
@@ -31,14 +30,10 @@ def group(settings, small):
     return settings, network, [Member("winning", seed, mask, network.draw(seed, "init")) for seed in range(5)]
 
 
-def digest(settings):
-    return load_images(settings.dataset).digest
-
-
 def test_workers_train_as_this_process_does(small, group):
     settings, network, members = group
     told, last = [], {}
-    with Workers(settings, 1, digest(settings)) as workers:
+    with Workers(settings, 1, small.info) as workers:
         for round_ in (0, 1):
             there = workers.train(network, members, small, settings, round_, 7, told.append)
             here = train(network, members, small, settings, round_, 7)
@@ -56,7 +51,7 @@ def test_workers_train_as_this_process_does(small, group):
 def test_a_worker_that_dies_is_reported(small, group):
     settings, network, members = group
     settings = settings.model_copy(update={"iterations": 100_000})
-    with Workers(settings, 1, digest(settings)) as workers:
+    with Workers(settings, 1, small.info) as workers:
 
         def kill(progress):
             workers._processes[1].kill()
@@ -70,7 +65,7 @@ def test_a_worker_that_dies_is_reported(small, group):
 def test_what_a_worker_cannot_do_is_reported(small, group):
     settings, network, members = group
     with (
-        Workers(settings, 1, "another digest") as workers,
+        Workers(settings, 1, small.info.model_copy(update={"digest": "another"})) as workers,
         pytest.raises(LotteryTicketError, match=r"a worker process failed: .* has changed since the run began"),
     ):
         workers.train(network, members, small, settings, 0)
