@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from urllib.parse import urlsplit
 
 from lottery_ticket.address import public
 
@@ -27,10 +28,26 @@ def unknown(option: str, value: object, known: Iterable[str]) -> InputError:
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:
-    """An exception as one line of at most `limit` characters, with its type and without passwords in URLs."""
+    """An exception as one line of at most `limit` characters, with its type and without passwords in URLs.
+
+    Of a server that was lost no more than that is said, whatever was made of it on the way.
+    """
+    if lost := _lost(error):
+        return lost
     text = " ".join(public(word) for word in str(error).split())
     text = text if len(text) <= limit else text[: limit - 1] + "…"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _lost(error: BaseException | None) -> str:
+    """Which server does not answer, where that is what an exception comes from; else empty."""
+    while error is not None:
+        name, request = type(error).__name__, getattr(error, "request", None)
+        if type(error).__module__.startswith("requests.") and isinstance(error, OSError) and name != "HTTPError":
+            address = urlsplit(public(str(getattr(request, "url", None) or "")))
+            return f"{name}: {address.scheme}://{address.netloc} does not answer" if address.netloc else ""
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return ""
 
 
 def _short(value: object) -> str:

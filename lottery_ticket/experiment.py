@@ -5,7 +5,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from lottery_ticket.allocation import Allocation, allocate
 from lottery_ticket.arms import ARMS, check_arms
 from lottery_ticket.config import Settings, as_text, is_code, load_preset, preset_names
 from lottery_ticket.data import Data, DataInfo, describe, load_images, prepare
-from lottery_ticket.errors import InputError
+from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 from lottery_ticket.figures import draw_all
 from lottery_ticket.findings import examine
 from lottery_ticket.fingerprint import Fingerprint, shapes_of
@@ -26,6 +26,7 @@ from lottery_ticket.images import Images
 from lottery_ticket.limits import TAG, cut
 from lottery_ticket.listening import Listener, whoever_is_here
 from lottery_ticket.models import Network, make_network
+from lottery_ticket.outbox import Outbox, check_working_folder
 from lottery_ticket.pruning import Mask
 from lottery_ticket.reading import REWOUND, Stored
 from lottery_ticket.record import Record
@@ -205,6 +206,7 @@ def resume(
     """
     client = store.connect(tracking_uri, create=False)
     reading.get_run(client, run_id, "--resume")
+    check_working_folder()
     with store.writing(client, run_id):
         return _resume(run_id, model, changed_model, client, tracking_uri, listener or whoever_is_here())
 
@@ -219,6 +221,7 @@ def _resume(
 ) -> Result:
     begun = time.perf_counter()
     stored = reading.read_run(client, run_id, "--resume")
+    stored.must_be_whole(client.tracking_uri)
     if stored.origin:
         raise InputError("--resume", run_id, "is one training of a ticket; allowed: runs of `lt run`")
     if stored.kind == "trial":
@@ -364,6 +367,8 @@ class Synced:
         kind: run, or trial of a study.
         model: that it trains.
         finished: whether it was trained to its end; else `resume` goes on with it.
+        refused: what the store will never take, with the reasons.
+        deleted: how it comes back, if it is deleted and its rounds wait for that.
     """
 
     run_id: str
@@ -371,6 +376,8 @@ class Synced:
     kind: str
     model: str
     finished: bool
+    refused: tuple[str, ...] = ()
+    deleted: str = ""
 
 
 def carry_out(
@@ -438,24 +445,37 @@ def conclude(tracker: Tracker) -> tuple[Verdict | None, list[Path]]:
 
 
 def sync(run_id: str, *, tracking_uri: str | None = None) -> Synced:
-    """Deliver what waits of a run to the store, and conclude the run if it was trained to its end."""
+    """Deliver what waits of a run to the store, and conclude the run if it was trained to its end.
+
+    What the store will never take is set aside. Of a run that is deleted all waits for its being restored: Deleted is
+    raised the first time, and again nothing is done.
+    """
     client = store.connect(tracking_uri, create=False)
+    outbox = Outbox(client.tracking_uri, run_id)
     try:
         reading.get_run(client, run_id)
+    except reading.Deleted as error:
+        if outbox.tell_deleted():
+            raise
+        return Synced(run_id, "", "", "", False, deleted=str(error))
     except InputError:
         why = f"does not know run {run_id}, of which rounds wait; allowed: the store that it was started with"
-        raise InputError("--tracking-uri", public(client.tracking_uri), why) from None
+        gone = f", or none, after deleting {outbox.folder}, if the run was deleted there for good"
+        raise InputError("--tracking-uri", public(client.tracking_uri), why + gone) from None
     with store.writing(client, run_id):
         stored = reading.read_run(client, run_id)
         images = load_images(stored.settings.dataset, digest=stored.data.digest if stored.data else None)
         info = stored.data or describe(images, stored.settings.validation_size)
-        tracker = Tracker.reopen(client, stored, images, info)
+        reopened = replace(stored, children=stored.children | stored.lost)  # none is made anew
+        tracker = Tracker.reopen(client, reopened, images, info)
+        here = [record for record in tracker.about.records if (record.arm, record.seed) not in stored.lost]
+        tracker.about = replace(tracker.about, records=here)
         if not (finished := tracker.outbox.trained):
             tracker.stop("KILLED")
             tracker.outbox.remove()
         else:
             conclude(tracker)
-    return Synced(run_id, stored.name, stored.kind, stored.settings.model, finished)
+    return Synced(run_id, stored.name, stored.kind, stored.settings.model, finished, tuple(tracker.refused))
 
 
 @contextmanager
@@ -484,7 +504,10 @@ def _checkpoint(client: MlflowClient, tracker: Tracker, settings: Settings, last
 
 
 def _draw(client: MlflowClient, stored: Stored, folder: Path) -> list[Path]:
-    """The figures of a run; their titles say where its tickets were trained longer than the dense network."""
+    """The figures of a run; their titles say where its tickets were trained longer than the dense network.
+
+    LotteryTicketError where they cannot be written.
+    """
     furthest = max((r for r in stored.records if r.arm == "winning"), key=lambda r: r.round, default=None)
 
     def mask(r: int) -> Mask:
@@ -493,7 +516,11 @@ def _draw(client: MlflowClient, stored: Stored, folder: Path) -> list[Path]:
 
     more = stored.settings.more_than_dense
     name = f"{stored.name} (tickets: {more} iterations more)" if more else stored.name
-    return draw_all(stored.records, name, folder, mask, stored.data.image_shape if stored.data else None)
+    shape = stored.data.image_shape if stored.data else None
+    try:
+        return draw_all(stored.records, name, folder, mask, shape)
+    except OSError as error:
+        raise LotteryTicketError(f"figures cannot be written in {folder}: {one_line(error)}") from error
 
 
 def _final_metrics(records: Sequence[Record], verdict: Verdict | None) -> dict[str, float]:

@@ -1,14 +1,19 @@
 """Finished rounds on their way to MLflow, in a local folder until the store has them."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from lottery_ticket.address import sqlite_file
+from lottery_ticket.errors import InputError
 
 TRAINED = "trained"
 """The file that says that no round follows."""
+
+_REFUSED, _REASONS, _DELETED = "refused", "reasons.json", "deleted"
 
 
 def outbox_root(uri: str) -> Path:
@@ -59,6 +64,62 @@ class Outbox:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / TRAINED).touch()
 
+    def set_aside(self, what: str, why: str, files: Path | None = None) -> bool:
+        """Keep what the store will never take, with the reason; whether that is news."""
+        self.aside.mkdir(parents=True, exist_ok=True)
+        if files:
+            kept = self.aside / files.relative_to(self.folder)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copytree(files, kept, dirs_exist_ok=True) if files.is_dir() else shutil.copy(files, kept)
+        reasons = self.refused
+        if what in reasons:
+            return False
+        new = self.aside / f".{_REASONS}"
+        new.write_text(json.dumps(reasons | {what: why}, indent=2), encoding="utf-8")
+        new.rename(self.aside / _REASONS)
+        return True
+
+    @property
+    def aside(self) -> Path:
+        """Where that is."""
+        return self.folder / _REFUSED
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """What the store will never take → why."""
+        reasons = self.aside / _REASONS
+        return json.loads(reasons.read_text(encoding="utf-8")) if reasons.exists() else {}
+
+    @property
+    def settled(self) -> bool:
+        """Whether all that is left was refused."""
+        return {path.name for path in self.folder.iterdir()} == {_REFUSED}
+
+    def tell_deleted(self) -> bool:
+        """Note that somebody was told that the run is deleted; whether that is news."""
+        told = self.folder / _DELETED
+        news = not told.exists()
+        told.touch()
+        return news
+
     def remove(self) -> None:
-        """Nothing is left to be done with this run."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Nothing is left to be done with this run, but for files that the store will never take."""
+        if self.aside.is_dir() and any(path.is_dir() for path in self.aside.iterdir()):
+            for folder in self.waiting():
+                self.take(folder)
+            for name in (TRAINED, _DELETED):
+                (self.folder / name).unlink(missing_ok=True)
+        else:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def check_working_folder() -> None:
+    """InputError where the working folder does not take what a run leaves there: figures, and rounds on their way."""
+    for folder in (Path("mlruns", "outbox"), Path("mlruns", "figures")):
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        try:
+            with TemporaryFile(dir=there):
+                pass
+        except OSError as error:
+            why = f"cannot be written ({error.strerror}), where a run keeps finished rounds and figures"
+            raise InputError("working folder", str(there.absolute()), f"{why}; allowed: one that can") from None

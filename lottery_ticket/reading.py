@@ -1,13 +1,14 @@
 """Runs read back from MLflow: settings, records, masks and weights."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import LifecycleStage, Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from pydantic import TypeAdapter
@@ -26,7 +27,7 @@ from lottery_ticket.outbox import Outbox
 from lottery_ticket.pruning import Mask
 from lottery_ticket.record import Record
 from lottery_ticket.seal import unseal
-from lottery_ticket.summary import WHOLE
+from lottery_ticket.summary import WHOLE, read_rounds
 
 REWOUND = "rounds/00/rewound.safetensors"
 """Where a trajectory of the arm `winning` keeps θₖ, or the start values of the ticket that `lt train` trains."""
@@ -43,6 +44,16 @@ START = "start.safetensors"
 ORIGIN = "lt.origin_"
 """How the tags begin that a run started from a ticket carries."""
 
+SETTINGS, DATA = "settings.json", "data.json"
+"""Artifacts of a run: its settings, and what it was trained on."""
+
+Key = tuple[str, int]
+"""A trajectory's arm and seed."""
+
+
+class Deleted(InputError):
+    """A run was deleted in MLflow and can be restored."""
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -55,6 +66,7 @@ class Stored:
         origin: the tags that name the ticket it started from; empty for `lt run`.
         kind: "run", or "trial" of a study.
         network: what it trains; None where the run does not tell.
+        lost: (arm, seed) → run id of a trajectory that was there and was deleted since.
     """
 
     run_id: str
@@ -68,6 +80,16 @@ class Stored:
     origin: dict[str, str] = field(repr=False)
     kind: str = "run"
     network: Fingerprint | None = field(default=None, repr=False)
+    lost: dict[Key, str] = field(default_factory=dict)
+
+    def must_be_whole(self, tracking_uri: str) -> None:
+        """LotteryTicketError where trajectories were deleted: they would be trained again, and all others with them."""
+        if self.lost:
+            names = ", ".join(f"{arm}-seed{seed}" for arm, seed in self.lost)
+            raise LotteryTicketError(
+                f"run {self.run_id} lacks {names}, deleted in MLflow: {restoring(self.lost.values(), tracking_uri)}; "
+                "where that is no longer possible, start a new run"
+            )
 
 
 def get_run(client: MlflowClient, run_id: str, option: str = "RUN") -> Run:
@@ -81,49 +103,81 @@ def get_run(client: MlflowClient, run_id: str, option: str = "RUN") -> Run:
         raise InputError(option, run_id, f"is no run in {public(client.tracking_uri)}; {allowed}") from None
     if run.data.tags.get("lt.kind") not in (*WHOLE, "trajectory"):
         raise InputError(option, run_id, f"was not made by `lt run` or `lt train`; {allowed}")
+    if run.info.lifecycle_stage != LifecycleStage.ACTIVE:
+        how = restoring([run_id], client.tracking_uri)
+        raise Deleted(option, run_id, f"is deleted in MLflow; allowed: a run that is not, or {how}")
     return run
+
+
+def restoring(run_ids: Iterable[str], tracking_uri: str) -> str:
+    """How runs that were deleted in MLflow come back, in words."""
+    commands = "; ".join(f"mlflow runs restore --run-id {run_id}" for run_id in run_ids)
+    return f"restore it in MLflow's UI, or with MLFLOW_TRACKING_URI={public(tracking_uri)}: {commands}"
 
 
 def begun(client: MlflowClient, run: Run) -> bool:
     """Whether anything was kept of a run before its process ended."""
-    return "settings.json" in {item.path for item in client.list_artifacts(run.info.run_id)}
+    return SETTINGS in {item.path for item in client.list_artifacts(run.info.run_id)}
 
 
 def read_settings(client: MlflowClient, run: Run) -> Settings:
     """The settings of a run."""
     if not begun(client, run):
+        if any(read_rounds(run.data.tags)):
+            where = public(located(run.info.artifact_uri, client.tracking_uri))
+            raise LotteryTicketError(
+                f"run {run.info.run_id}: its artifacts are not at {where}, where the store has them"
+            )
         raise LotteryTicketError(f"run {run.info.run_id} ended before anything of it was kept; start it again")
-    with TemporaryDirectory() as work:
-        told = _download(client, run.info.run_id, "settings.json", work).read_bytes()
     try:
-        return TypeAdapter(StoredSettings).validate_json(unseal(told))
-    except LotteryTicketError as error:
-        raise LotteryTicketError(f"run {run.info.run_id}: settings.json cannot be read: {error}") from None
+        return TypeAdapter(StoredSettings).validate_json(_read_json(client, run, SETTINGS))
     except ValueError:
-        raise _of_another_version(run, "settings.json") from None
+        raise _of_another_version(run, SETTINGS) from None
 
 
 def read_network(client: MlflowClient, run: Run) -> Fingerprint | None:
     """What the network is that a run trains; None of runs that do not tell, as those of lt 0.3."""
     if NETWORK not in {item.path for item in client.list_artifacts(run.info.run_id)}:
         return None
-    with TemporaryDirectory() as work:
-        told = _download(client, run.info.run_id, NETWORK, work).read_bytes()
     try:
-        return Fingerprint.model_validate_json(unseal(told))
-    except (ValueError, LotteryTicketError):
+        return Fingerprint.model_validate_json(_read_json(client, run, NETWORK))
+    except ValueError:
         raise _of_another_version(run, NETWORK) from None
 
 
-def read_data_info(run: Run) -> DataInfo | None:
-    """What a run was trained on; None where its process ended before it was logged."""
+def read_data_info(client: MlflowClient, run: Run) -> DataInfo | None:
+    """What a run was trained on; None where nothing tells.
+
+    It stands in the run's input, which runs lose that are carried over to another store, and in its `data.json`, which
+    runs of lt 0.3 do not have.
+    """
     inputs = run.inputs.dataset_inputs if run.inputs else []
-    if not inputs:
-        return None
     try:
-        return DataInfo.model_validate(json.loads(inputs[0].dataset.profile)["info"])
+        if inputs:
+            return DataInfo.model_validate(json.loads(inputs[0].dataset.profile)["info"])
+        if DATA in {item.path for item in client.list_artifacts(run.info.run_id)}:
+            return DataInfo.model_validate_json(_read_json(client, run, DATA))
+        return None
     except (ValueError, KeyError, TypeError):
         raise _of_another_version(run, "its data set") from None
+
+
+def read_trajectories(client: MlflowClient, parent: Run) -> tuple[dict[Key, Run], dict[Key, str]]:
+    """The runs of the trajectories of a run, and the ids of those that were deleted."""
+    there: dict[Key, Run] = {}
+    lost: dict[Key, str] = {}
+    query = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+    for child in store.search(client, [parent.info.experiment_id], query, ViewType.ALL):
+        tags = child.data.tags
+        if tags.get("lt.kind") == "trajectory":
+            key = tags["lt.arm"], int(tags["lt.seed"])
+            if child.info.lifecycle_stage == LifecycleStage.ACTIVE:
+                there[key] = child
+            else:
+                lost[key] = child.info.run_id
+    with suppress(ValueError, TypeError, KeyError, IndexError):  # tags that somebody edited
+        lost |= {(each.arm, each.seed): each.trajectory for each in read_rounds(parent.data.tags)}  # deleted for good
+    return there, {key: run_id for key, run_id in lost.items() if key not in there}
 
 
 def read_run(client: MlflowClient, run_id: str, option: str = "RUN") -> Stored:
@@ -133,11 +187,7 @@ def read_run(client: MlflowClient, run_id: str, option: str = "RUN") -> Stored:
         whole = parent.data.tags["mlflow.parentRunId"]
         raise InputError(option, run_id, f"is one trajectory of a run; allowed: the run, {whole}")
     settings = read_settings(client, parent)
-    children: dict[tuple[str, int], Run] = {}
-    query = f"tags.`mlflow.parentRunId` = '{run_id}'"
-    for child in store.search(client, [parent.info.experiment_id], query):
-        if child.data.tags.get("lt.kind") == "trajectory":
-            children[child.data.tags["lt.arm"], int(child.data.tags["lt.seed"])] = child
+    children, lost = read_trajectories(client, parent)
     ordered = [(arm, seed) for arm in settings.arms for seed in settings.seeds if (arm, seed) in children]
     waiting = [int(folder.name) for folder in Outbox(client.tracking_uri, run_id).waiting()]
     records = [record for key in ordered for record in _read_records(client, children[key], waiting)]
@@ -149,10 +199,11 @@ def read_run(client: MlflowClient, run_id: str, option: str = "RUN") -> Stored:
         preset=parent.data.tags.get("lt.preset", ""),
         children={key: child.info.run_id for key, child in children.items()},
         records=sorted(records, key=lambda record: record.round),
-        data=read_data_info(parent),
+        data=read_data_info(client, parent),
         origin={key: value for key, value in parent.data.tags.items() if key.startswith(ORIGIN)},
         kind=parent.data.tags["lt.kind"],
         network=read_network(client, parent),
+        lost=lost,
     )
 
 
@@ -213,8 +264,17 @@ def _read_records(client: MlflowClient, child: Run, waiting: Collection[int]) ->
             except LotteryTicketError as error:
                 raise LotteryTicketError(f"run {child.info.run_id}: {folder}/{error}") from None
             except Exception as error:
-                raise _unreadable(child.info.run_id, path, error) from error
+                raise _unreadable(client, child.info.run_id, path, error) from error
     return records
+
+
+def _read_json(client: MlflowClient, run: Run, path: str) -> bytes:
+    with TemporaryDirectory() as work:
+        told = _download(client, run.info.run_id, path, work).read_bytes()
+    try:
+        return unseal(told)
+    except LotteryTicketError as error:
+        raise LotteryTicketError(f"run {run.info.run_id}: {path} cannot be read: {error}") from None
 
 
 def _of_another_version(run: Run, what: str) -> LotteryTicketError:
@@ -229,8 +289,12 @@ def _download(client: MlflowClient, run_id: str, path: str, folder: str) -> Path
     try:
         return Path(client.download_artifacts(run_id, path, folder))
     except Exception as error:
-        raise _unreadable(run_id, path, error) from error
+        raise _unreadable(client, run_id, path, error) from error
 
 
-def _unreadable(run_id: str, path: str, error: Exception) -> LotteryTicketError:
+def _unreadable(client: MlflowClient, run_id: str, path: str, error: Exception) -> LotteryTicketError:
+    try:  # MLflow says of a file that it could not fetch that its path may be wrong, whatever the reason
+        client.get_run(run_id)
+    except MlflowException as why:
+        error = why
     return LotteryTicketError(f"run {run_id}: artifact {path} cannot be read ({one_line(error)})")

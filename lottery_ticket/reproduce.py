@@ -185,7 +185,7 @@ def find(job: Job, client: MlflowClient, experiment: str) -> None:
     query = f"tags.`lt.kind` = 'run' and params.model = '{job.settings.model}' and params.lr = '{job.settings.lr}'"
     for run in store.search(client, [at.experiment_id], query):
         from_ticket = any(tag.startswith(ORIGIN) for tag in run.data.tags)
-        if from_ticket or not (data := reading.read_data_info(run)) or data.digest != digest:
+        if from_ticket or not (data := reading.read_data_info(client, run)) or data.digest != digest:
             continue
         if not _same(client, run, job.settings):
             continue
@@ -222,6 +222,7 @@ def _carry_out(job: Job, tracking_uri: str | None, experiment: str, client: Mlfl
     """The job's run, finished."""
     if job.finished and job.run_id:
         stored = reading.read_run(client, job.run_id)
+        stored.must_be_whole(client.tracking_uri)
         last, _ = lab.complete_rounds(stored.settings, stored.records)
         if not last or (last[0].round + 1 < stored.settings.rounds and alive(stored.settings, last)):
             raise LotteryTicketError(

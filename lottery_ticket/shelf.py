@@ -1,6 +1,7 @@
 """The tickets in an MLflow store, found by run and round or by their name in the Model Registry."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache, partial
 from urllib.parse import urlsplit
@@ -11,9 +12,12 @@ from mlflow.entities import Run
 
 from lottery_ticket import reading, registry, store
 from lottery_ticket.arms import ARMS, NAME, Moment
+from lottery_ticket.config import Settings
+from lottery_ticket.data import DataInfo, describe, load_images
 from lottery_ticket.errors import InputError, LotteryTicketError
 from lottery_ticket.listing import Listed, listed
 from lottery_ticket.models import MODELS, Weights
+from lottery_ticket.reading import Key
 from lottery_ticket.summary import read_rounds
 from lottery_ticket.ticket import Metrics, Origin, Ticket, network_of, under
 
@@ -65,11 +69,20 @@ def find(
         trajectory = None
         if run.data.tags["lt.kind"] == "trajectory":
             trajectory, run = run_id, reading.get_run(client, run.data.tags["mlflow.parentRunId"], option)
-        candidates = [each for each in _listed(run) if trajectory in (None, each.trajectory)]
+        there, lost = reading.read_trajectories(client, run)
+        ids = lost | {
+            key: child.info.run_id for key, child in there.items()
+        }  # the tags of a run from another store lie
+        candidates = [replace(each, trajectory=ids[each.arm, each.seed]) for each in _listed(run)]
+        candidates = [each for each in candidates if trajectory in (None, each.trajectory)]
         if round is None and _origin(run):
             round = next((each.round for each in candidates), None)  # the only one
         chosen = _choose(candidates, reference, round, arm, int(seed) if seed else None, option)
-        return _read(client, run, chosen, trained, model, changed_model)
+        if (chosen.arm, chosen.seed) in lost:
+            how = reading.restoring([chosen.trajectory], client.tracking_uri)
+            why = f"is of {chosen.arm}-seed{chosen.seed}, which is deleted in MLflow"
+            raise reading.Deleted(option, reference, f"{why}; allowed: another, or {how}")
+        return _read(client, run, ids, chosen, trained, model, changed_model)
 
 
 def _choose(
@@ -101,12 +114,17 @@ def _choose(
 
 
 def _read(
-    client: MlflowClient, run: Run, chosen: Listed, trained: bool, model: str | None, changed_model: bool
+    client: MlflowClient,
+    run: Run,
+    ids: Mapping[Key, str],
+    chosen: Listed,
+    trained: bool,
+    model: str | None,
+    changed_model: bool,
 ) -> Ticket:
     """Mask, start values and, if asked for, trained weights from the artifacts."""
-    settings, info = reading.read_settings(client, run), reading.read_data_info(run)
-    if info is None:
-        raise LotteryTicketError(f"run {run.info.run_id} does not say what it was trained on")
+    settings = reading.read_settings(client, run)
+    info = reading.read_data_info(client, run) or _data_again(client, run, settings, chosen)
     mask = reading.read_mask(client, chosen.trajectory, chosen.round)
     late = settings.rewound_at > 0
     tags = run.data.tags
@@ -140,7 +158,7 @@ def _read(
         raise LotteryTicketError(
             f"{ticket.name} diverged: its trained weights are not finite; allowed: the ticket without them"
         )
-    ticket = replace(ticket, weights=under(mask, _start(client, run, ticket, model)))
+    ticket = replace(ticket, weights=under(mask, _start(client, run, ids, ticket, model)))
     if wrong := ticket.fault():
         raise LotteryTicketError(f"{ticket.name} of run {run.info.run_id} {wrong}")
     if settings.model in MODELS:
@@ -148,7 +166,24 @@ def _read(
     return ticket
 
 
-def _start(client: MlflowClient, run: Run, ticket: Ticket, model: str | None) -> Weights:
+def _data_again(client: MlflowClient, run: Run, settings: Settings, chosen: Listed) -> DataInfo:
+    """What a run of 0.3 was trained on that lost its input on the way from another store: what its settings name.
+
+    Version 0.3 standardised by all training images, and images (D,) by one mean for all columns.
+    """
+    images = load_images(settings.dataset)
+    tested = reading.read_round(client, chosen.trajectory, chosen.round).test_size
+    if tested != len(images.y_test):
+        why = f"was tested on {tested:,} images, {settings.dataset} has {len(images.y_test):,}"
+        raise LotteryTicketError(f"run {run.info.run_id} does not say what it was trained on, and {why}")
+    info = describe(images, 0)
+    if len(info.image_shape) > 1:
+        return info
+    as_picture = describe(replace(images, x_train=images.x_train[:, None]), 0)
+    return info.model_copy(update={"mean": as_picture.mean, "std": as_picture.std})
+
+
+def _start(client: MlflowClient, run: Run, ids: Mapping[Key, str], ticket: Ticket, model: str | None) -> Weights:
     """The values a ticket of this arm starts from, its pruned ones whatever they are."""
     origin, mask = ticket.origin, ticket.mask
     arm = ARMS.get(origin.arm)
@@ -162,17 +197,17 @@ def _start(client: MlflowClient, run: Run, ticket: Ticket, model: str | None) ->
         return reading.read_weights(client, mine, reading.REWOUND if origin.arm == "winning" else reading.INIT)
 
     make_network = cache(partial(network_of, ticket.settings, ticket.data, model, ticket.fingerprint))
-    of_seed = [each for each in read_rounds(run.data.tags) if each.seed == origin.seed]
-    trunk = {each.round: each.trajectory for each in of_seed if each.arm == "winning"}
+    trunk = ids.get(("winning", origin.seed), "")
+    rounds = {each.round for each in read_rounds(run.data.tags) if (each.arm, each.seed) == ("winning", origin.seed)}
     if trunk:
-        initial = reading.read_weights(client, trunk[0], reading.INIT)
+        initial = reading.read_weights(client, trunk, reading.INIT)
         late = ticket.settings.rewind_iteration > 0
-        rewound = reading.read_weights(client, trunk[0], reading.REWOUND) if late else initial
+        rewound = reading.read_weights(client, trunk, reading.REWOUND) if late else initial
         rewound_at = ticket.settings.rewound_at
     else:
         initial = rewound = make_network().draw(origin.seed, "init")
         rewound_at = 0
-    found = reading.read_mask(client, trunk[origin.round], origin.round) if origin.round in trunk else {}
+    found = reading.read_mask(client, trunk, origin.round) if origin.round in rounds else {}
     own = mask if arm.own_mask else found
     start = arm.start(Moment(make_network, origin.seed, origin.round, own, found, initial, rewound, rewound_at))
     if not all(torch.equal(start.mask[name], kept) for name, kept in mask.items()):

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy import make_url
@@ -30,6 +30,7 @@ from lottery_ticket.address import (
 )
 from lottery_ticket.beside import Client, put_right
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
+from lottery_ticket.outbox import check_working_folder
 from lottery_ticket.view import view_tags
 
 DEFAULT_EXPERIMENT = "lottery-ticket"
@@ -56,6 +57,8 @@ def connect(given: str | None = None, create: bool = True, experiment: str = DEF
             raise InputError(option, public(uri), "is no MLflow store; allowed: a store that `lt run` has written to")
         if create:
             _check_writable(file, option, uri)
+    if create and not (file and file.parent.resolve() == Path("mlruns").resolve()):
+        check_working_folder()
     try:
         with made_once(file), _impatient(0, _REACHABLE_WITHIN):
             if file and file.stat().st_size == 0:
@@ -141,12 +144,12 @@ def _is_store(file: Path) -> bool:
     return {"runs", "experiments", "alembic_version"} <= names
 
 
-def search(client: MlflowClient, experiments: list[str], query: str) -> list[Run]:
-    """All runs that a query finds, newest first."""
+def search(client: MlflowClient, experiments: list[str], query: str, which: int = ViewType.ACTIVE_ONLY) -> list[Run]:
+    """All runs that a query finds, newest first; without deleted ones unless told otherwise."""
     runs: list[Run] = []
     token = None
     while True:
-        page = client.search_runs(experiments, query, max_results=1000, page_token=token)
+        page = client.search_runs(experiments, query, which, max_results=1000, page_token=token)
         runs += page
         token = page.token
         if not token:

@@ -20,7 +20,7 @@ from optuna.trial import TrialState
 from lottery_ticket import reading, store, study_storage
 from lottery_ticket.config import Settings
 from lottery_ticket.data import DataInfo
-from lottery_ticket.errors import InputError, LotteryTicketError
+from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 from lottery_ticket.experiment import Keeper, Plan, make_plan, trainer
 from lottery_ticket.experiment import conclude as conclude_run
 from lottery_ticket.limits import may_be
@@ -292,9 +292,11 @@ class _Sweep:
             return None
         try:
             stored = reading.read_run(self._client, run_id)
+            stored.must_be_whole(self._client.tracking_uri)
             tracker = Tracker.reopen(self._client, stored, plan.images, plan.data.info)
             return tracker, Keeper(plan, tracker, tracker.about.records)
-        except (LotteryTicketError, MlflowException):  # somebody deleted it, or parts of it: from the start, then
+        except (LotteryTicketError, MlflowException) as error:
+            self._listener.warned(f"trial {trial.number} is trained from its start: {one_line(error)}")
             return None
 
     def _plan(self, settings: Settings, experiments: int) -> Plan:

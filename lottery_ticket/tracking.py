@@ -24,6 +24,7 @@ from lottery_ticket.address import public, tracking_uri
 from lottery_ticket.arms import ARMS
 from lottery_ticket.config import Settings
 from lottery_ticket.data import DataInfo
+from lottery_ticket.delivery import Delivery, Gone
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 from lottery_ticket.files import save_mask, save_weights
 from lottery_ticket.fingerprint import Fingerprint
@@ -31,13 +32,15 @@ from lottery_ticket.images import Images
 from lottery_ticket.limits import NAME, PARAM, cut
 from lottery_ticket.names import escaped, shortened
 from lottery_ticket.outbox import Outbox
-from lottery_ticket.reading import INIT, NETWORK, REWOUND, START, Stored, read_record
+from lottery_ticket.reading import DATA, INIT, NETWORK, REWOUND, SETTINGS, START, Stored, read_record
 from lottery_ticket.record import Record
 from lottery_ticket.seal import seal
 from lottery_ticket.summary import rounds_tags, verdict_tags
 from lottery_ticket.trajectory import Round
 from lottery_ticket.verdict import Verdict
 from lottery_ticket.view import BY_COMPRESSION, compression_step
+
+LEFT = "weights_remaining_pct"
 
 
 class Tracker:
@@ -47,7 +50,8 @@ class Tracker:
     store does not take them they wait there; training goes on.
 
     Attributes:
-        warn: told once when the store stops taking rounds, and when it takes them again.
+        warn: told once when the store stops taking rounds, when it takes them again, and of what it will never take.
+        refused: that, with the reasons.
     """
 
     def __init__(self, client: MlflowClient, about: Stored, images: Images, info: DataInfo):
@@ -65,6 +69,9 @@ class Tracker:
         self._trouble: Exception | None = None
         self._held = ExitStack()
         self._patience = _patience()
+        self._delivery = Delivery(client, self._set_aside)
+        self._delivered: set[Path] = set()
+        self.refused: list[str] = []
 
     @classmethod
     def create(
@@ -98,7 +105,8 @@ class Tracker:
             tracker._hold()
             if network:
                 client.log_text(tracker.run_id, seal(network.model_dump_json(indent=2)), NETWORK)
-            client.log_text(tracker.run_id, seal(settings.model_dump_json(indent=2)), "settings.json")
+            client.log_text(tracker.run_id, seal(info.model_dump_json(indent=2)), DATA)
+            client.log_text(tracker.run_id, seal(settings.model_dump_json(indent=2)), SETTINGS)
             if made:
                 made(tracker.run_id)
             tracker._start_children()
@@ -138,9 +146,7 @@ class Tracker:
 
     def tag(self, tags: Mapping[str, object]) -> None:
         """Set tags of the parent run."""
-        made = [RunTag(key, str(value)) for key, value in tags.items()]
-        for first in range(0, len(made), 100):  # the most that one batch takes
-            self.client.log_batch(self.run_id, tags=made[first : first + 100])
+        self._delivery.log(self.run_id, "the run", tags=[RunTag(key, str(value)) for key, value in tags.items()])
 
     def log_rounds(self, rounds: Sequence[Round]) -> None:
         """Keep one round of every trajectory: artifacts, `round.json`, then metrics and tags.
@@ -212,14 +218,13 @@ class Tracker:
                     return
                 self._called = False
             try:
-                for folder in self.outbox.waiting():
-                    self._send(folder)
-                    self.outbox.take(folder)
+                self._send_all()
             except Exception as error:
                 if self._trouble is None:
+                    why = str(error) if isinstance(error, LotteryTicketError) else one_line(error)
                     self.warn(
-                        f"{public(self.client.tracking_uri)} does not take finished rounds ({one_line(error)}); "
-                        f"training goes on, they are kept in {self.outbox.folder}"
+                        f"{public(self.client.tracking_uri)} does not take finished rounds ({why}); training goes on, "
+                        f"they are kept in {self.outbox.folder}"
                     )
                 self._trouble = error
             else:
@@ -227,17 +232,44 @@ class Tracker:
                     self.warn(f"{public(self.client.tracking_uri)} takes finished rounds again")
                 self._trouble = None
 
-    def repeat_metrics(self, last: Sequence[Record], partial: Sequence[Record]) -> None:
-        """Log the metrics of the last complete round and of what is kept of the next once more.
+    def _send_all(self) -> None:
+        """Deliver each round that waits; one that is at fault itself holds up no other."""
+        faults = []
+        for folder in self.outbox.waiting():
+            try:
+                self._send(folder)
+                self.outbox.take(folder)
+            except LotteryTicketError as fault:
+                faults.append(fault)
+        if faults:
+            raise faults[0]
 
-        In case the process ended before it could. Changes nothing where they are there: the time stamps are the
-        records'.
+    def repeat_metrics(self, last: Sequence[Record], partial: Sequence[Record]) -> None:
+        """Log the metrics of the last complete round and of what is kept of the next once more, and those that lack.
+
+        In case the process ended before it could, or the run was deleted then and restored. Changes nothing where they
+        are there: the time stamps are the records'.
         """
         for record in [*last, *partial]:
             self._log_metrics(record)
         if last:
+            self._log_lacking(last[0].round)
             self._log_means(last)
             self._summarise(0)
+
+    def _log_lacking(self, before: int) -> None:
+        """The metrics of rounds before this one that the store does not have."""
+
+        def rounds(run_id: str, metric: str) -> set[int]:
+            return {point.step for point in self.client.get_metric_history(run_id, metric)}
+
+        earlier = [record for record in self.about.records if record.round < before]
+        there = {key: rounds(run_id, "test_accuracy") for key, run_id in self.children.items() if earlier}
+        for record in earlier:
+            if record.round not in there[record.arm, record.seed]:
+                self._log_metrics(record)
+        for r in {record.round for record in earlier} - (rounds(self.run_id, LEFT) if earlier else set()):
+            self._log_means([record for record in earlier if record.round == r])
 
     def _send(self, folder: Path) -> None:
         """Everything of a round onto its runs; nothing changes where it is there already."""
@@ -252,22 +284,36 @@ class Tracker:
                         f"{work}: {error}; delete {folder} and go on with lt run --resume {self.run_id}, which trains "
                         "the round again"
                     ) from None
-                self.client.log_artifacts(self.children[arm, seed], str(work / "first"))
-                self.client.log_artifacts(self.children[arm, seed], str(work / "last"))
-                self._log_metrics(record)
+                if work not in self._delivered:
+                    self._send_trajectory(work, record)
+                    self._delivered.add(work)
                 if (arm, seed, r) not in {(each.arm, each.seed, each.round) for each in self.about.records}:
                     self.about.records.append(record)
         self._log_means([record for record in self.about.records if record.round == r])
         self._summarise(r)
 
+    def _send_trajectory(self, work: Path, record: Record) -> None:
+        """A round of one trajectory onto its run; set aside where that was deleted."""
+        name, run_id = f"{record.arm}-seed{record.seed}", self.children[record.arm, record.seed]
+        try:
+            for part in ("first", "last"):
+                self._delivery.log_artifacts(run_id, name, work / part)
+            self._log_metrics(record)
+        except Gone as gone:
+            self._set_aside(f"rounds of {name}", str(gone), None if gone.restorable else work)
+
+    def _set_aside(self, what: str, why: str, files: Path | None) -> None:
+        if self.outbox.set_aside(what, why, files):
+            self.refused.append(f"{what}: {why}")
+            self.warn(f"{public(self.client.tracking_uri)} will not take {what} ({why}); all else is delivered")
+
     def _summarise(self, since: int) -> None:
         self.tag(rounds_tags(self.children, self.about.records, since))
 
     def _log_metrics(self, record: Record) -> None:
-        run_id, metrics = self.children[record.arm, record.seed], metrics_of(record)
+        name, run_id = f"{record.arm}-seed{record.seed}", self.children[record.arm, record.seed]
         tags = [RunTag("lt.diverged_round", str(record.round))] if record.diverged else []
-        for first in range(0, len(metrics), 1000):  # the most that one batch takes
-            self.client.log_batch(run_id, metrics=metrics[first : first + 1000], tags=tags if not first else [])
+        self._delivery.log(run_id, name, metrics_of(record), tags)
 
     def _log_means(self, records: Sequence[Record]) -> None:
         accuracies = defaultdict(list)
@@ -276,12 +322,12 @@ class Tracker:
         trunk = [record for record in records if record.arm == "winning"] or records
         left = math.fsum(record.weights_remaining_pct for record in trunk) / len(trunk)
         at, r = max(record.finished_at for record in records), records[0].round
-        metrics = [Metric("weights_remaining_pct", left, at, r)]
+        metrics = [Metric(LEFT, left, at, r)]
         for arm, each in accuracies.items():
             mean = math.fsum(each) / len(each)
             metrics.append(Metric(f"test_accuracy/{arm}", mean, at, r))
             metrics.append(Metric(f"{BY_COMPRESSION}/{arm}", mean, at, compression_step(left)))
-        self.client.log_batch(self.run_id, metrics=metrics)
+        self._delivery.log(self.run_id, "the run", metrics)
 
     def finish(self, verdict: Verdict | None, figures: Sequence[Path], metrics: Mapping[str, float], at: int) -> None:
         """Verdict, figures and final metrics (time stamp `at`, in ms) onto the parent; all runs finished."""
@@ -293,19 +339,20 @@ class Tracker:
             if verdict is not None:
                 self.client.log_text(self.run_id, seal(verdict.to_json()), "verdict.json")
                 self.tag(verdict_tags(verdict))
-            self.client.log_batch(self.run_id, metrics=[Metric(key, value, at, 0) for key, value in metrics.items()])
+            self._delivery.log(self.run_id, "the run", [Metric(key, value, at, 0) for key, value in metrics.items()])
+            if refused := self.outbox.refused:
+                self.client.log_dict(self.run_id, refused, "refused.json")
             self.end("FINISHED")
         self.outbox.remove()
         self._held.close()
         self.seconds += time.perf_counter() - begun
 
     def end(self, status: str) -> None:
-        """Set the status (RUNNING, FINISHED, FAILED, KILLED) of the parent and its children."""
-        for run_id in [*self.children.values(), self.run_id]:
-            if status == "RUNNING":
-                self.client.update_run(run_id, status=status)
-            else:
-                self.client.set_terminated(run_id, status=status)
+        """Set the status (RUNNING, FINISHED, FAILED, KILLED) of the parent and its children, but for deleted ones."""
+        for (arm, seed), run_id in self.children.items():
+            with suppress(Gone):
+                self._delivery.end(run_id, f"{arm}-seed{seed}", status)
+        self._delivery.end(self.run_id, "the run", status)
 
     @contextmanager
     def ending_well(self) -> Iterator[None]:
@@ -378,7 +425,7 @@ def metrics_of(record: Record) -> list[Metric]:
         "validation_loss": record.validation_loss,
         "density": record.density,
         "sparsity": record.sparsity,
-        "weights_remaining_pct": record.weights_remaining_pct,
+        LEFT: record.weights_remaining_pct,
         "seconds": record.seconds,
     }
     values |= {f"density/{shortened(escaped(tensor), 240)}": value for tensor, value in record.densities.items()}

@@ -117,7 +117,7 @@ def free_port() -> int:
 
 def wait_for(url: str, process: subprocess.Popen) -> None:
     """Until the server answers."""
-    for _ in range(600):
+    for _ in range(1800):
         try:
             urllib.request.urlopen(url, timeout=1)
             return

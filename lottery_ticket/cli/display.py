@@ -16,6 +16,7 @@ from lottery_ticket.cli.options import output
 from lottery_ticket.config import is_code
 from lottery_ticket.experiment import Plan, Result
 from lottery_ticket.listening import Lines
+from lottery_ticket.reading import restoring
 from lottery_ticket.rounds_table import conclusions, rounds_table
 from lottery_ticket.training import Progress as TrainingProgress
 
@@ -108,6 +109,10 @@ def print_result(result: Result, ui: str | None = None) -> None:
     console.print(table)
     for sentence in conclusions(result.stored, result.verdict):
         console.print(sentence, soft_wrap=True)
+    if lost := result.stored.lost:
+        names = ", ".join(f"{arm}-seed{seed}" for arm, seed in lost)
+        how = restoring(lost.values(), result.client.tracking_uri)
+        console.print(f"Missing here and in the figures: {names}, deleted in MLflow; {how}.", soft_wrap=True)
     console.print("Figures:")
     for path in result.figures:
         console.print(f"  {path}", soft_wrap=True)

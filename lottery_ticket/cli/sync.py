@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from lottery_ticket.cli.options import Json, TrackingUri
-from lottery_ticket.errors import LotteryTicketError
+from lottery_ticket.errors import LotteryTicketError, one_line
 
 if TYPE_CHECKING:
     from lottery_ticket.experiment import Synced
@@ -15,23 +15,27 @@ if TYPE_CHECKING:
 def sync(tracking_uri: TrackingUri = None, as_json: Json = False) -> None:
     """Deliver the rounds that a run kept because the tracking store did not answer; conclude runs that are trained."""
     from lottery_ticket.address import tracking_uri as address
-    from lottery_ticket.outbox import outbox_root
+    from lottery_ticket.outbox import Outbox, outbox_root
 
-    root = outbox_root(address(tracking_uri))
-    waiting = sorted(folder.name for folder in root.iterdir() if folder.is_dir()) if root.is_dir() else []
+    uri = address(tracking_uri)
+    root = outbox_root(uri)
+    folders = sorted(folder.name for folder in root.iterdir() if folder.is_dir()) if root.is_dir() else []
+    waiting = [run_id for run_id in folders if not Outbox(uri, run_id).settled]
 
     from lottery_ticket import experiment as lab
     from lottery_ticket import store
 
     if waiting or tracking_uri:
         store.connect(tracking_uri, create=False)
-    done, failed = [], []
+    done: list[Synced] = []
+    failed = 0
     for run_id in waiting:
         try:
             done.append(lab.sync(run_id, tracking_uri=tracking_uri))
-        except LotteryTicketError as error:
-            failed.append(error)
-            typer.echo(f"lt: {error}", err=True)
+        except Exception as error:  # whatever it is, it holds up no other run
+            failed += 1
+            why = str(error) if isinstance(error, LotteryTicketError) else f"{run_id}: {one_line(error)}"
+            typer.echo(f"lt: {why}", err=True)
     if as_json:
         typer.echo(json.dumps([{"run_id": each.run_id, "name": each.name, "finished": each.finished} for each in done]))
     else:
@@ -39,14 +43,26 @@ def sync(tracking_uri: TrackingUri = None, as_json: Json = False) -> None:
             _tell(each, tracking_uri)
         if not waiting:
             typer.echo(f"nothing waits in {root}")
+        for run_id in folders:
+            if (outbox := Outbox(uri, run_id)).refused:
+                typer.echo(f"{run_id}: what the store will never take is in {outbox.aside}")
+    refused = [(each.run_id, what) for each in done for what in each.refused]
+    for run_id, what in refused:
+        typer.echo(f"lt: {run_id}: not taken, set aside: {what}", err=True)
     if failed:
-        raise LotteryTicketError(f"{len(failed)} of {len(waiting)} runs in {root} are not delivered")
+        raise LotteryTicketError(f"{failed} of {len(waiting)} runs in {root} are not delivered")
+    if refused:
+        raise LotteryTicketError(
+            f"{len(refused)} things are set aside that the store will never take; the rest is there"
+        )
 
 
 def _tell(done: "Synced", tracking_uri: str | None) -> None:
     from lottery_ticket.cli.display import resume_command
 
-    if done.finished:
+    if done.deleted:
+        typer.echo(f"{done.run_id}: waits for being restored. {done.deleted}")
+    elif done.finished:
         typer.echo(f"{done.run_id} ({done.name}): delivered, finished")
     elif done.kind == "trial":
         typer.echo(f"{done.run_id} ({done.name}): delivered; the same lt sweep goes on with it")
