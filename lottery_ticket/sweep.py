@@ -320,7 +320,7 @@ class _Sweep:
             with suppress(MlflowException, LotteryTicketError):  # deleted, or of another version
                 run = self._client.get_run(trial.user_attrs[RUN_ID])
                 if all(may_be(run.data.params.get(name, ""), wanted[name]) for name in ("dataset", "validation_size")):
-                    return reading.read_data_info(run)
+                    return reading.read_data_info(self._client, run)
         return None
 
     def _train_round(self) -> None:
@@ -515,7 +515,7 @@ def _check_networks(opened: Opened, client: MlflowClient) -> None:
             continue
         with suppress(MlflowException):  # somebody deleted the run
             run = client.get_run(trial.user_attrs[RUN_ID])
-            was, data = reading.read_network(client, run), reading.read_data_info(run)
+            was, data = reading.read_network(client, run), reading.read_data_info(client, run)
             if was and data:
                 was.must_be(make_network(settings, data.input_shape, data.classes).fingerprint, key[0], "--fresh")
             checked.add(key)
