@@ -119,7 +119,8 @@ def begin(ticket: Ticket, settings: Settings, network: Network, own: Network) ->
     Where it is, the output layer is drawn anew from the seed and no weight of it is pruned, as in Morcos et al. 2019
     (arXiv 1906.02773), section 3.
 
-    The dense control starts from the ticket's values and, where weights are pruned, from what the ticket's seed draws:
+    The dense control starts from the ticket's values and, where weights are pruned, from θ₀ of its seed, as the store
+    has it; of a ticket out of a folder it is drawn:
     for the arms `winning` and `random-mask` of `lt run` that is the network they were found from. Of a late-rewound
     ticket the dense control is that network at iteration 0, as in its run, and the ticket goes on at iteration k: both
     have had as many iterations in the end, on other data too.
@@ -136,7 +137,7 @@ def begin(ticket: Ticket, settings: Settings, network: Network, own: Network) ->
     Raises:
         InputError: a control that this ticket cannot have, or tensors that cannot be taken over.
     """
-    drawn = own.draw(ticket.origin.seed, "init")
+    drawn = ticket.initial or own.draw(ticket.origin.seed, "init")
     late = ticket.rewound_to > 0
     rewound_at = ticket.rewound_to if settings.rewind_steps != "restart" else 0
     whole = {

@@ -158,7 +158,8 @@ def _read(
         raise LotteryTicketError(
             f"{ticket.name} diverged: its trained weights are not finite; allowed: the ticket without them"
         )
-    ticket = replace(ticket, weights=under(mask, _start(client, run, ids, ticket, model)))
+    start, initial = _start(client, run, ids, ticket, model)
+    ticket = replace(ticket, weights=under(mask, start), initial=initial)
     if wrong := ticket.fault():
         raise LotteryTicketError(f"{ticket.name} of run {run.info.run_id} {wrong}")
     if settings.model in MODELS:
@@ -183,8 +184,13 @@ def _data_again(client: MlflowClient, run: Run, settings: Settings, chosen: List
     return info.model_copy(update={"mean": as_picture.mean, "std": as_picture.std})
 
 
-def _start(client: MlflowClient, run: Run, ids: Mapping[Key, str], ticket: Ticket, model: str | None) -> Weights:
-    """The values a ticket of this arm starts from, its pruned ones whatever they are."""
+def _start(
+    client: MlflowClient, run: Run, ids: Mapping[Key, str], ticket: Ticket, model: str | None
+) -> tuple[Weights, Weights | None]:
+    """The values a ticket of this arm starts from, its pruned ones whatever they are, and θ₀ of its seed if it is kept.
+
+    Nothing is drawn that the run has kept.
+    """
     origin, mask = ticket.origin, ticket.mask
     arm = ARMS.get(origin.arm)
     if arm is None:
@@ -192,9 +198,9 @@ def _start(client: MlflowClient, run: Run, ids: Mapping[Key, str], ticket: Ticke
     mine = ticket.origin.trajectory
     assert mine is not None
     if arm.keep_start:
-        return reading.read_start(client, mine, origin.round, mask)
+        return reading.read_start(client, mine, origin.round, mask), None
     if _origin(run):  # the only round of this trajectory, but for the dense control
-        return reading.read_weights(client, mine, reading.REWOUND if origin.arm == "winning" else reading.INIT)
+        return reading.read_weights(client, mine, reading.REWOUND if origin.arm == "winning" else reading.INIT), None
 
     make_network = cache(partial(network_of, ticket.settings, ticket.data, model, ticket.fingerprint))
     trunk = ids.get(("winning", origin.seed), "")
@@ -212,7 +218,7 @@ def _start(client: MlflowClient, run: Run, ids: Mapping[Key, str], ticket: Ticke
     start = arm.start(Moment(make_network, origin.seed, origin.round, own, found, initial, rewound, rewound_at))
     if not all(torch.equal(start.mask[name], kept) for name, kept in mask.items()):
         raise LotteryTicketError(f"the arm {origin.arm} does not give the mask again that it gave in {ticket.name}")
-    return start.weights
+    return start.weights, initial
 
 
 def _origin(run: Run) -> bool:

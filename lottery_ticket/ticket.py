@@ -84,6 +84,7 @@ class Ticket:
         origin: the run, trajectory and round it comes from.
         trained: the trained weights, pruned ones zero, where they were asked for.
         fingerprint: what the network was that it is of; None where that is not known, or may be another now.
+        initial: θ₀ of its seed, none pruned, where a store has it; no folder does.
     """
 
     mask: Mask
@@ -94,6 +95,7 @@ class Ticket:
     origin: Origin = field(default_factory=Origin)
     trained: Weights | None = None
     fingerprint: Fingerprint | None = None
+    initial: Weights | None = None
 
     @property
     def density(self) -> float:

@@ -1,6 +1,7 @@
 """`lt train`: a ticket trained again ends where it did, and asks its question of other data."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -123,6 +124,16 @@ def test_the_dense_control_of_any_ticket_holds_the_tickets_values(found, store, 
         dense = beginning(each, seed=5).dense
         assert same(under(each.mask, dense), each.weights)
         assert (dense["fc1.weight"] != 0).all()
+
+
+def test_the_dense_control_is_read_where_the_store_has_it(ticket, tmp_path):
+    network = ticket.network()
+    other = replace(network, init="kaiming-normal")  # as after a change that nobody has noticed
+    settings = retrain_settings(ticket, {})
+    theta = network.draw(0, "init")
+    assert same(begin(ticket, settings, network, other)[0].dense, theta)
+    folder = Ticket.load(ticket.save(tmp_path / "folder"))
+    assert same(begin(folder, settings, network, network)[0].dense, theta)
 
 
 def test_a_ticket_is_not_its_own_control(found, store):
