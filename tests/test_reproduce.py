@@ -219,7 +219,7 @@ def test_from_python(toml, tmp_path, monkeypatch):
     assert job.finished
     (lost, *_) = done.client.search_runs(["1"], f"tags.`mlflow.parentRunId` = '{job.run_id}'")
     done.client.delete_run(lost.info.run_id)
-    with pytest.raises(LotteryTicketError, match=f"run {job.run_id} is finished, but the store lacks rounds of it"):
+    with pytest.raises(LotteryTicketError, match=f"run {job.run_id} lacks reinit-seed2, deleted in MLflow"):
         reproduce.reproduce(told, name, only=["B"], tracking_uri=done.client.tracking_uri)
     done.client.update_run(job.run_id, status="RUNNING")
     done.client.set_tag(job.run_id, "lt.host", "elsewhere")
