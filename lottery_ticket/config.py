@@ -70,6 +70,14 @@ class Settings(BaseModel):
         "layer", description="each tensor loses its rate, or one threshold for the whole network"
     )
     criterion: Literal["magnitude"] = Field("magnitude", description="what is pruned first")
+    prunable: Literal["products", "layers"] = Field(
+        "products",
+        description="which weights are pruned: all that a forward pass multiplies with, or those of linear and "
+        "convolutional layers alone, the last one registered as output layer (as lt 0.3 did)",
+    )
+    keep_dense: Names | None = Field(None, description="tensors that are never pruned, as patterns (head.*,*.qkv.*)")
+    prune_only: Names | None = Field(None, description="the only tensors that are pruned, as patterns")
+    output_layer: str | None = Field(None, description="the output layer or tensor, where it is not the graph's last")
     rewind_iteration: int = Field(
         0, ge=0, description="survivors go back to their values at this iteration k of round 0; 0 = θ₀"
     )
@@ -174,6 +182,9 @@ def settings_then(told: Mapping[str, Any]) -> dict[str, Any]:
             then["precision"] = "medium"
         if str(told.get("rewind_iteration", 0)) != "0":
             then["rewind_steps"] = "restart"
+    if "prunable" not in told:  # lt 0.3; in the package's networks both rules find the same weights
+        then["prunable"] = "layers" if is_code(str(told.get("model", ""))) else "products"
+        then |= dict.fromkeys(["keep_dense", "prune_only", "output_layer"])
     return dict(told) | then
 
 

@@ -182,8 +182,8 @@ def run(
     client = store.connect(tracking_uri, experiment=experiment)
     connecting = time.perf_counter() - connecting
     name = run_name(settings, preset)
-    told = plan.network.fingerprint
-    tracker = Tracker.create(client, experiment, settings, preset, name, plan.images, plan.data.info, network=told)
+    network = plan.network
+    tracker = Tracker.create(client, experiment, settings, preset, name, plan.images, plan.data.info, network)
     tracker.seconds += connecting
     with _resumable(tracker, tracking_uri):
         return carry_out(plan, tracker, _find(plan), [], begun, listener or whoever_is_here())

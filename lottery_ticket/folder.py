@@ -24,6 +24,7 @@ from lottery_ticket.files import MOST_BYTES, read_tensors, write_tensors
 from lottery_ticket.fingerprint import Fingerprint
 from lottery_ticket.names import escaped, is_name, unescaped
 from lottery_ticket.printable import unprintable
+from lottery_ticket.prunable import Inventory
 from lottery_ticket.ticket import Metrics, Origin, Ticket
 
 SCHEMA_VERSION = 1
@@ -70,6 +71,7 @@ class Card(_Part):
     origin: Origin
     files: dict[str, FileInfo]
     network: Fingerprint | None = None
+    inventory: Inventory | None = None
     sha256: str = ""
 
 
@@ -182,6 +184,7 @@ def read_folder(folder: Path, option: str = "TICKET") -> Ticket:
         origin=card.origin,
         trained=parts["trained"] or None,
         fingerprint=card.network,
+        inventory=card.inventory,
     )
     if wrong := ticket.fault():
         raise refuse(wrong)
@@ -217,6 +220,7 @@ def _write(ticket: Ticket, folder: Path) -> None:
         origin=ticket.origin,
         files={TENSORS: _file_info(folder / TENSORS)},
         network=ticket.fingerprint,
+        inventory=ticket.inventory,
     )
     told = card.model_dump(mode="json", exclude={"sha256"})
     text = json.dumps(told | {"sha256": card_digest(told)}, indent=2)

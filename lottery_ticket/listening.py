@@ -52,9 +52,8 @@ class Lines(Listener):
             f"{len(plan.rounds)} rounds of {plan.iterations} iterations on {plan.resolved.device}, {_spread(plan)}; "
             f"MLflow run {run_id}"
         )
-        weights = sum(mask.numel() for mask in plan.network.dense_mask().values())
-        total = sum(parameter.numel() for parameter in plan.network.module.parameters())
-        self._say(f"prunable: {', '.join(plan.network.kinds)}: {weights:,} of {total:,} parameters")
+        for line in plan.network.inventory.in_words():
+            self._say(line)
         if done:
             self._say(f"going on after {done} complete round(s)")
         if k := settings.rewound_at:

@@ -1,30 +1,30 @@
-"""Networks: fc1, lenet5 and a user's own, how their weights are drawn, and which of them are prunable."""
+"""Networks: fc1, lenet5 and a user's own, how they are built and how their weights are drawn."""
 
 import importlib
-import inspect
 import os
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from lottery_ticket import building
 from lottery_ticket.config import Settings
 from lottery_ticket.errors import InputError, one_line, unknown
 from lottery_ticket.fingerprint import Fingerprint, fingerprint
 from lottery_ticket.names import is_name
+from lottery_ticket.products import products
+from lottery_ticket.prunable import Inventory, Kind, choose, of_layers
 from lottery_ticket.randomness import derive, forked
 from lottery_ticket.tensors import tensors_of
 
 Weights = dict[str, Tensor]
 """Parameters and buffers of one network by name."""
-
-Kind = Literal["fc", "conv", "output"]
 
 
 def fc1(input_shape: tuple[int, ...], classes: int) -> nn.Module:
@@ -80,21 +80,31 @@ class Network:
 
     Attributes:
         module: one instance, whose own values are never used.
-        build: calls the factory for another instance (its values drawn from the global generators).
-        kinds: prunable tensor → "fc", "conv" or "output" (the last prunable layer), in the module's order.
+        factory: with its arguments.
+        ready: makes what the factory returns a module to train.
+        kinds: prunable tensor → "fc", "conv" or "output", in the module's order.
+        output: the weights of the output layer, prunable or not.
+        inventory: what is prunable and what stays dense, in numbers.
     """
 
     module: nn.Module
-    build: partial[nn.Module]
+    factory: partial[Any]
+    ready: Callable[[Any], Any]
     kinds: Mapping[str, Kind]
+    output: tuple[str, ...]
+    inventory: Inventory
     init: str
     bias_init: str
+
+    def build(self) -> nn.Module:
+        """Another instance, its values drawn from the global generators."""
+        return self.ready(self.factory())
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
         """What the network is, but for its values."""
         with forked(0):
-            return fingerprint(self.build(), self.build.func)
+            return fingerprint(self.build(), self.factory.func)
 
     @property
     def trainable(self) -> list[str]:
@@ -141,22 +151,23 @@ _INIT: dict[str, Callable[[Tensor], Tensor]] = {
 def make_network(settings: Settings, input_shape: tuple[int, ...], classes: int) -> Network:
     """The network that the settings name, checked against the data's shape.
 
-    A factory `package.module:factory` is called with those of the arguments `input_shape` and `classes` that it
-    names. Raises InputError when it is missing, raises, returns no module, has no prunable weights (those of
-    linear and convolutional layers) or does not take the data.
+    A factory `package.module:factory` is called with those of the arguments `input_shape`, `classes` and `num_classes`
+    that it names (`num_classes` also where it takes any, as torchvision's do). Raises InputError when it is missing,
+    raises, returns no module, does not take the data, gives anything but a score for each class, or has no weights
+    that the settings leave prunable (see `lottery_ticket.prunable`).
     """
     name = settings.model
 
     def refuse(why: str) -> InputError:
         return InputError("--model", name, why)
 
+    as_before = settings.prunable == "layers"
+    ready = building.as_it_is if as_before else partial(building.ready, input_shape=input_shape)
     factory = MODELS.get(name) or _import_factory(name)
     try:
-        named = inspect.signature(factory).parameters
-        offered = {"input_shape": tuple(input_shape), "classes": classes}
-        arguments = {key: value for key, value in offered.items() if key in named}
         with forked():
-            module = factory(**arguments)
+            called, made = building.call(factory, input_shape, classes)
+            module = ready(made)
     except (Exception, SystemExit) as error:
         raise refuse(f"could not be built for data of shape {tuple(input_shape)}: {one_line(error)}") from error
     if not isinstance(module, nn.Module):
@@ -167,31 +178,23 @@ def make_network(settings: Settings, input_shape: tuple[int, ...], classes: int)
         raise refuse(
             f"has a tensor named {odd[:60]!a}; allowed: names that can be printed, of at most 4,096 characters"
         )
-    layers = [
-        (f"{path}.weight" if path else "weight", layer)
-        for path, layer in module.named_modules()
-        if isinstance(layer, nn.Linear | _ConvNd)
-    ]
-    if not layers:
-        raise refuse("has no prunable weights; allowed: a module with linear or convolutional layers")
-    parameters = dict(module.named_parameters())
-    for path, _ in layers:
-        own = parameters.get(path)
-        if own is None or isinstance(own, nn.UninitializedParameter) or not own.requires_grad:
-            raise refuse(
-                f"has no {path} to train of its own; allowed: weights that are not shared, derived, frozen or unknown"
-            )
-    kinds: dict[str, Kind] = {path: "fc" if isinstance(layer, nn.Linear) else "conv" for path, layer in layers}
-    kinds[layers[-1][0]] = "output"
+    if (path := building.scripted(module)) is not None:
+        where = f"its {path}" if path else "it"
+        raise refuse(f"cannot be trained: {where} is made by torch.jit; allowed: the module from which that was made")
     try:
-        with forked(), torch.no_grad():
-            out = module(torch.zeros(2, *input_shape))
-        shape = tuple(out.shape)
+        found, scores = products(module, input_shape)
     except Exception as error:
         raise refuse(f"does not take data of shape {tuple(input_shape)}: {one_line(error)}") from error
-    if shape != (2, classes):
-        raise refuse(f"gives {shape} for 2 images; allowed: one score for each of {classes} classes")
-    return Network(module, partial(factory, **arguments), kinds, settings.init, settings.bias_init)
+    if not isinstance(scores, Tensor):
+        why = f"returns {building.in_words(scores)} in training; allowed: one tensor, N×{classes} scores"
+        raise refuse(f"{why}, as of a factory of your own that picks them or has aux_logits=False, say")
+    if scores.shape != (2, classes):
+        why = f"gives {tuple(scores.shape)} for 2 images; allowed: one score for each of {classes} classes"
+        raise refuse(f"{why}, which a factory is told that takes `num_classes` or `classes`")
+    choice = choose(module, of_layers(module) if as_before else found, settings)
+    return Network(
+        module, called, ready, choice.kinds, choice.output, choice.inventory, settings.init, settings.bias_init
+    )
 
 
 def _import_factory(name: str) -> Callable[..., nn.Module]:

@@ -78,7 +78,7 @@ def check_passes(settings: Settings, network: Network, data: Data) -> None:
     one, other = network.drawn(seed, "init"), network.drawn(seed, "another build")
     theta = {name: value.clone() for name, value in tensors_of(one).items()}
     x, y = data.train.x[:IMAGES].cpu(), data.train.y[:IMAGES].cpu()
-    code = own_code(one, network.build.func)
+    code = own_code(one, network.factory.func)
     built = changed(state_of(one, code), state_of(other, code))
 
     def passes(module: nn.Module) -> Outcome:

@@ -24,6 +24,7 @@ from lottery_ticket.files import load_mask, load_weights
 from lottery_ticket.fingerprint import Fingerprint
 from lottery_ticket.models import Weights
 from lottery_ticket.outbox import Outbox
+from lottery_ticket.prunable import Inventory
 from lottery_ticket.pruning import Mask
 from lottery_ticket.record import Record
 from lottery_ticket.seal import unseal
@@ -40,6 +41,9 @@ NETWORK = "network.json"
 
 START = "start.safetensors"
 """What a round keeps its start values in, survivors only, where its arm cannot give them again."""
+
+INVENTORY = "inventory.json"
+"""Where a run keeps what of its network is prunable."""
 
 ORIGIN = "lt.origin_"
 """How the tags begin that a run started from a ticket carries."""
@@ -143,6 +147,16 @@ def read_network(client: MlflowClient, run: Run) -> Fingerprint | None:
         return Fingerprint.model_validate_json(_read_json(client, run, NETWORK))
     except ValueError:
         raise _of_another_version(run, NETWORK) from None
+
+
+def read_inventory(client: MlflowClient, run: Run) -> Inventory | None:
+    """What of a run's network is prunable; None of runs that were made before it was kept."""
+    if "lt.prunable_weights" not in run.data.tags:
+        return None
+    try:
+        return Inventory.model_validate_json(_read_json(client, run, INVENTORY))
+    except ValueError:
+        raise _of_another_version(run, INVENTORY) from None
 
 
 def read_data_info(client: MlflowClient, run: Run) -> DataInfo | None:

@@ -15,6 +15,7 @@ from lottery_ticket.errors import InputError
 from lottery_ticket.experiment import Result, carry_out, make_plan
 from lottery_ticket.listening import Listener, whoever_is_here
 from lottery_ticket.models import Network, Weights
+from lottery_ticket.prunable import layer_of
 from lottery_ticket.pruning import Mask
 from lottery_ticket.tensors import tensors_of
 from lottery_ticket.ticket import Ticket, under
@@ -73,8 +74,8 @@ def train_ticket(
         if name not in ("rounds", "arms", "seeds") and value not in (None, getattr(ticket.settings, name))
     ]
     name = " ".join(["ticket", ticket.name, *changed])
-    told, origin = plan.network.fingerprint, ticket.origin.as_tags()
-    tracker = Tracker.create(client, experiment, settings, "", name, plan.images, plan.data.info, origin, network=told)
+    origin = ticket.origin.as_tags()
+    tracker = Tracker.create(client, experiment, settings, "", name, plan.images, plan.data.info, plan.network, origin)
     return carry_out(plan, tracker, method, [], begun, listener or whoever_is_here())
 
 
@@ -177,12 +178,11 @@ def _output_layer(ticket: Ticket, network: Network) -> list[str]:
     other = [name for name, value in ticket.weights.items() if value.shape != shapes.get(name)]
     if not other and shapes.keys() == ticket.weights.keys():
         return []
-    (output,) = (name for name, kind in network.kinds.items() if kind == "output")
-    layer = output.rpartition(".")[0]
-    if shapes.keys() != ticket.weights.keys() or any(name.rpartition(".")[0] != layer for name in other):
-        why = f"cannot be taken over; allowed: another {layer} layer, no more"
+    layers = {layer_of(name) for name in network.output}
+    if shapes.keys() != ticket.weights.keys() or not {layer_of(name) for name in other} <= layers:
+        why = f"cannot be taken over; allowed: another {' or '.join(sorted(layers))} layer, no more"
         raise InputError("--dataset", ", ".join(sorted(other)), why)
-    return [name for name in shapes if name.rpartition(".")[0] == layer]
+    return [name for name in shapes if layer_of(name) in layers]
 
 
 def train_again(

@@ -153,6 +153,7 @@ def _read(
         ),
         trained=reading.read_trained(client, chosen.trajectory, chosen.round, mask) if trained else None,
         fingerprint=None if changed_model else reading.read_network(client, run),
+        inventory=reading.read_inventory(client, run),
     )
     if trained and not all(value.isfinite().all() for value in (ticket.trained or {}).values()):
         raise LotteryTicketError(

@@ -272,9 +272,9 @@ class _Sweep:
                 name,
                 plan.images,
                 plan.data.info,
+                plan.network,
                 tags=tags,
                 made=lambda run_id: trial.set_user_attr(RUN_ID, run_id),
-                network=plan.network.fingerprint,
             )
             there = tracker, Keeper(plan, tracker, [])
         tracker, keeper = there

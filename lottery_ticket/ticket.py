@@ -21,6 +21,7 @@ from lottery_ticket.holding import Held
 from lottery_ticket.images import Images
 from lottery_ticket.models import MODELS, Network, Weights, make_network
 from lottery_ticket.names import is_name
+from lottery_ticket.prunable import Inventory
 from lottery_ticket.pruning import Mask, density
 from lottery_ticket.randomness import forked
 from lottery_ticket.sources import at_hand
@@ -85,6 +86,7 @@ class Ticket:
         trained: the trained weights, pruned ones zero, where they were asked for.
         fingerprint: what the network was that it is of; None where that is not known, or may be another now.
         initial: θ₀ of its seed, none pruned, where a store has it; no folder does.
+        inventory: what of the network is prunable and what stays dense, where that was noted.
     """
 
     mask: Mask
@@ -96,6 +98,7 @@ class Ticket:
     trained: Weights | None = None
     fingerprint: Fingerprint | None = None
     initial: Weights | None = None
+    inventory: Inventory | None = None
 
     @property
     def density(self) -> float:
@@ -215,6 +218,9 @@ class Ticket:
         for name, kept in self.mask.items():
             if kept.dtype != torch.bool or not kept.any():
                 return f"has a mask of {name} without survivors"
+        counts = {name: kept.numel() for name, kept in self.mask.items()}
+        if self.inventory and self.inventory.prunable != counts:
+            return "says that other weights are prunable than it has masks of"
         return None
 
     def images(self) -> Images:
@@ -325,7 +331,8 @@ class Ticket:
         if zeros := [name for name, kept in inferred.items() if not kept.all()]:
             warnings.warn(f"there are no masks of {', '.join(zeros)}: their zeros count as pruned", stacklevel=2)
         mask = network.dense_mask() | masks | inferred
-        return cls(mask, under(mask, {name: values[name] for name in expected}), settings, info)
+        start = under(mask, {name: values[name] for name in expected})
+        return cls(mask, start, settings, info, inventory=network.inventory)
 
 
 def network_of(settings: Settings, data: DataInfo, model: str | None, was: Fingerprint | None) -> Network:

@@ -27,12 +27,12 @@ from lottery_ticket.data import DataInfo
 from lottery_ticket.delivery import Delivery, Gone
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 from lottery_ticket.files import save_mask, save_weights
-from lottery_ticket.fingerprint import Fingerprint
 from lottery_ticket.images import Images
 from lottery_ticket.limits import NAME, PARAM, cut
+from lottery_ticket.models import Network
 from lottery_ticket.names import escaped, shortened
 from lottery_ticket.outbox import Outbox
-from lottery_ticket.reading import DATA, INIT, NETWORK, REWOUND, SETTINGS, START, Stored, read_record
+from lottery_ticket.reading import DATA, INIT, INVENTORY, NETWORK, REWOUND, SETTINGS, START, Stored, read_record
 from lottery_ticket.record import Record
 from lottery_ticket.seal import seal
 from lottery_ticket.summary import rounds_tags, verdict_tags
@@ -83,28 +83,26 @@ class Tracker:
         name: str,
         images: Images,
         info: DataInfo,
+        network: Network,
         origin: dict[str, str] | None = None,
         tags: dict[str, str] | None = None,
         made: Callable[[str], None] | None = None,
-        network: Fingerprint | None = None,
     ) -> "Tracker":
-        """A new parent run with its children, their params, tags and data set.
-
-        `network` is what it trains.
+        """A new parent run with its children, their params, tags and data set, and what is told of its network.
 
         `origin` are the tags that say which ticket is trained, where the run starts from one; `tags` are further ones
         of the parent, as a trial of a study has them. `made` is told the parent's id once the run can be reopened.
         """
         begun = time.perf_counter()
         experiment_id = store.ensure_experiment(client, experiment)
-        tags, name = {"lt.kind": "run"} | (tags or {}), cut(name, NAME)
+        tags, name = {"lt.kind": "run"} | network.inventory.as_tags() | (tags or {}), cut(name, NAME)
         about = Stored("", name, experiment_id, settings, preset, {}, [], info, origin or {}, tags["lt.kind"])
         tracker = cls(client, about, images, info)
         tracker.about = replace(about, run_id=tracker._start(name, tags))
         with tracker.ending_well():
             tracker._hold()
-            if network:
-                client.log_text(tracker.run_id, seal(network.model_dump_json(indent=2)), NETWORK)
+            client.log_text(tracker.run_id, seal(network.inventory.model_dump_json(indent=2)), INVENTORY)
+            client.log_text(tracker.run_id, seal(network.fingerprint.model_dump_json(indent=2)), NETWORK)
             client.log_text(tracker.run_id, seal(info.model_dump_json(indent=2)), DATA)
             client.log_text(tracker.run_id, seal(settings.model_dump_json(indent=2)), SETTINGS)
             if made:

@@ -119,6 +119,7 @@ FILES = NPZ_FILES | {
 
 MINE = """
 import sys
+import warnings
 import torch
 from torch import nn
 
@@ -126,18 +127,18 @@ number = 1
 def raises(): raise ValueError("two\\nlines")
 def exits(): sys.exit("ends")
 def no_module(): return 1
-def no_weights(input_shape): return nn.Sequential(nn.Flatten(), nn.BatchNorm1d(input_shape[1] * input_shape[2]))
+def no_weights(input_shape): return nn.Sequential(nn.Flatten(), nn.BatchNorm1d(16), nn.AdaptiveAvgPool1d(4))
 def other_shape(): return nn.Sequential(nn.Flatten(), nn.Linear(15, 4))
 def outputs(): return nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
 def images(): return nn.Conv2d(1, 4, 3)
 def wants(more): return nn.Linear(16, 4)
-def lazy(): return nn.Sequential(nn.Flatten(), nn.LazyLinear(4))
-def tied():
-    one, two, out = nn.Linear(16, 16), nn.Linear(16, 16), nn.Linear(16, 4)
-    two.weight = one.weight
-    return nn.Sequential(nn.Flatten(), one, two, out)
-def normed():
-    return nn.Sequential(nn.Flatten(), nn.utils.parametrizations.weight_norm(nn.Linear(16, 16)), nn.Linear(16, 4))
+def scripted():
+    with warnings.catch_warnings(action="ignore"):
+        return nn.Sequential(nn.Flatten(), torch.jit.script(nn.Linear(16, 4)))
+def frozen(): return nn.Sequential(nn.Flatten(), nn.Linear(16, 4)).requires_grad_(False)
+class Two(nn.Linear):
+    def forward(self, x): return {"scores": super().forward(x.flatten(1)), "features": x}
+def two(): return Two(16, 4)
 """
 
 RATE = "a number > 0 and < 1"
@@ -219,13 +220,34 @@ CASES = [
     (f"{MODEL} mine:exits", "--model: 'mine:exits'", "data of shape (1, 4, 4): SystemExit: ends"),
     (f"{MODEL} mine:wants", "--model: 'mine:wants'", "missing 1 required positional argument: 'more'"),
     (f"{MODEL} mine:no_module", "--model: 'mine:no_module'", "returned a int; allowed: a torch.nn.Module"),
-    (f"{MODEL} mine:no_weights", "--model: 'mine:no_weights'", "allowed: a module with linear or convolutional"),
+    (f"{MODEL} mine:no_weights", "--model: 'mine:no_weights'", "allowed: a module that multiplies its input"),
     (f"{MODEL} mine:other_shape", "--model: 'mine:other_shape'", "does not take data of shape (1, 4, 4)"),
     (f"{MODEL} mine:outputs", "--model: 'mine:outputs'", "(2, 3) for 2 images; allowed: one score for each of 4"),
     (f"{MODEL} mine:images", "--model: 'mine:images'", "allowed: one score for each of 4 classes"),
-    (f"{MODEL} mine:lazy", "--model: 'mine:lazy'", "allowed: "),
-    (f"{MODEL} mine:normed", "--model: 'mine:normed'", "allowed: "),
-    (f"{MODEL} mine:tied", "--model: 'mine:tied'", "allowed: "),
+    (f"{MODEL} mine:scripted", "--model: 'mine:scripted'", "its 1 is made by torch.jit; allowed: the module from"),
+    (f"{MODEL} mine:frozen", "--model: 'mine:frozen'", "no prunable weights (1.weight is frozen); allowed: "),
+    (f"{MODEL} mine:two", "--model: 'mine:two'", "returns a dict of scores, features in training; allowed: one tensor"),
+    (
+        f"{MODEL} fc1 --keep-dense fc1.wight",
+        "--keep-dense: 'fc1.wight'",
+        "did you mean 'fc1.weight'? allowed: fc1.weight",
+    ),
+    (f"{MODEL} fc1 --keep-dense *", "--keep-dense: '*'", "leaves nothing to prune"),
+    (
+        f"{MODEL} fc1 --prune-only fc1.bias",
+        "--prune-only: 'fc1.bias'",
+        "cannot be pruned: fc1.bias is in no matrix product",
+    ),
+    (
+        f"{MODEL} fc1 --output-layer outptu",
+        "--output-layer: 'outptu'",
+        "nearest to it: output, ",
+    ),
+    (
+        f"{MODEL} fc1 --keep-dense output.* --prune-rate-output 0.1",
+        "--prune-rate-output: 0.1",
+        "the output layer (output.weight) stays dense; allowed: none",
+    ),
     ("run --validation-size 5 --dataset flat.npz --model lenet5", "--model: 'lenet5'", "data of shape (5,)"),
     # config files
     ("run --config absent.toml", "--config: 'absent.toml'", "does not exist; allowed: a TOML file"),

@@ -4,10 +4,9 @@ import dataclasses
 
 import pytest
 import torch
-from torch import nn
 
 from lottery_ticket.data import load_images, prepare
-from lottery_ticket.models import Network, make_network
+from lottery_ticket.models import make_network
 from lottery_ticket.stack import Stack
 from lottery_ticket.training import Member, _Training, train
 from tests.test_training import apart
@@ -42,8 +41,8 @@ def test_replayed_steps_are_the_cpus(settings, small, there, model, how):
 
 def test_replayed_steps_are_those_that_are_not(settings, there, monkeypatch):
     """With dropout, whose generators must go on from replay to replay, and a rate of each member's own."""
-    layers = (nn.Flatten(), nn.Linear(784, 50), nn.ReLU(), nn.Dropout(0.5), nn.Linear(50, 10))
-    network = Network(nn.Sequential(*layers), lambda: nn.Sequential(*layers), {"1.weight": "fc"}, "module", "zero")
+    own = {"model": "tests.test_training:half_dropped", "init": "module"}
+    network = make_network(settings.model_copy(update=own), there.input_shape, there.classes)
     own = [{"lr": 3e-3, "schedule": "cosine"}, {"warmup_iterations": 9}, {"weight_decay": 0.01}]
     group = [
         dataclasses.replace(one, settings=settings.model_copy(update=how))

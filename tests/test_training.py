@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lottery_ticket.models import Network, make_network
+from lottery_ticket.models import make_network
 from lottery_ticket.optim import FROZEN_BELOW
 from lottery_ticket.randomness import generator
 from lottery_ticket.stack import Stack
@@ -172,9 +172,12 @@ def test_each_member_has_its_own_rate_decay_and_schedule(settings, small):
             assert apart(shared.weights[name], value, one.weights[name]) < 2e-3
 
 
+def half_dropped():
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 50), nn.ReLU(), nn.Dropout(0.5), nn.Linear(50, 10))
+
+
 def test_dropout_does_not_depend_on_the_stack(settings, small):
-    layers = (nn.Flatten(), nn.Linear(784, 50), nn.ReLU(), nn.Dropout(0.5), nn.Linear(50, 10))
-    network = own_network(settings, lambda: nn.Sequential(*layers))
+    network = own_network(settings, half_dropped)
     group = [member(network, seed) for seed in range(3)]
     together = train(network, group, small, settings.model_copy(update={"stack": 3}), 0)
     (alone,) = train(network, group[1:2], small, settings, 0)
@@ -276,9 +279,7 @@ class Normed(nn.Sequential):
 
 
 def own_network(settings, factory):
-    module = factory()
-    kinds = {name: "fc" for name, value in module.named_parameters() if value.ndim > 1}
-    return Network(module, factory, kinds, settings.init, settings.bias_init)
+    return make_network(settings.model_copy(update={"model": f"{__name__}:{factory.__name__}"}), (1, 28, 28), 10)
 
 
 def test_a_network_that_cannot_be_stacked_trains_alone(settings, small):
@@ -319,7 +320,7 @@ class Partly(nn.Module):
 
 @pytest.mark.parametrize("members", [1, 2])
 def test_frozen_and_unused_parameters_stay(settings, small, members):
-    network = Network(Partly(), Partly, {"layer.weight": "output"}, settings.init, settings.bias_init)
+    network = own_network(settings, Partly)
     settings = settings.model_copy(update={"stack": members})
     for trained in train(network, [member(network, seed) for seed in range(members)], small, settings, 0):
         assert torch.equal(trained.weights["scale"], torch.ones(784))
