@@ -230,7 +230,7 @@ CASES = [
     (
         f"{MODEL} fc1 --keep-dense fc1.wight",
         "--keep-dense: 'fc1.wight'",
-        "did you mean 'fc1.weight'? allowed: fc1.weight",
+        "names nothing in the network; nearest to it: fc1.weight, ",
     ),
     (f"{MODEL} fc1 --keep-dense *", "--keep-dense: '*'", "leaves nothing to prune"),
     (

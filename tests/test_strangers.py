@@ -247,6 +247,7 @@ NETWORKS = {
 
 REFUSED = {
     f"{VISION}:googlenet": "returns a GoogLeNetOutputs of logits, aux_logits2, aux_logits1 in training; ",
+    f"{OWN}:dropout_that_never_stops": "gives the same images other scores in each evaluation",
 }
 
 
