@@ -9,6 +9,7 @@ from lottery_ticket.config import Settings
 from lottery_ticket.data import DataInfo, channels_first
 from lottery_ticket.errors import LotteryTicketError
 from lottery_ticket.images import Images
+from lottery_ticket.tensors import as_state
 
 Scores = Callable[[Tensor], Tensor]
 """Images → scores N×classes."""
@@ -80,7 +81,7 @@ def _open(module: nn.Module, inputs: Tensor, labels: Tensor, scores: Tensor, by:
                 if value.is_floating_point():
                     value.copy_(kept[name] * (1 + by * (2 * torch.rand(value.shape, generator=draw) - 1)))
         moved = torch.maximum(moved, (_margin(scores_of(module, inputs), labels) - margin).abs())
-    module.load_state_dict(kept)
+    module.load_state_dict(as_state(module, kept))
     return int((margin.abs() <= _WIDE * moved).sum())
 
 

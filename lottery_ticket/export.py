@@ -29,6 +29,7 @@ from lottery_ticket.errors import InputError, LotteryTicketError, one_line, unkn
 from lottery_ticket.folder import must_be_new
 from lottery_ticket.images import Images
 from lottery_ticket.randomness import derive, forked
+from lottery_ticket.tensors import as_state
 from lottery_ticket.ticket import Ticket
 from lottery_ticket.torch_masks import put_under_masks
 
@@ -197,7 +198,7 @@ def _write(
             where, _, parameter = name.removesuffix("_mask").rpartition(".")
             if parameter in (layer := fresh.get_submodule(where))._parameters:  # else it stands at two places
                 prune.identity(layer, parameter)
-    fresh.load_state_dict(state)
+    fresh.load_state_dict(as_state(fresh, state))
     return fresh.eval()
 
 

@@ -17,7 +17,16 @@ def give(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Put tensors named as by `tensors_of` into a module; RuntimeError where they are not its own."""
     first = _first_names(module.state_dict(keep_vars=True).items())
     others = {name: tensors[at] for name, at in first.items() if at in tensors}
-    module.load_state_dict({**tensors, **others})
+    module.load_state_dict(as_state(module, {**tensors, **others}))
+
+
+def as_state(module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors as `load_state_dict` takes them: with the versions of the layers, which some (MNASNet) ask for."""
+    state = module.state_dict()
+    versions = vars(state)["_metadata"]
+    state = type(state)(tensors)
+    vars(state)["_metadata"] = versions
+    return state
 
 
 def call(module: nn.Module, tensors: Mapping[str, Tensor], x: Tensor) -> Tensor:

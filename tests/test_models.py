@@ -11,6 +11,7 @@ from torch import nn
 from lottery_ticket.config import load_preset
 from lottery_ticket.models import make_network
 from lottery_ticket.randomness import derive
+from lottery_ticket.tensors import give, tensors_of
 
 MNIST = (1, 28, 28)
 
@@ -191,3 +192,20 @@ def test_factory_may_be_a_class_and_normalisation_is_never_prunable():
     assert set(drawn) == set(net.module.state_dict())
     assert "norm.weight" in net.trainable
     assert "norm.running_mean" not in net.trainable
+
+
+class Versioned(nn.Linear):
+    """Asks for the version of the layer whose values it is given, as torchvision's MNASNet does."""
+
+    _version = 2
+
+    def _load_from_state_dict(self, state, prefix, local_metadata, *rest):
+        assert local_metadata.get("version") == 2
+        super()._load_from_state_dict(state, prefix, local_metadata, *rest)
+
+
+@pytest.mark.parametrize("wrap", [lambda layer: layer, nn.Sequential, lambda layer: nn.Sequential(layer, layer)])
+def test_values_are_given_with_the_versions_of_their_layers(wrap):
+    one, other = wrap(Versioned(3, 3)), wrap(Versioned(3, 3))
+    give(one, tensors_of(other))
+    assert same(tensors_of(one), tensors_of(other))
