@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from scipy import special
 
+from lottery_ticket.evidence import family_wise, over_seeds
 from lottery_ticket.record import Record
 from lottery_ticket.reproduction import Attribution, Claim, Part, Reproduction, Variant, is_dense, setup_of
 from lottery_ticket.verdict import Answer, judge
@@ -21,12 +21,30 @@ _NEAREST = 1.15
 
 
 class Estimate(NamedTuple):
-    """A mean over seeds with its interval, and the seeds' own values."""
+    """A mean over seeds with its interval, and the seeds' own values.
+
+    Attributes:
+        low, high: infinite where nothing is known on that side.
+        censored: how many early stops never came before the end of training, of how many.
+        lost: how many seeds are left out, because they diverged or ended before, on whichever side.
+    """
 
     mean: float
     low: float
     high: float
     values: tuple[float, ...]
+    censored: tuple[int, int] = (0, 0)
+    lost: int = 0
+
+
+class Ends(NamedTuple):
+    """A measured value, and from where to where the true one may be: apart where an early stop is censored."""
+
+    value: float
+    low: float
+    high: float
+    censored: int = 0
+    stops: int = 0
 
 
 @dataclass(frozen=True)
@@ -132,7 +150,7 @@ def attribute(attribution: Attribution, reproduction: Reproduction, experiments:
         on: dict[int, float] = {}
         for seed in winning.keys() & control.keys():
             one, other = (_nearest(each[seed], attribution.at_pct) for each in (winning, control))
-            if one and other:
+            if one and other and not (one.diverged or other.diverged):
                 at[seed] = 100 * one.test_accuracy, 100 * other.test_accuracy
                 beside = {record.round: record for record in control[seed]}
                 rounds = [record for record in winning[seed] if record.round >= one.round and record.round in beside]
@@ -168,13 +186,24 @@ def gaps_by_round(setup: str, variant: str, reproduction: Reproduction, experime
 
 
 def estimate(values: Mapping[int, float], level: float) -> Estimate:
-    """Mean and t-interval over seeds; without bounds where there is but one."""
-    found = np.array([values[seed] for seed in sorted(values)])
-    mean = float(found.mean())
-    if len(found) < 2:
-        return Estimate(mean, -math.inf, math.inf, tuple(found.tolist()))
-    half = float(special.stdtrit(len(found) - 1, (1 + level) / 2) * found.std(ddof=1) / math.sqrt(len(found)))
-    return Estimate(mean, mean - half, mean + half, tuple(found.tolist()))
+    """Mean and t-interval over seeds; without bounds where there is but one, or all give the same."""
+    found = [float(values[seed]) for seed in sorted(values)]
+    spread = over_seeds(found)
+    low, high = spread.interval(level) if spread else (-math.inf, math.inf)
+    return Estimate(float(np.mean(found)), low, high, tuple(found))
+
+
+def _between_ends(ends: Mapping[int, Ends], level: float) -> Estimate:
+    """The same where stops are censored: from the interval of the lower ends to that of the upper ones."""
+    found = estimate({seed: each.value for seed, each in ends.items()}, level)
+    censored, stops = (sum(counts) for counts in zip(*((e.censored, e.stops) for e in ends.values()), strict=True))
+    if not censored:
+        return found._replace(censored=(0, stops))
+    lows, highs = ([each[side] for each in ends.values()] for side in (1, 2))
+    spread_low, spread_high = (over_seeds(each) if all(map(math.isfinite, each)) else None for each in (lows, highs))
+    low = spread_low.interval(level)[0] if spread_low else -math.inf
+    high = spread_high.interval(level)[1] if spread_high else math.inf
+    return found._replace(low=low, high=high, censored=(censored, stops))
 
 
 def value_of(record: Record, measure: str) -> float:
@@ -186,10 +215,10 @@ def value_of(record: Record, measure: str) -> float:
 
 def answer(found: Estimate, above: float | None, below: float | None) -> Answer:
     """Whether the interval lies where it has to."""
-    lower, upper = -math.inf if above is None else above, math.inf if below is None else below
-    if found.low > lower and found.high < upper:
+    if (above is None or found.low > above) and (below is None or found.high < below):
         return "yes"
-    return "no" if found.high <= lower or found.low >= upper else "undecided"
+    misses = (above is not None and found.high <= above) or (below is not None and found.low >= below)
+    return "no" if misses else "undecided"
 
 
 class _Sides:
@@ -222,63 +251,98 @@ def _find(part: Part, variant: str, reproduction: Reproduction, experiments: Exp
         found = _streak(experiment, reproduction.variants[variant].control, level)
     else:
         sides = _Sides(part.setup, variant, reproduction, experiments)
-        values = measure[part.measure](part, sides, experiment)
-        found = estimate(values, level) if values else None
-    return Finding(part, found, answer(found, part.above, part.below) if found else "undecided")
+        values, lost = measure[part.measure](part, sides, experiment)
+        found = _between_ends(values, level)._replace(lost=lost) if values else None
+        if found and part.measure == "hours" and len(found.values) > 1 and math.isinf(found.low):
+            found = found._replace(low=found.mean, high=found.mean)  # a stack's time, which is measured for all at once
+    decided = found is not None and not found.lost
+    return Finding(part, found, answer(found, part.above, part.below) if found and decided else "undecided")
 
 
-def _over_rounds(part: Part, sides: _Sides, _: Experiment) -> dict[int, float]:
-    """Seed → the measure of a side, or its difference or ratio to another, at one density or over a range."""
+def _whole(values: Mapping[int, Sequence[Any]]) -> tuple[list[int], int]:
+    """The seeds that have a value for as many rounds as any, and the number of the others."""
+    most = max(map(len, values.values()), default=0)
+    kept = [seed for seed, each in values.items() if most and len(each) == most]
+    return kept, len(values) - len(kept) if most else 0
+
+
+def _over_rounds(part: Part, sides: _Sides, _: Experiment) -> tuple[dict[int, Ends], int]:
+    """Seed → the measure of a side, or its difference or ratio to another, at one density or over a range.
+
+    And the number of seeds that are left out: those that diverged in one of these rounds on either side.
+    """
     other = part.minus or part.over
     others = sides.of(other) if other else {}
 
-    def compared(record: Record, seed: int) -> float:
-        mine = value_of(record, part.measure)
-        if other is None:
+    def compared(record: Record, seed: int) -> Ends | None:
+        mine = _ends(record, part.measure)
+        if other is None or mine is None:
             return mine
         beside = others.get(seed, [])
         match = beside[0] if beside and is_dense(other) else _nearest(beside, record.weights_remaining_pct)
-        theirs = math.nan if match is None else value_of(match, part.measure)
+        theirs = _ends(match, part.measure) if match else None
+        if theirs is None or (part.over and not theirs.low):
+            return None
+        counts = mine.censored + theirs.censored, mine.stops + theirs.stops
         if part.minus:
-            return mine - theirs
-        return mine / theirs if theirs else math.nan
+            return Ends(mine.value - theirs.value, mine.low - theirs.high, mine.high - theirs.low, *counts)
+        return Ends(mine.value / theirs.value, mine.low / theirs.high, mine.high / theirs.low, *counts)
 
-    takes: dict[str, Callable[[list[float]], Any]] = {"mean": np.mean, "least": np.min, "largest": np.max}
-    found = {}
+    takes: dict[str, Callable[[Sequence[float]], Any]] = {"mean": np.mean, "least": np.min, "largest": np.max}
+    take = takes[part.take]
+    values: dict[int, list[Ends]] = {}
     for seed, records in sides.of(part.of).items():
         nearest = None if part.at_pct is None else _nearest(records, part.at_pct)
         chosen = _between(records, part) if part.at_pct is None else [nearest] if nearest else []
-        values = [value for record in chosen if not math.isnan(value := compared(record, seed))]
-        if values:
-            found[seed] = float(takes[part.take](values))
-    return found
+        values[seed] = [ends for record in chosen if (ends := compared(record, seed))]
+    kept, lost = _whole(values)
+    found = {}
+    for seed in kept:
+        value, low, high, censored, stops = zip(*values[seed], strict=True)
+        found[seed] = Ends(float(take(value)), float(take(low)), float(take(high)), sum(censored), sum(stops))
+    return found, lost
 
 
-def _fluctuation(part: Part, sides: _Sides, _: Experiment) -> dict[int, float]:
+def _ends(record: Record, measure: str) -> Ends | None:
+    """The measure of one round; None where it diverged or has none."""
+    value = value_of(record, measure)
+    if record.diverged or math.isnan(value):
+        return None
+    if measure == "accuracy":
+        return Ends(value, value, value)
+    return Ends(value, value, math.inf if record.stop_censored else value, record.stop_censored, 1)
+
+
+def _fluctuation(part: Part, sides: _Sides, _: Experiment) -> tuple[dict[int, Ends], int]:
     """Seed → standard deviation of the change of accuracy from round to round, in points; or that minus another's."""
+    compared = [part.of, *([part.minus] if part.minus else [])]
+    rounds: dict[int, list[list[float]]] = {}
+    for side in compared:
+        for seed, records in sides.of(side).items():
+            accuracies = [100 * record.test_accuracy for record in _between(records, part) if not record.diverged]
+            rounds.setdefault(seed, []).append(accuracies)
+    kept, lost = _whole({seed: [*itertools.chain(*each)] for seed, each in rounds.items()})
+    found = {}
+    for seed in kept:
+        steps = [float(np.std(np.diff(each))) for each in rounds[seed] if len(each) > 2]
+        if len(steps) == len(compared):
+            found[seed] = _exactly(steps[0] - sum(steps[1:]))
+    return found, lost
 
-    def of(side: str) -> dict[int, float]:
-        rounds = {seed: _between(records, part) for seed, records in sides.of(side).items()}
-        return {
-            seed: float(np.std(np.diff([100 * record.test_accuracy for record in each])))
-            for seed, each in rounds.items()
-            if len(each) > 2
-        }
 
-    mine = of(part.of)
-    if part.minus is None:
-        return mine
-    theirs = of(part.minus)
-    return {seed: mine[seed] - theirs[seed] for seed in mine.keys() & theirs.keys()}
+def _exactly(value: float) -> Ends:
+    return Ends(value, value, value)
 
 
-def _hours(part: Part, sides: _Sides, experiment: Experiment) -> dict[int, float]:
+def _hours(part: Part, sides: _Sides, experiment: Experiment) -> tuple[dict[int, Ends], int]:
     """Seed → hours that the winning arm and its control take at report scale, by their median rounds."""
-    spent: dict[int, float] = {}
+    rounds: dict[int, list[list[Record]]] = {}
     for side in ("winning", "control"):
         for seed, records in sides.of(side).items():
-            spent[seed] = spent.get(seed, 0.0) + steady_seconds(records)
-    return {seed: seconds / experiment.part / 3600 for seed, seconds in spent.items()}
+            rounds.setdefault(seed, []).append(records)
+    kept, lost = _whole({seed: [*itertools.chain(*each)] for seed, each in rounds.items()})
+    seconds = {seed: math.fsum(map(steady_seconds, rounds[seed])) for seed in kept}
+    return {seed: _exactly(each / experiment.part / 3600) for seed, each in seconds.items()}, lost
 
 
 def steady_seconds(records: Sequence[Record]) -> float:
@@ -287,13 +351,25 @@ def steady_seconds(records: Sequence[Record]) -> float:
 
 
 def _streak(experiment: Experiment, control: str, level: float) -> Estimate | None:
-    """Most rounds on end that are shown to win, by the verdict; without an upper bound from fewer than three seeds."""
-    verdict = judge(experiment.records, experiment.tolerance, level, (control,))
+    """Most rounds on end that win, by the verdict over seeds.
+
+    From the longest run of rounds that are shown to win to the longest of those that are not shown not to: shown among
+    all rounds, any wrongly with a probability of at most (1 − level) / 2 (Holm 1979). The value is the longest run of
+    rounds that win judged alone. One seed shows nothing.
+    """
+    verdict = judge(experiment.records, experiment.tolerance, level, (control,), only_seeds=True)
     if verdict is None or not verdict.rounds:
         return None
-    streaks = itertools.groupby(judged.wins == "yes" for judged in verdict.rounds)
-    longest = max((len(list(streak)) for won, streak in streaks if won), default=0)
-    return Estimate(longest, longest, longest if verdict.method == "t-interval" else math.inf, ())
+    rounds, risk = verdict.rounds, (1 - level) / 2
+    shown = [p <= risk for p in family_wise([judged.p_wins for judged in rounds])]
+    possible = [p > risk for p in family_wise([judged.p_does_not for judged in rounds])]
+    alone = [judged.wins_alone == "yes" for judged in rounds]
+    return Estimate(_longest(alone), _longest(shown), _longest(possible), ())
+
+
+def _longest(run: Sequence[bool]) -> int:
+    """The most of them that are true on end."""
+    return max((len(list(streak)) for true, streak in itertools.groupby(run) if true), default=0)
 
 
 def _between(records: Sequence[Record], part: Part) -> list[Record]:

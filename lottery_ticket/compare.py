@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from lottery_ticket.config import as_text
+from lottery_ticket.config import NOT_TRAINING, as_text
 from lottery_ticket.errors import InputError
 from lottery_ticket.models import Weights
 from lottery_ticket.pruning import Mask
@@ -19,20 +19,7 @@ Nested = Literal["equal", "first in second", "second in first"]
 Range = tuple[float, float]
 
 _LEVEL = 0.95
-_ASIDE = frozenset(
-    {
-        "arms",
-        "seeds",
-        "rounds",
-        "evaluate_every",
-        "device",
-        "stack",
-        "jobs",
-        "checkpoint_precision",
-        "verdict_tolerance",
-        "verdict_level",
-    }
-)
+_ASIDE = frozenset(("arms", "seeds", "rounds", "evaluate_every", *NOT_TRAINING))
 """Settings that tell nothing of one ticket; its own arm, seed and round are in its name."""
 
 

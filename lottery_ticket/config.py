@@ -14,6 +14,12 @@ from lottery_ticket.toml import read_toml
 
 DEFAULT_PRESET = "quick"
 
+JUDGING = ("verdict_tolerance", "verdict_level")
+"""Settings that judge what was found; they never travel with a stored run to who judges it anew."""
+
+NOT_TRAINING = ("device", "stack", "jobs", "checkpoint_precision", *JUDGING)
+"""Settings that do not change what a run finds: where it is trained, how it is kept, how it is judged."""
+
 
 def _names(value: object) -> object:
     return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
@@ -165,6 +171,10 @@ class Settings(BaseModel):
     def as_params(self) -> dict[str, str]:
         """Every setting as text, one per field, as a flag would take it (`None` = not set)."""
         return {name: as_text(value) for name, value in self}
+
+    def training(self) -> dict[str, str]:
+        """The settings, as text, that make two runs of one data set the same training."""
+        return {name: value for name, value in self.as_params().items() if name not in NOT_TRAINING}
 
 
 def settings_then(told: Mapping[str, Any]) -> dict[str, Any]:

@@ -283,7 +283,7 @@ def read_result(run_id: str, tracking_uri: str | None = None, figures: Path | No
     begun = time.perf_counter()
     client = store.connect(tracking_uri, create=False)
     stored = reading.read_run(client, run_id)
-    verdict = judge(stored.records, stored.settings.verdict_tolerance, stored.settings.verdict_level)
+    verdict = _judge(stored)
     drawn = _draw(client, stored, figures or figure_folder(run_id))
     return Result(stored, verdict, drawn, time.perf_counter() - begun, 0.0, client)
 
@@ -436,11 +436,11 @@ def conclude(tracker: Tracker) -> tuple[Verdict | None, list[Path]]:
     tracker.outbox.close()
     tracker.wait()  # the figures are drawn from what MLflow has
     about = tracker.about
-    verdict = judge(about.records, about.settings.verdict_tolerance, about.settings.verdict_level)
+    verdict = _judge(about)
     with tracker.needed():
         figures = [] if about.kind == "trial" else _draw(tracker.client, about, figure_folder(about.run_id))
     at = max(record.finished_at for record in about.records)
-    tracker.finish(verdict, figures, _final_metrics(about.records, verdict), at)
+    tracker.finish(verdict, figures, _final_metrics(verdict), at)
     return verdict, figures
 
 
@@ -496,7 +496,7 @@ def _checkpoint(client: MlflowClient, tracker: Tracker, settings: Settings, last
         initial[seed] = reading.read_weights(client, tracker.children["winning", seed], reading.INIT)
     for record in last:
         child = tracker.children[record.arm, record.seed]
-        if ARMS[record.arm].own_mask and not record.diverged and record.round + 1 < settings.rounds:
+        if ARMS[record.arm].own_mask and record.goes_on and record.round + 1 < settings.rounds:
             masks[record.arm, record.seed] = reading.read_mask(client, child, record.round + 1)
         if record.arm == "winning" and settings.rewind_iteration:
             rewound[record.seed] = reading.read_weights(client, child, REWOUND)
@@ -523,12 +523,16 @@ def _draw(client: MlflowClient, stored: Stored, folder: Path) -> list[Path]:
         raise LotteryTicketError(f"figures cannot be written in {folder}: {one_line(error)}") from error
 
 
-def _final_metrics(records: Sequence[Record], verdict: Verdict | None) -> dict[str, float]:
-    dense = [r.test_accuracy for r in records if r.round == 0 and r.arm == "winning"]
-    if verdict is None or not dense:
+def _judge(stored: Stored) -> Verdict | None:
+    settings, classes = stored.settings, stored.data.classes if stored.data else None
+    return judge(stored.records, settings.verdict_tolerance, settings.verdict_level, classes=classes)
+
+
+def _final_metrics(verdict: Verdict | None) -> dict[str, float]:
+    if verdict is None:
         return {}
     return {
-        "dense_accuracy": sum(dense) / len(dense),
+        "dense_accuracy": verdict.dense,
         "smallest_winning_pct": verdict.smallest_winning_pct,
         "smallest_matching_pct": verdict.smallest_matching_pct,
     }

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 from torch import Tensor
 
+from lottery_ticket.comparable import comparable, dense_accuracy
 from lottery_ticket.pruning import Mask
 from lottery_ticket.record import Record
 
@@ -89,9 +90,8 @@ def draw_accuracy(records: Sequence[Record], name: str) -> Figure:
     """Test accuracy at the end of each round against percent of weights left, and the dense level."""
     figure, axes = subplots(figsize=(6, 4))
     lowest = _over_weights(axes, records, lambda record: 100 * record.test_accuracy)
-    dense = [100 * r.test_accuracy for r in records if r.round == 0 and r.arm == "winning"]
-    if dense:
-        axes.axhline(np.mean(dense), color="0.4", linestyle="--", linewidth=1, label=f"dense {np.mean(dense):.2f} %")
+    if (dense := dense_accuracy(records)) is not None:
+        axes.axhline(100 * dense, color="0.4", linestyle="--", linewidth=1, label=f"dense {100 * dense:.2f} %")
     axes.set(ylabel="test accuracy (%)", title=name, ylim=(max(0, lowest - 0.5), None))
     axes.legend(loc="lower left")
     return figure
@@ -111,6 +111,7 @@ def draw_early_stop(records: Sequence[Record], name: str) -> Figure | None:
 
 def draw_learning_curves(records: Sequence[Record], name: str) -> Figure:
     """Test accuracy within a round at a few densities: winning arm solid, control dashed; means over seeds."""
+    records = comparable(records) or records
     figure, axes = subplots(figsize=(6, 4))
     arms = [arm for arm in ("winning", "reinit", "reinit-own", "random-mask") if any(r.arm == arm for r in records)]
     shown = _nearest_rounds([r for r in records if r.arm == arms[0]], _CURVES_AT)
@@ -197,29 +198,39 @@ def survivors_by_input(first: Tensor, image_shape: tuple[int, ...]) -> np.ndarra
 
 
 def _over_weights(axes: Axes, records: Sequence[Record], value: Callable[[Record], float]) -> float:
-    """Mean over seeds and min–max band of each arm against percent of weights left; the lowest mean."""
-    lowest = math.inf
+    """Mean over seeds and min–max band of each arm against percent of weights left; the lowest value.
+
+    Over the seeds that can be compared; trainings that diverged are crosses at the bottom.
+    """
+    lowest, counted = math.inf, comparable(records)
     for arm in dict.fromkeys(record.arm for record in records):
-        mine = [record for record in records if record.arm == arm]
-        rounds = sorted({record.round for record in mine})
-        pct = [float(np.mean([r.weights_remaining_pct for r in mine if r.round == index])) for index in rounds]
-        values = [[value(r) for r in mine if r.round == index] for index in rounds]
-        mean = [np.mean(each) for each in values]
-        seeds = max(map(len, values))
-        colour = ARM_COLOURS.get(arm)
-        label = arm if seeds == 1 else f"{arm} (mean, min–max of {seeds} seeds)"
-        joined = rounds == list(range(rounds[0], rounds[-1] + 1)) and len(rounds) > 1
-        style = "-" if joined else "none"
-        (line,) = axes.plot(pct, mean, linestyle=style, marker="o", markersize=3.5, color=colour, label=label)
-        if seeds > 1:
-            low, high = [min(each) for each in values], [max(each) for each in values]
-            if joined:
-                axes.fill_between(pct, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
-            else:  # the rounds between were not trained
-                axes.vlines(pct, low, high, color=line.get_color(), alpha=0.3, linewidth=4)
-        lowest = min(lowest, *(min(each) for each in values))
+        colour, of = ARM_COLOURS.get(arm), len({record.seed for record in records if record.arm == arm})
+        if mine := [record for record in counted if record.arm == arm]:
+            rounds = sorted({record.round for record in mine})
+            pct = [float(np.mean([r.weights_remaining_pct for r in mine if r.round == index])) for index in rounds]
+            values = [[value(r) for r in mine if r.round == index] for index in rounds]
+            fewest, most = (end(map(len, values)) for end in (min, max))
+            among = (
+                f"{most}" if fewest == of else f"{most} of {of}" if fewest == most else f"{fewest} to {most} of {of}"
+            )
+            label = arm if of == 1 else f"{arm} (mean, min–max of {among} seeds)"
+            joined = rounds == list(range(rounds[0], rounds[-1] + 1)) and len(rounds) > 1
+            style = "-" if joined else "none"
+            mean = [np.mean(each) for each in values]
+            (line,) = axes.plot(pct, mean, linestyle=style, marker="o", markersize=3.5, color=colour, label=label)
+            colour = line.get_color()
+            if most > 1:
+                low, high = [min(each) for each in values], [max(each) for each in values]
+                if joined:
+                    axes.fill_between(pct, low, high, color=colour, alpha=0.2, linewidth=0)
+                else:  # the rounds between were not trained
+                    axes.vlines(pct, low, high, color=colour, alpha=0.3, linewidth=4)
+            lowest = min(lowest, *(min(each) for each in values))
+        if burst := [record.weights_remaining_pct for record in records if record.arm == arm and record.diverged]:
+            bottom = axes.get_xaxis_transform()
+            axes.plot(burst, [0.02] * len(burst), "x", color=colour, transform=bottom, label=f"{arm}, diverged")
     log_percent(axes, "x", [r.weights_remaining_pct for r in records])
-    return lowest
+    return lowest if math.isfinite(lowest) else 0.0
 
 
 def log_percent(axes: Axes, which: str, values: Sequence[float]) -> None:

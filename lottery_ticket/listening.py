@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from lottery_ticket.comparable import comparable, mean_accuracy
+from lottery_ticket.paths import NO_PATH
 from lottery_ticket.record import Record
 from lottery_ticket.training import Progress
 
@@ -67,19 +69,21 @@ class Lines(Listener):
 
     def rounds_finished(self, records: Sequence[Record]) -> None:
         """A line for the finished round."""
-        r = records[0].round
-        arms = dict.fromkeys(record.arm for record in records)
+        r, counted = records[0].round, comparable(records)
         means = []
-        for arm in arms:
+        for arm in dict.fromkeys(record.arm for record in records):
             mine = [record for record in records if record.arm == arm]
-            mean = 100 * sum(record.test_accuracy for record in mine) / len(mine)
             diverged = sum(record.diverged for record in mine)
-            means.append(f"{arm} {mean:.2f} %" + (f" ({diverged} of {len(mine)} diverged)" if diverged else ""))
+            mean = mean_accuracy([record for record in counted if record.arm == arm])
+            means.append(f"{arm} {mean} %" + (f" ({diverged} of {len(mine)} diverged)" if diverged else ""))
         spent = time.monotonic() - self._begun
         done = self._rounds.index(r) + 1
         left = spent / (done - self._first) * (len(self._rounds) - done)
         line = f"{self.title(r)}  {records[0].weights_remaining_pct:6.4g} % left  {'  '.join(means)}"
         self._say(f"{line}  ({clock(left)} to go)" if self._to_go else line)
+        for record in records:
+            if record.connected is False:
+                self._say(f"{self.title(r)}  {record.arm}-seed{record.seed}: {NO_PATH}")
 
     def title(self, r: int) -> str:
         """Which round of how many."""

@@ -49,6 +49,9 @@ class Record(BaseModel):
         finished_at: milliseconds since 1970.
         correct: for each test image one bit, 1 where it is classed right; numpy.packbits in base64.
         diverged: a loss or weight stopped being finite in this round.
+        majority: the part of the test images that are of the most frequent class, 0–1; None before version 0.4.
+        constant: whether the trained network gives every test image the same scores; None before 0.4.
+        connected: whether a path of surviving weights leads from the images to the scores; None before 0.4.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -77,6 +80,9 @@ class Record(BaseModel):
     test_size: int
     correct: str = Field(repr=False)
     curve: list[Point] = Field(repr=False)
+    majority: float | None = None
+    constant: bool | None = None
+    connected: bool | None = None
 
     @property
     def sparsity(self) -> float:
@@ -87,6 +93,16 @@ class Record(BaseModel):
     def weights_remaining_pct(self) -> float:
         """100 × density."""
         return 100 * self.density
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a trajectory with a mask of its own goes on after this round."""
+        return not self.diverged and self.connected is not False
+
+    @property
+    def stop_censored(self) -> bool:
+        """Whether the early-stopping point is the round's end: it would have come later, if at all."""
+        return self.early_stop_iteration is not None and self.early_stop_iteration >= self.iterations
 
     @property
     def correct_bits(self) -> np.ndarray:

@@ -23,9 +23,6 @@ from lottery_ticket.reproduction import Reproduction, Scale
 from lottery_ticket.training import iterations_per_round
 from lottery_ticket.trajectory import alive
 
-_HOW = ("device", "stack", "jobs", "checkpoint_precision", "verdict_tolerance", "verdict_level")
-"""Settings that do not change what a run finds."""
-
 
 @dataclass
 class Job:
@@ -148,7 +145,7 @@ def make_jobs(reproduction: Reproduction, scale: Scale, only: Sequence[str] = ()
     for setup, variant in reproduction.experiments:
         for settings in reproduction.settings(setup, variant, scale):
             _check(settings, reproduction, setup, variant)
-            job = next((job for job in jobs if _without_arms(job.settings) == _without_arms(settings)), None)
+            job = next((job for job in jobs if _but_arms(job.settings) == _but_arms(settings)), None)
             if job is None:
                 job = Job(settings, reproduction.setups[setup].preset, [])
                 jobs.append(job)
@@ -172,8 +169,8 @@ def _check(settings: Settings, reproduction: Reproduction, setup: str, variant: 
         )
 
 
-def _without_arms(settings: Settings) -> Settings:
-    return settings.model_copy(update={"arms": ()})
+def _but_arms(settings: Settings) -> dict[str, str]:
+    return settings.model_copy(update={"arms": ()}).training()
 
 
 def find(job: Job, client: MlflowClient, experiment: str) -> None:
@@ -198,19 +195,15 @@ def find(job: Job, client: MlflowClient, experiment: str) -> None:
 
 def _same(client: MlflowClient, run: Run, settings: Settings) -> bool:
     """Whether a run finds what these settings find: by its params where they say all, else by its `settings.json`."""
-    wanted, params = _what(settings), params_then(run.data.params)
+    wanted, params = settings.training(), params_then(run.data.params)
     told = {name: params.get(name) for name in wanted}
     if told == wanted:
         return True
     if not all(value is None or may_be(value, wanted[name]) for name, value in told.items()):
         return False
     with suppress(LotteryTicketError):  # nothing of it was kept
-        return _what(reading.read_settings(client, run)) == wanted
+        return reading.read_settings(client, run).training() == wanted
     return False
-
-
-def _what(settings: Settings) -> dict[str, str]:
-    return {name: value for name, value in settings.as_params().items() if name not in _HOW}
 
 
 def _host(run: Run) -> str:
@@ -242,8 +235,9 @@ def _carry_out(job: Job, tracking_uri: str | None, experiment: str, client: Mlfl
 
 
 def _experiment(runs: Sequence[Stored], reproduction: Reproduction, pair: tuple[str, str], scale: Scale) -> Experiment:
+    """What its runs found, with the tolerance of the reproduction's own settings, whatever those of the runs were."""
     setup, variant = pair
-    first = runs[0].settings
+    first = reproduction.settings(setup, variant, scale)[0]
     full = reproduction.settings(setup, variant, "report")[0]
     images = len(load_images(first.dataset).y_train) - first.validation_size
     trained = first.rounds * iterations_per_round(first, images)

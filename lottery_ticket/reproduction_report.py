@@ -177,11 +177,13 @@ def claims_csv(outcomes: Sequence[Outcome]) -> str:
             finding.part.above,
             finding.part.below,
             finding.answer,
+            *(("", "") if finding.estimate is None else (finding.estimate.lost, finding.estimate.censored[0])),
         ]
         for outcome in outcomes
         for finding in outcome.findings
     ]
     head = ["claim", "variant", "outcome", "part", "mean", "low", "high", "seeds", "above", "below", "answer"]
+    head += ["lost_seeds", "censored_stops"]
     return _csv(head, rows)
 
 
@@ -200,22 +202,36 @@ def rounds_csv(done: Reproduced) -> str:
             record.early_stop_iteration,
             record.iterations,
             f"{record.seconds:.2f}",
+            record.diverged,
         ]
         for (setup, variant), experiment in done.experiments.items()
         for record in experiment.records
     ]
     head = ["setup", "variant", "arm", "seed", "round", "weights_remaining_pct", "test_accuracy"]
-    return _csv([*head, "test_accuracy_best", "early_stop_iteration", "iterations", "seconds"], rows)
+    return _csv([*head, "test_accuracy_best", "early_stop_iteration", "iterations", "seconds", "diverged"], rows)
 
 
 def in_numbers(part: Part, found: Estimate) -> str:
-    """A measured value with its interval and unit."""
+    """A measured value with its interval and unit, and what was left out or cut off."""
     unit, digits, sign = _unit(part)
-    if not found.values and found.low == found.high:
-        return f"{found.mean:{sign}.{digits}f}{unit}"
-    if not math.isfinite(found.low):
-        return f"{found.mean:{sign}.{digits}f}{unit} (one seed, no interval)"
-    return f"{found.mean:{sign}.{digits}f}{unit} ({found.low:{sign}.{digits}f} to {found.high:{sign}.{digits}f})"
+    value, low, high = (f"{each:{sign}.{digits}f}" for each in found[:3])
+    if part.measure == "winning_streak":
+        told = [f"shown {low} to {high}"] if found.low < found.high else []
+    elif math.isfinite(found.low) and math.isfinite(found.high):
+        told = [f"{low} to {high}"] if found.low < found.high else []
+    elif math.isfinite(found.low) or math.isfinite(found.high):
+        told = [f"at least {low}" if math.isfinite(found.low) else f"at most {high}"]
+    elif len(found.values) == 1:
+        told = ["one seed, no interval"]
+    else:
+        told = ["no interval"] if found.censored[0] else ["all seeds the same, no interval"]
+    if found.censored[0]:
+        told.append("{} of {} stops never came before the end".format(*found.censored))
+    if found.lost:
+        told.append(
+            f"{len(found.values)} of {len(found.values) + found.lost} seeds, the others diverged or ended before"
+        )
+    return f"{value}{unit}" + (f" ({'; '.join(told)})" if told else "")
 
 
 def _unit(part: Part) -> tuple[str, int, str]:
@@ -248,10 +264,22 @@ def _claims(done: Reproduced) -> list[str]:
             found = [_value(mine[variant].findings[index]) if variant in mine else "" for variant in judged]
             rows.append(["", f"– {part.says}", _asked(part), *found])
     lines = ["## Which claims hold", "", *_table(["", "claim", "asked", *judged], rows)]
+    tolerances: dict[float, list[str]] = {}
+    for (setup, _), experiment in done.experiments.items():
+        tolerances.setdefault(100 * experiment.tolerance, []).append(setup)
+    tolerance = "; ".join(
+        f"{points:g} points" + (f" ({', '.join(dict.fromkeys(setups))})" if len(tolerances) > 1 else "")
+        for points, setups in tolerances.items()
+    )
     lines += [
         f"Means over seeds with {told.level:.0%} t-intervals, of the paired differences where two sides are compared. "
-        "A part is decided where its interval lies wholly where it has to (yes) or elsewhere (no). A claim holds "
-        "where all its parts do, and in part where some do and some do not. The variants:",
+        "A part is decided where its interval lies wholly where it has to (yes) or wholly elsewhere (no); an answer is "
+        f"wrong in at most {100 * (1 - told.level):.3g} % of cases. A seed that diverged or ended before, on either "
+        "side, is left out of both, and the part is undecided; so is one whose seeds all give the same. An early stop "
+        "at the end of training is censored: it would have come later, and its interval is open there. Rounds that win "
+        f"match the dense network to {tolerance} and beat their control, by the same intervals; a streak goes from the "
+        "rounds that are shown to win to those that are not shown not to, each among all rounds (Holm 1979). A claim "
+        "holds where all its parts do, and in part where some do and some do not. The variants:",
         "",
     ]
     return lines

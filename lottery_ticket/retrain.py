@@ -9,7 +9,7 @@ import torch
 
 from lottery_ticket import store
 from lottery_ticket.arms import ARMS, Moment
-from lottery_ticket.config import Settings, as_text, merge
+from lottery_ticket.config import JUDGING, Settings, as_text, merge
 from lottery_ticket.data import Data
 from lottery_ticket.errors import InputError
 from lottery_ticket.experiment import Result, carry_out, make_plan
@@ -80,8 +80,8 @@ def train_ticket(
 
 
 def retrain_settings(ticket: Ticket, overrides: Mapping[str, Any]) -> Settings:
-    """The settings that a ticket is trained with: its own, but for the overrides."""
-    own = ticket.settings.model_dump() | {
+    """The settings that a ticket is trained with: its own, but for the overrides and for how it was judged."""
+    own = ticket.settings.model_dump(exclude=set(JUDGING)) | {
         "arms": ("winning", "reinit"),
         "seeds": (ticket.origin.seed,),
         "rounds": ticket.origin.round + 1,

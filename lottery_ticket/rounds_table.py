@@ -1,9 +1,10 @@
 """A run's rounds as a table of texts, and the verdict in sentences: for a terminal and for a notebook."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from lottery_ticket.comparable import comparable, mean_accuracy
 from lottery_ticket.reading import Stored
 from lottery_ticket.record import Record
 from lottery_ticket.summary import in_words, longer_in_words
@@ -42,25 +43,44 @@ class RoundsTable:
 
 def rounds_table(stored: Stored, verdict: Verdict | None) -> RoundsTable:
     """The table of a run that has finished a round: mean accuracies in %, differences in points, the verdict."""
-    records = stored.records
+    records, counted = stored.records, comparable(stored.records)
     arms = list(dict.fromkeys(record.arm for record in records))
-    columns = ["round", "% left", "dense", *arms]
     judged = {r.round: r for r in verdict.rounds} if verdict else {}
+    seeds = {record.seed for record in records}
+    shared = {r: {each.seed for each in counted if each.round == r} for r in sorted({each.round for each in records})}
+    lost = any(each != seeds for each in shared.values())
+    dense = [record for record in records if (record.arm, record.round) == ("winning", 0)]
+    columns = ["round", "% left", *(["seeds"] if lost else []), *(["dense"] if dense else []), *arms]
+    caption = "test accuracy in %, mean over seeds; ± is the interval's half"
+    if lost:
+        caption += "; seeds: those that have diverged in none of the arms that are compared"
     if verdict and judged:
         columns += ["− dense", f"− {verdict.control or 'control'}", "verdict"]
-    dense = _mean([r for r in records if r.round == 0 and r.arm == arms[0]])
+    if any(r.only_alone for r in judged.values()):
+        caption += "; alone: judged by itself, not among all rounds"
     rows = []
-    for index in sorted({record.round for record in records}):
+    for index, those in shared.items():
         here = [record for record in records if record.round == index]
         left = sum(r.weights_remaining_pct for r in here) / len(here)
-        cells = [str(index), f"{left:.4g}", dense]
-        for arm in arms:
-            mine = [record for record in here if record.arm == arm]
-            cells.append("diverged" if any(r.diverged for r in mine) else _mean(mine))
+        cells = [str(index), f"{left:.4g}", *([f"{len(those)} of {len(seeds)}"] if lost else [])]
+        cells += [mean_accuracy([record for record in dense if record.seed in those])] if dense else []
+        cells += [_of_arm([record for record in here if record.arm == arm], those) for arm in arms]
         if judged:
             cells += _judged(judged.get(index))
         rows.append(Row(cells, index in judged and judged[index].wins == "yes"))
-    return RoundsTable(stored.name, "test accuracy in %, mean over seeds; ± is the interval's half", columns, rows)
+    return RoundsTable(stored.name, caption, columns, rows)
+
+
+def _of_arm(records: Sequence[Record], seeds: Collection[int]) -> str:
+    """The mean of an arm in a round over those of the seeds with which it has not diverged, and what else it did."""
+    counted = [record for record in records if record.seed in seeds and not record.diverged]
+    diverged = sum(record.diverged for record in records)
+    if diverged and not counted:
+        return "diverged"
+    notes = [f"{diverged} diverged"] if diverged else []
+    notes += [f"of {len(counted)} seeds"] if len(counted) < len(seeds) else []
+    notes += ["constant"] if counted and all(record.constant for record in counted) else []
+    return ", ".join([mean_accuracy(counted), *notes])
 
 
 def conclusions(stored: Stored, verdict: Verdict | None) -> list[str]:
@@ -83,6 +103,7 @@ def conclusions(stored: Stored, verdict: Verdict | None) -> list[str]:
         if matched < 100:
             told.append(f"Smallest matching ticket: {matched:.3g} % of the weights.")
     told.append(f"Evidence: {verdict.evidence}.")
+    told += verdict.remarks
     if verdict.control is None:
         told.append("No control arm: whether a ticket wins stays undecided (add reinit to --arms).")
     if verdict.diverged:
@@ -93,7 +114,7 @@ def conclusions(stored: Stored, verdict: Verdict | None) -> list[str]:
 def _judged(verdict: RoundVerdict | None) -> list[str]:
     if verdict is None:
         return ["", "", ""]
-    word = in_words(verdict.matching, verdict.wins)
+    word = in_words(verdict.matching, verdict.wins) + (" (wins alone)" if verdict.only_alone else "")
     return [_points(verdict.against_dense), _points(verdict.against_control), word]
 
 
@@ -101,8 +122,5 @@ def _points(difference: Difference | None) -> str:
     """A difference in percentage points with half its interval."""
     if difference is None:
         return "–"
-    return f"{100 * difference.mean:+.2f} ± {50 * (difference.high - difference.low):.2f}"
-
-
-def _mean(records: Sequence[Record]) -> str:
-    return f"{100 * sum(r.test_accuracy for r in records) / len(records):.2f}" if records else "–"
+    half = "?" if difference.half is None else f"{100 * difference.half:.2f}"
+    return f"{100 * difference.mean:+.2f} ± {half}"

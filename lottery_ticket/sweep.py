@@ -18,6 +18,7 @@ from optuna.storages import RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.trial import TrialState
 
 from lottery_ticket import reading, store, study_storage
+from lottery_ticket.comparable import comparable
 from lottery_ticket.config import Settings
 from lottery_ticket.data import DataInfo
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
@@ -365,9 +366,10 @@ class _Sweep:
 
     def _report(self, running: _Running, r: int) -> None:
         """Tell Optuna of a finished round: its densities and accuracies and, with one objective, the margin so far."""
-        told = []
+        told, counted = [], comparable(running.records)
         for index in range(r + 1):
-            here = [record for record in running.records if record.round == index]
+            there = [record for record in running.records if record.round == index]
+            here = [record for record in counted if record.round == index] or there
             row = {"pct": _mean([record.weights_remaining_pct for record in here])}
             for arm in running.settings.arms:
                 accuracies = [record.test_accuracy for record in here if record.arm == arm]
@@ -376,9 +378,10 @@ class _Sweep:
             told.append(row)
         running.trial.set_user_attr(ROUNDS, told)
         if self._study.measures == [MARGIN]:
-            verdict = judge(running.records, running.settings.verdict_tolerance, running.settings.verdict_level)
+            settings, classes = running.settings, running.plan.data.classes
+            verdict = judge(running.records, settings.verdict_tolerance, settings.verdict_level, classes=classes)
             assert verdict is not None  # the arm winning is in every study
-            running.trial.report(winning_margin(verdict, running.plan.data.classes), r)
+            running.trial.report(winning_margin(verdict), r)
 
     def _ended(self, running: _Running) -> bool:
         return not running.trajectories.alive or bool(self._reason(running))
@@ -396,16 +399,15 @@ class _Sweep:
         verdict, _ = conclude_run(running.tracker)
         assert verdict is not None
         records, settings = running.records, running.settings
-        classes = running.plan.data.classes
-        measured = measure(verdict, records, self._study.densities, settings.rounds, classes)
+        measured = measure(verdict, records, self._study.densities, settings.rounds)
         left = settings.rounds - running.trajectories.round if reason else 0
         saved = left * math.fsum(r.seconds for r in records if r.round == running.trajectories.round - 1)
         at = max(record.finished_at for record in records)
         metrics = {**measured, "seconds_saved": saved}
         run_id = running.tracker.run_id
         self._client.log_batch(run_id, metrics=[Metric(key, value, at, 0) for key, value in metrics.items()])
-        running.tracker.tag({"lt.phase": phase(verdict, classes), "lt.ended_early": reason})
-        told = {PHASE: phase(verdict, classes), MEASURES: measured, ENDED: reason, SAVED: saved}
+        running.tracker.tag({"lt.phase": phase(verdict), "lt.ended_early": reason})
+        told = {PHASE: phase(verdict), MEASURES: measured, ENDED: reason, SAVED: saved}
         try:
             for key, value in told.items():
                 running.trial.set_user_attr(key, value)

@@ -21,6 +21,7 @@ from lottery_ticket.holding import Held
 from lottery_ticket.images import Images
 from lottery_ticket.models import MODELS, Network, Weights, make_network
 from lottery_ticket.names import is_name
+from lottery_ticket.paths import connected
 from lottery_ticket.prunable import Inventory
 from lottery_ticket.pruning import Mask, density
 from lottery_ticket.randomness import forked
@@ -268,6 +269,10 @@ class Ticket:
             built = network.build()
         give(built, self.values(trained))
         return built
+
+    def connected(self, model: str | None = None) -> bool:
+        """Whether a path of surviving weights leads from the images to the scores; `model`: see `network`."""
+        return connected(self.network(model).module, self.mask, self.data.input_shape)
 
     def values(self, trained: bool = False) -> Weights:
         """The values the ticket starts from, or the trained ones; LotteryTicketError where it has none."""

@@ -7,7 +7,6 @@ import platform
 import subprocess
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -22,6 +21,7 @@ import lottery_ticket
 from lottery_ticket import store
 from lottery_ticket.address import public, tracking_uri
 from lottery_ticket.arms import ARMS
+from lottery_ticket.comparable import comparable
 from lottery_ticket.config import Settings
 from lottery_ticket.data import DataInfo
 from lottery_ticket.delivery import Delivery, Gone
@@ -314,14 +314,14 @@ class Tracker:
         self._delivery.log(run_id, name, metrics_of(record), tags)
 
     def _log_means(self, records: Sequence[Record]) -> None:
-        accuracies = defaultdict(list)
-        for record in records:
-            accuracies[record.arm].append(record.test_accuracy)
-        trunk = [record for record in records if record.arm == "winning"] or records
-        left = math.fsum(record.weights_remaining_pct for record in trunk) / len(trunk)
+        """Of a round: means over the seeds that can be compared, and how many these are."""
         at, r = max(record.finished_at for record in records), records[0].round
-        metrics = [Metric(LEFT, left, at, r)]
-        for arm, each in accuracies.items():
+        counted = [record for record in comparable(self.about.records) if record.round == r]
+        trunk = [record for record in counted or records if record.arm == "winning"] or counted or records
+        left = math.fsum(record.weights_remaining_pct for record in trunk) / len(trunk)
+        metrics = [Metric(LEFT, left, at, r), Metric("seeds", float(len({each.seed for each in counted})), at, r)]
+        for arm in dict.fromkeys(record.arm for record in counted):
+            each = [record.test_accuracy for record in counted if record.arm == arm]
             mean = math.fsum(each) / len(each)
             metrics.append(Metric(f"test_accuracy/{arm}", mean, at, r))
             metrics.append(Metric(f"{BY_COMPRESSION}/{arm}", mean, at, compression_step(left)))

@@ -16,6 +16,7 @@ from lottery_ticket.data import Data, Split
 from lottery_ticket.errors import InputError
 from lottery_ticket.models import Network, Weights
 from lottery_ticket.optim import Optimizer
+from lottery_ticket.paths import connected, constant
 from lottery_ticket.pruning import Mask
 from lottery_ticket.randomness import derive, forked, generator
 from lottery_ticket.record import Point
@@ -52,6 +53,9 @@ class Trained:
         correct: for each test image, whether the trained network classes it right; bool.
         snapshot: the weights at the iteration asked for, if one was.
         diverged: whether a loss or a weight stopped being finite.
+        majority: the part of the test images that are of the most frequent class.
+        constant: whether every test image gets the same scores.
+        connected: whether a path of surviving weights leads from the images to the scores.
         seconds: the stack's wall time divided by its members.
     """
 
@@ -61,6 +65,9 @@ class Trained:
     correct: np.ndarray
     snapshot: Weights | None
     diverged: bool
+    majority: float
+    constant: bool
+    connected: bool
     seconds: float
 
 
@@ -228,7 +235,7 @@ class _Training:
         round: int,
     ) -> None:
         self._begun = time.perf_counter()
-        self._architecture, self._members, self._data = architecture, members, data
+        self._network, self._architecture, self._members, self._data = network, architecture, members, data
         self._settings, self._round = settings, round
         self._device = device = data.train.x.device
         self._total = iterations_per_round(settings, len(data.train))
@@ -252,6 +259,8 @@ class _Training:
         ]
         self._loss_sum = torch.zeros(len(members), device=device)
         self._curves: list[list[Point]] = [[] for _ in members]
+        self._diverged = [False] * len(members)
+        self._constant = [False] * len(members)
 
     def run(self, snapshot_at: int | None, watch: Watch) -> list[Trained]:
         """Train for the round and evaluate."""
@@ -323,13 +332,17 @@ class _Training:
 
     def _evaluate(self, iteration: int, epoch: int | None) -> Tensor:
         """Evaluate every member on validation and test images, extend the curves; test correctness K×N."""
-        test_loss, correct = self._measure(self._data.test)
+        test_loss, correct, constant = self._measure(self._data.test)
+        self._constant = constant.tolist()
         test_accuracy = correct.double().mean(1).tolist()
         validation_loss, validation_accuracy = [None] * len(self._curves), [None] * len(self._curves)
         if len(self._data.validation):
-            validation_loss, right = self._measure(self._data.validation)
+            validation_loss, right, _ = self._measure(self._data.validation)
             validation_accuracy = right.double().mean(1).tolist()
+        trained = self._loss_sum.tolist()
         for k, curve in enumerate(self._curves):
+            losses = trained[k], test_loss[k], validation_loss[k] or 0.0
+            self._diverged[k] |= not all(map(math.isfinite, losses))
             curve.append(
                 Point(
                     iteration=iteration,
@@ -349,10 +362,12 @@ class _Training:
         return arithmetic(self._settings.model_copy(update={"precision": "float32"}), self._device)
 
     @torch.no_grad()
-    def _measure(self, images: Split) -> tuple[list, Tensor]:
-        """Mean loss of each member, and which images it gets right, K×N."""
+    def _measure(self, images: Split) -> tuple[list, Tensor, Tensor]:
+        """Mean loss of each member, which images it gets right (K×N), and whether it gives all the same scores (K)."""
         members = len(self._members)
         correct: list[Tensor] = []
+        lowest: list[Tensor] = []
+        highest: list[Tensor] = []
         losses = torch.zeros(members, dtype=torch.float64, device=self._device)
         size = evaluated_at_once(self._settings, members)
         for x, y in zip(images.x.split(size), images.y.split(size), strict=True):
@@ -361,10 +376,15 @@ class _Training:
             each = F.cross_entropy(scores.flatten(0, 1), y.repeat(members), reduction="none")
             losses += each.view(members, -1).sum(1, dtype=torch.float64)
             correct.append(scores.argmax(2) == y)
-        return (losses / len(images)).tolist(), torch.cat(correct, 1)
+            lowest.append(scores.amin(1))
+            highest.append(scores.amax(1))
+        same = constant(torch.stack(lowest).amin(0), torch.stack(highest).amax(0))
+        return (losses / len(images)).tolist(), torch.cat(correct, 1), same
 
     def _results(self, train_loss: list[float], correct: np.ndarray, snapshot: list[Weights] | None) -> list[Trained]:
         seconds = (time.perf_counter() - self._begun) / len(self._members)
+        labels = self._data.test.y
+        majority = int(labels.cpu().bincount().max()) / len(labels)
         return [
             Trained(
                 weights=trained,
@@ -372,9 +392,11 @@ class _Training:
                 train_loss=train_loss[k],
                 correct=correct[k],
                 snapshot=snapshot[k] if snapshot else None,
-                diverged=not (
-                    math.isfinite(train_loss[k]) and all(bool(value.isfinite().all()) for value in trained.values())
-                ),
+                diverged=self._diverged[k] or not all(bool(value.isfinite().all()) for value in trained.values()),
+                majority=majority,
+                constant=self._constant[k],
+                connected=not self._constant[k]
+                or connected(self._network.module, self._members[k].mask, self._data.input_shape),
                 seconds=seconds,
             )
             for k, trained in enumerate(unstack(self._weights))

@@ -42,7 +42,7 @@ class Checkpoint:
 
     Attributes:
         records: of the round, one for each trajectory.
-        masks: (arm, seed) → mask of the next round, for the arms that find their own and have not diverged.
+        masks: (arm, seed) → mask of the next round, for the arms that find their own and go on.
         initial: seed → θ₀ as it was drawn when the run began, of the seeds of the arm `winning` that go on.
         rewound: seed → θₖ, with late rewinding.
     """
@@ -63,7 +63,8 @@ def find_tickets(
 ) -> Iterator[list[Round]]:
     """Iterative magnitude pruning with rewinding: yields each round's trajectories as they are finished.
 
-    A trajectory whose own mask cannot be found, because it diverged, ends; the others go on.
+    A trajectory ends that diverged, so that its own mask cannot be found, or whose mask leaves no path from the images
+    to the scores; the others go on.
 
     Args:
         settings: arms, seeds, rounds, rates and training.
@@ -141,7 +142,7 @@ class Trajectories:
 
 def alive(settings: Settings, last: Sequence[Record]) -> list[tuple[str, int]]:
     """The (arm, seed) that go on after a round: all at the start, then those whose mask could be found."""
-    found = {(r.arm, r.seed) for r in last if ARMS[r.arm].own_mask and not r.diverged}
+    found = {(r.arm, r.seed) for r in last if ARMS[r.arm].own_mask and r.goes_on}
     return [
         (arm, seed)
         for arm in settings.arms
@@ -153,11 +154,11 @@ def alive(settings: Settings, last: Sequence[Record]) -> list[tuple[str, int]]:
 def _next_masks(
     members: Sequence[Member], trained: Sequence[Trained], rates: dict[str, float], settings: Settings
 ) -> dict[tuple[str, int], Mask]:
-    """(arm, seed) → mask of the next round, for the arms that find their own and have not diverged."""
+    """(arm, seed) → mask of the next round, for the arms that find their own and go on."""
     return {
         (member.arm, member.seed): prune(result.weights, member.mask, rates, settings.scope, settings.criterion)
         for member, result in zip(members, trained, strict=True)
-        if ARMS[member.arm].own_mask and not result.diverged
+        if ARMS[member.arm].own_mask and not result.diverged and result.connected
     }
 
 
@@ -189,6 +190,9 @@ def finished_round(index: int, member: Member, trained: Trained, next_mask: Mask
         test_size=len(trained.correct),
         correct=pack_bits(trained.correct),
         curve=trained.curve,
+        majority=trained.majority,
+        constant=trained.constant,
+        connected=trained.connected,
     )
     rewound = trained.snapshot if member.arm == "winning" else None
     return Round(record, member.mask, member.weights, trained.weights, rewound, next_mask)

@@ -175,7 +175,7 @@ def check_page(report, folder):
 
 def test_a_run_of_lt_run_with_the_same_settings_is_read(lt, toml, small_npz, tmp_path):
     flags = f"--preset shu-fc1 --dataset {small_npz} --rounds 2 --iterations 20 --prune-rate 0.9 --seeds 3".split()
-    made = lt("run", *flags, "--json")
+    made = lt("run", *flags, "--verdict-tolerance", 0.9, "--verdict-level", 0.6, "--json")  # which only judge
     assert made.code == 0, made.err
     lt("run", *flags, "--lr", "0.01")
     done = lt("reproduce", toml, "--only", "B")
@@ -184,6 +184,9 @@ def test_a_run_of_lt_run_with_the_same_settings_is_read(lt, toml, small_npz, tmp
     assert [folder.name for folder in (tmp_path / "mlruns" / "reproductions").iterdir()] == ["small-quick-B"]
     (kept,) = runs(tmp_path, "reproduction")
     assert made.json["run_id"] in kept.data.tags["lt.run/one-shot/paper"]
+    page = (tmp_path / "mlruns" / "reproductions" / "small-quick-B" / "report.md").read_text()
+    assert "95% t-intervals" in page
+    assert "match the dense network to 0.2 points" in page
     assert "fc1" not in {key.split("/")[1] for key in kept.data.tags if key.startswith("lt.run/")}
 
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from lottery_ticket.data import Split
 from lottery_ticket.models import make_network
 from lottery_ticket.optim import FROZEN_BELOW
 from lottery_ticket.randomness import generator
@@ -326,3 +327,14 @@ def test_frozen_and_unused_parameters_stay(settings, small, members):
         assert torch.equal(trained.weights["scale"], torch.ones(784))
         assert torch.equal(trained.weights["unused"], torch.ones(3))
         assert trained.curve[-1].test_accuracy > 0.6
+
+
+def test_a_loss_that_is_not_finite_on_the_test_images_is_divergence(settings, small):
+    """However finite the losses of the last epoch and the weights are."""
+    network = make_network(settings, small.input_shape, small.classes)
+    member = Member("reinit-own", 0, network.dense_mask(), network.draw(0, "init"))
+    far = small.test.x.clone()
+    far[0] = 1e38
+    (trained,) = train(network, [member], dataclasses.replace(small, test=Split(far, small.test.y)), settings, 0)
+    assert trained.diverged
+    assert all(bool(value.isfinite().all()) for value in trained.weights.values())

@@ -162,3 +162,99 @@ def test_smallest_is_over_all_rounds_and_json_is_plain():
     told = json.loads(verdict.to_json())
     assert told["smallest_winning_pct"] == verdict.smallest_winning_pct
     assert told["rounds"][1]["wins"] == "yes"
+
+
+def seeds_differ(gaps, n=N, control=0.0, **more):
+    """Rounds 0 and 1 of as many seeds as there are gaps, winning − dense; reinit is dense and a little."""
+    records = []
+    for seed, gap in enumerate(gaps):
+        records += [record("winning", seed, 0, 0.9), record("winning", seed, 1, 0.9 + gap)]
+        records += [record("reinit", seed, r, 0.9 - control * r * (1 + seed)) for r in (0, 1)]
+    return [each.model_copy(update=more) for each in records]
+
+
+def test_seeds_that_differ_by_exactly_the_same_show_nothing():
+    (only,) = judge(seeds_differ([0.01] * 3)).rounds
+    assert (only.matching, only.beats_control, only.wins) == ("undecided",) * 3
+    assert only.against_dense.half is None
+    assert any("exactly the same" in note for note in only.notes)
+
+
+def test_networks_that_agree_on_every_image_beat_nothing():
+    (only,) = judge(seeds_differ([0.0])).rounds
+    assert (only.matching, only.beats_control, only.wins) == ("yes", "undecided", "undecided")
+
+
+@pytest.mark.parametrize("size", [10, 20, 40])
+def test_a_test_set_may_be_too_small_to_decide(size, monkeypatch):
+    """A few images more in each of three seeds: what they show of seeds, they do not of images."""
+    monkeypatch.setattr("tests.test_verdict.N", size)
+    records = []
+    for seed, more in enumerate((1, 1, 2)):
+        records += [record("winning", seed, 0, 0.7), record("winning", seed, 1, 0.7 + more / size)]
+        records += [record("reinit", seed, r, 0.7) for r in (0, 1)]
+    (only,) = judge(records, level=0.7).rounds
+    assert only.against_control.low > 0  # of the seeds alone
+    assert judge(records, level=0.7, only_seeds=True).rounds[0].beats_control == "yes"
+    assert judge(records).rounds[0].wins == "undecided"
+
+
+def test_one_of_three_seeds_that_diverged_leaves_too_few():
+    records = [x for x in run_of(0.97, 0.98, 0.96, seeds=3) if (x.arm, x.seed, x.round) != ("winning", 2, 1)]
+    gone = next(x for x in run_of(0.97, 0.98, 0.96, seeds=3) if (x.arm, x.seed, x.round) == ("winning", 2, 1))
+    records.append(gone.model_copy(update={"diverged": True, "test_accuracy": 0.1}))
+    later = [x.model_copy(update={"round": 2, "density": 0.64}) for x in records if x.round == 1 and x.seed < 2]
+    later.append(next(x for x in later if x.arm == "reinit").model_copy(update={"seed": 2}))
+    verdict = judge([*records, *later])
+    assert verdict.method == "t-interval"
+    first, second = verdict.rounds
+    assert (first.counted, first.matching, first.wins) == ("2 of 3", "no", "no")
+    assert (second.counted, second.matching, second.wins) == ("2 of 3", "undecided", "undecided")
+    assert first.dense == pytest.approx(np.mean([0.9695, 0.97]))  # of seeds 0 and 1, as the winning arm's mean
+    assert first.winning == pytest.approx(np.mean([0.9805, 0.98]))
+
+
+@pytest.mark.parametrize(("lost", "wins"), [(0, "yes"), (1, "yes"), (2, "yes"), (3, "undecided")])
+def test_a_control_that_diverges_is_left_out_on_both_sides(lost, wins):
+    records = [x.model_copy(update={"diverged": (x.arm, x.round) == ("reinit", 1) and x.seed < lost})
+               for x in run_of(0.97, 0.98, 0.96)]  # fmt: skip
+    (only,) = judge(records).rounds
+    assert (only.counted, only.wins) == (f"{5 - lost} of 5", wins)
+
+
+def test_a_seed_that_ended_keeps_the_others_from_winning():
+    records = [x for x in run_of(0.97, 0.98, 0.96) if (x.arm, x.seed, x.round) != ("winning", 4, 1)]
+    (only,) = judge(records).rounds
+    assert (only.counted, only.beats_control, only.wins) == ("4 of 5", "yes", "undecided")
+    assert "1 seed(s) ended before" in only.notes
+
+
+@pytest.mark.parametrize("majority", [0.9, 0.899, 0.95])
+def test_a_dense_network_at_chance_has_no_tickets(majority):
+    verdict = judge(seeds_differ([0.05, 0.051, 0.052], control=0.001, majority=majority))
+    assert not verdict.learned
+    assert verdict.smallest_matching_pct == verdict.smallest_winning_pct == 100
+    assert "no round counts as a ticket" in verdict.remarks[0]
+
+
+@pytest.mark.parametrize(("majority", "classes"), [(0.5, None), (0.88, 10), (None, 2), (None, None)])
+def test_a_dense_network_that_learned_has(majority, classes):
+    verdict = judge(seeds_differ([0.05, 0.051, 0.052], control=0.001, majority=majority), classes=classes)
+    assert verdict.learned
+    assert verdict.rounds[0].wins == "yes"
+
+
+def test_tickets_that_give_every_image_the_same_scores_do_not_match():
+    records = [x.model_copy(update={"constant": x.round == 1}) for x in run_of(0.97, 0.98, 0.96)]
+    (only,) = judge(records).rounds
+    assert (only.matching, only.wins) == ("no", "no")
+    dead = [x.model_copy(update={"constant": True, "majority": 0.1}) for x in run_of(0.97, 0.98, 0.96)]
+    assert not judge(dead).learned
+
+
+def test_what_could_have_been_shown_is_told():
+    verdict = judge(run_of(0.97, 0.975, 0.965))
+    (only,) = verdict.rounds
+    assert verdict.detectable == pytest.approx((only.against_control.high - only.against_control.low) / 2)
+    assert any("winning − reinit below about 0.16 points" in remark for remark in verdict.remarks)
+    assert judge(seeds_differ([0.01] * 3)).detectable is None

@@ -11,10 +11,12 @@ from rich.table import Table
 
 from lottery_ticket.cli.options import Json, TrackingUri, output
 from lottery_ticket.cli.tickets import ModelCode, TicketReference
+from lottery_ticket.config import is_code
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 
 if TYPE_CHECKING:
     from lottery_ticket.compare import Comparison, Overlap, Range
+    from lottery_ticket.ticket import Ticket
 
 _FORMATS = (".png", ".pdf", ".svg")
 
@@ -41,23 +43,33 @@ def diff(
     from lottery_ticket.compare import compare
     from lottery_ticket.compare_figure import draw_comparison
     from lottery_ticket.folder import must_be_new
+    from lottery_ticket.paths import NO_PATH
     from lottery_ticket.ticket import Ticket
 
     if figure is not None:
         must_be_new(figure, "--figure")
     one, other = (Ticket.load(reference, tracking_uri=tracking_uri, model=model) for reference in (first, second))
     comparison = compare(one, other)
+    connected = [_connected(each, model) for each in (one, other)]
     path = figure or Path("mlruns/figures", f"diff-{one.name[:80]}-{other.name[:80]}.png")
     try:
         draw_comparison(comparison, path)
     except OSError as error:
         raise LotteryTicketError(f"{path} cannot be written: {one_line(error)}") from None
     if as_json:
-        told = {"answer": answer(comparison), "figure": str(path)}
+        told = {"answer": answer(comparison), "figure": str(path), "connected": connected}
         typer.echo(json.dumps(asdict(comparison) | told))
     else:
         _print(comparison)
+        for letter, joined in zip("AB", connected, strict=True):
+            if joined is False:
+                typer.echo(f"Of {letter} {NO_PATH}.")
         typer.echo(f"Figure: {path}")
+
+
+def _connected(ticket: "Ticket", model: str | None) -> bool | None:
+    """Whether its images and scores are joined; None where its code may not be run to find out."""
+    return None if is_code(ticket.settings.model) and model != ticket.settings.model else ticket.connected(model)
 
 
 def answer(found: "Comparison") -> str:

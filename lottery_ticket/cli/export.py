@@ -43,6 +43,7 @@ def export(
     from lottery_ticket.export import FORMATS
     from lottery_ticket.export import export as write
     from lottery_ticket.folder import must_be_new
+    from lottery_ticket.paths import NO_PATH
     from lottery_ticket.ticket import Ticket
 
     if format not in FORMATS:
@@ -54,8 +55,9 @@ def export(
     )
     ending = ("-compact" if compact else "") + FORMATS[format]
     done = write(ticket, dest or Path("exports", ticket.name + ending), format, compact, model=model)
+    connected = ticket.connected(model)
     if as_json:
-        typer.echo(json.dumps(asdict(done) | {"path": str(done.path)}))
+        typer.echo(json.dumps(asdict(done) | {"path": str(done.path), "connected": connected}))
         return
     typer.echo(f"{done.path}: {describe(ticket)}")
     ties = f", but for {done.ties} ties between two classes" if done.ties else ""
@@ -68,6 +70,8 @@ def export(
             f"Without a mask, their pruned weights zero, as the network reads them past the hooks of "
             f"torch.nn.utils.prune: {', '.join(done.without_mask)}"
         )
+    if not connected:
+        typer.echo(f"Of this ticket {NO_PATH}.")
     if done.compact:
         _print(done.compact, f"{done.runtime}, one thread, the {done.images:,} test images; median")
 
