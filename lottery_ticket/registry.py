@@ -1,7 +1,9 @@
 """Tickets in the MLflow Model Registry: a model that any MLflow can load and serve, and the ticket inside it."""
 
 import re
+import shutil
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from uuid import uuid4
@@ -11,7 +13,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 import lottery_ticket
-from lottery_ticket import store
+from lottery_ticket import lottery_ticket_loader, store
 from lottery_ticket.address import public
 from lottery_ticket.beside import located
 from lottery_ticket.errors import InputError, LotteryTicketError
@@ -23,6 +25,9 @@ from lottery_ticket.ticket import Ticket
 _MODEL = re.compile(r"models:/([^/@]+)(?:@([^/@]+)|/(\d{1,9}))")
 _TICKET = "data/ticket"
 """Where a registered model keeps its ticket."""
+
+_NEEDED = ("mlflow", "numpy", "pydantic", "safetensors", "scipy", "torch")
+"""What `lottery_ticket.serving` imports: whoever serves a model is asked for these, in the versions of now."""
 
 _TRAJECTORY, _PATH = "lt.trajectory", "lt.path"
 """Tags of a model version: the run and the path in it where the model is."""
@@ -43,7 +48,8 @@ def register(client: MlflowClient, ticket: Ticket, name: str, alias: str = "smal
 
     The model takes images as the data set keeps them (its signature says shape and type) and gives class
     probabilities; its input example is two test images. Tags: `lt.density`, `lt.verdict`, and where it comes from.
-    Of a model that is not the package's, whoever loads it must be able to import the factory. InputError for a name or
+    It carries the code of this package, so that it asks nobody for it. Of a model that is not the package's, whoever
+    loads it must be able to import the factory. InputError for a name or
     alias that MLflow does not allow, and where the data set is not there; LotteryTicketError where the network is not
     the one that was measured.
     """
@@ -66,13 +72,14 @@ def register(client: MlflowClient, ticket: Ticket, name: str, alias: str = "smal
     with store.telling(f"registering {name}"), TemporaryDirectory() as work:
         save_model(
             Path(work, "model"),
-            loader_module="lottery_ticket.serving",
+            loader_module=lottery_ticket_loader.__name__.rpartition(".")[2],
+            code_paths=_code(Path(work)),
             data_path=str(ticket.save(Path(work, "ticket"))),
             signature=signature,
             input_example=images.x_test[:2],
             # which says that its code may be run
             model_config=None if ticket.settings.model in MODELS else {"model": ticket.settings.model},
-            pip_requirements=[f"lottery-ticket-lab=={lottery_ticket.__version__}"],
+            pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in _NEEDED],
         )
         client.log_artifacts(run_id, str(Path(work, "model")), path)
         if not any(each.name == name for each in client.search_registered_models(f"name = '{name}'")):
@@ -84,9 +91,23 @@ def register(client: MlflowClient, ticket: Ticket, name: str, alias: str = "smal
             _TRAJECTORY: run_id,
             _PATH: path,
         }
-        version = client.create_model_version(name, source, run_id, tags=tags).version
-        client.set_registered_model_alias(name, alias, version)
-    return Registered(name, str(version), alias, f"models:/{name}@{alias}")
+        made = client.create_model_version(name, source, run_id, tags=tags).version
+        client.set_registered_model_alias(name, alias, made)
+    return Registered(name, str(made), alias, f"models:/{name}@{alias}")
+
+
+def _code(work: Path) -> list[str]:
+    """The code that a model carries, put together in a folder: what loads it, and the modules of this package."""
+    package, loader = Path(lottery_ticket.__file__).parent, Path(lottery_ticket_loader.__file__)
+    made = shutil.copytree(
+        package,
+        work / "shipped" / package.name,
+        ignore=lambda folder, names: [
+            name for name in names if not name.endswith(".py") or Path(folder, name) == loader
+        ],
+    )
+    shutil.copy(loader, work)
+    return [str(work / loader.name), str(made.parent)]
 
 
 def find(client: MlflowClient, reference: str, option: str = "TICKET") -> Ticket:
@@ -95,10 +116,10 @@ def find(client: MlflowClient, reference: str, option: str = "TICKET") -> Ticket
     if not matched:
         allowed = "allowed: models:/NAME@ALIAS or models:/NAME/VERSION"
         raise InputError(option, reference, f"names no registered model; {allowed}")
-    name, alias, version = matched.groups()
+    name, alias, number = matched.groups()
     with store.telling(f"reading {reference}"), TemporaryDirectory() as work:
         try:
-            found = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, version)
+            found = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, number)
         except MlflowException as error:
             if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise

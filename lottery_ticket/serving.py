@@ -1,7 +1,7 @@
 """A ticket as an MLflow pyfunc model: images as kept on disk in, class probabilities out.
 
-`mlflow.pyfunc.load_model` finds `_load_pyfunc` here by the name of this module, which stands in the model; nothing is
-pickled.
+`mlflow.pyfunc.load_model` comes here by `lottery_ticket_loader`, which stands in the model with a copy of this package
+(in models of 0.3.0 the name of this module does); nothing is pickled.
 """
 
 from pathlib import Path

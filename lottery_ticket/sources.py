@@ -119,4 +119,4 @@ def mnist() -> Images:
         shape = [int.from_bytes(raw[4 + 4 * axis : 8 + 4 * axis], "big") for axis in range(raw[3])]
         arrays.append(np.frombuffer(bytearray(raw), np.uint8, offset=4 + 4 * raw[3]).reshape(shape))
     x_train, y_train, x_test, y_test = arrays
-    return Images("mnist", "packaged", x_train, y_train.astype(np.int64), x_test, y_test.astype(np.int64))
+    return Images("mnist", str(folder), x_train, y_train.astype(np.int64), x_test, y_test.astype(np.int64))

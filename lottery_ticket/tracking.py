@@ -477,7 +477,7 @@ def _dataset(images: Images, info: DataInfo) -> DatasetInput:
             name=images.name[:500],
             digest=images.digest,
             source_type="local",
-            source=json.dumps({"uri": images.source}),
+            source=json.dumps({"uri": Path(images.source).resolve().as_uri()}),
             schema=json.dumps({"mlflow_tensorspec": shapes}),
             profile=json.dumps(profile),
         )

@@ -19,7 +19,10 @@ import pytest
 from mlflow import MlflowClient
 
 from lottery_ticket import Ticket
-from lottery_ticket.data import load_images
+from lottery_ticket.data import describe, load_images
+from lottery_ticket.models import make_network
+from lottery_ticket.store import connect
+from lottery_ticket.tracking import Tracker
 from tests.conftest import environment, free_port, wait_for
 
 
@@ -66,6 +69,19 @@ def test_registered_pulled_loaded_and_served(lt, run_id, small_npz, tmp_path, mo
     assert tags["lt.verdict"] in ("wins", "matches, undecided", "matches, does not win", "does not win", "undecided")
     assert (example.shape, "uint8" in inputs) == ((2, 28, 28), True)
 
+    model_folder = Path(mlflow.artifacts.download_artifacts("models:/small@smallest"))
+    assert "lottery" not in (model_folder / "requirements.txt").read_text()
+    assert "lottery" not in (model_folder / "conda.yaml").read_text()
+    bare = subprocess.run(
+        [sys.executable, "-c", WITHOUT_LT, model_folder, small_npz], cwd=tmp_path, env=environment(PYTHONPATH=""),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert bare.returncode == 0, bare.stderr
+    told = json.loads(bare.stdout)
+    assert told["classes"] == classes
+    assert Path(told["code"]).is_relative_to(model_folder)
+    assert not (model_folder / "code/shipped/lottery_ticket/mnist").exists()
+
     port = free_port()
     serve = ["models", "serve", "-m", "models:/small@smallest", "--env-manager", "local", "--port", str(port)]
     server = subprocess.Popen(
@@ -94,6 +110,41 @@ def test_registered_pulled_loaded_and_served(lt, run_id, small_npz, tmp_path, mo
     assert answer.shape == (50, 10)
     assert np.allclose(answer.sum(1), 1, atol=1e-4)
     assert answer.argmax(1).tolist() == classes[:50]
+
+
+WITHOUT_LT = """
+import json, sys
+from pathlib import Path
+sys.meta_path = [each for each in sys.meta_path if "editable" not in repr(each).lower()]
+sys.path = [each for each in sys.path if each and not Path(each, "lottery_ticket").is_dir()]
+import mlflow, numpy
+model = mlflow.pyfunc.load_model(sys.argv[1])
+classes = model.predict(numpy.load(sys.argv[2])["x_test"]).argmax(1).tolist()
+print(json.dumps({"classes": classes, "code": sys.modules["lottery_ticket"].__file__}))
+"""
+"""What serves a model on a machine where this package is not installed."""
+
+
+def test_the_data_set_of_a_run_is_found_by_mlflow(tmp_path, monkeypatch, small_npz, settings):
+    """`mlflow.data.get_source(…).load()` gives the path of what the run was trained on, from any folder."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(small_npz, "my own.npz")
+    client = connect("sqlite:///mlflow.db")
+    for name in ("mnist", str(small_npz), "my own.npz"):
+        images = load_images(name)
+        chosen = settings.model_copy(update={"dataset": name})
+        info = describe(images, 200)
+        network = make_network(chosen, info.input_shape, info.classes)
+        tracker = Tracker.create(client, "e", chosen, "", "run", images, info, network)
+        tracker.stop("FINISHED")
+        (logged,) = client.get_run(tracker.run_id).inputs.dataset_inputs
+        monkeypatch.chdir("/")
+        path = Path(mlflow.data.get_source(logged.dataset).load())
+        monkeypatch.chdir(tmp_path)
+        if name == "mnist":
+            assert (path / "t10k-images-idx3-ubyte.gz").is_file()
+        else:
+            assert load_images(str(path)).digest == images.digest
 
 
 class Dying(http.server.BaseHTTPRequestHandler):
