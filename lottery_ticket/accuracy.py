@@ -17,7 +17,7 @@ Scores = Callable[[Tensor], Tensor]
 _AT_ONCE = 500
 _DRAWS, _WIDE = 3, 4.0
 
-_ROUNDING = {"bfloat16": 2.0**-8, "tf32": 2.0**-11, "float32": 2.0**-20}
+_ROUNDING = {"bfloat16": 2.0**-8, "medium": 2.0**-8, "tf32": 2.0**-11, "float32": 2.0**-20}
 """Precision → the most that rounding to it moves a factor, relatively; of float32 with room for the order of sums."""
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from mlflow import MlflowClient
 
 from lottery_ticket import reading, shelf, store
+from lottery_ticket.accuracy import check_accuracy
 from lottery_ticket.address import public
 from lottery_ticket.allocation import Allocation, allocate
 from lottery_ticket.arms import ARMS, check_arms
@@ -28,10 +29,12 @@ from lottery_ticket.listening import Listener, whoever_is_here
 from lottery_ticket.models import Network, make_network
 from lottery_ticket.outbox import Outbox, check_working_folder
 from lottery_ticket.pruning import Mask
+from lottery_ticket.randomness import forked
 from lottery_ticket.reading import REWOUND, Stored
 from lottery_ticket.record import Record
 from lottery_ticket.rehearsal import rehearse
 from lottery_ticket.rounds_table import conclusions, rounds_table
+from lottery_ticket.tensors import give
 from lottery_ticket.ticket import Ticket
 from lottery_ticket.tracking import Tracker
 from lottery_ticket.training import (
@@ -244,11 +247,27 @@ def _resume(
         Fingerprint(tensors=began_with.tensors).must_be(now, stored.settings.model, overruling=None)
     if began_with and not changed_model:
         began_with.must_be(now, stored.settings.model)
+    if not changed_model:
+        _must_be_measured(plan, stored, client)
     tracker = Tracker.reopen(client, stored, plan.images, plan.data.info)
     if began_with and (differences := began_with.differences(now)):
         tracker.tag({"lt.changed_model": "; ".join(differences)[:500]})
     with _resumable(tracker, tracking_uri):
         return carry_out(plan, tracker, _find(plan), tracker.about.records, begun, listener)
+
+
+def _must_be_measured(plan: Plan, stored: Stored, client: MlflowClient) -> None:
+    """LotteryTicketError where a network of the last complete round, read back, is not the one that was measured."""
+    last, _ = complete_rounds(stored.settings, stored.records)
+    record = next((record for record in last if not record.diverged), None)
+    if record is None:
+        return
+    child = stored.children[record.arm, record.seed]
+    mask = reading.read_mask(client, child, record.round)
+    with forked():
+        module = plan.network.build()
+    give(module, reading.read_trained(client, child, record.round, mask))
+    check_accuracy(module.eval(), record.test_accuracy, stored.settings, plan.data.info, plan.images)
 
 
 def _network_of(stored: Stored, client: MlflowClient) -> Fingerprint | None:

@@ -3,6 +3,7 @@
 import random
 import re
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ from mlflow import MlflowClient
 from torch import nn
 
 from lottery_ticket import LotteryTicketError, Ticket
-from lottery_ticket.accuracy import accuracy, check_accuracy, inputs_of, scores_of
-from lottery_ticket.config import load_preset
+from lottery_ticket.accuracy import _ROUNDING, accuracy, check_accuracy, inputs_of, scores_of
+from lottery_ticket.config import Settings, load_preset
 from lottery_ticket.data import describe, load_images
 from lottery_ticket.models import fc1
 
@@ -115,3 +116,7 @@ def test_where_nothing_can_be_compared_it_is_said(lt, quick_flags, small_npz, tm
     assert done.code == 0
     assert done.err == f"lt: not compared with the logged accuracy: the data set {moved} is not here\n"
     assert Ticket.load(tmp_path / "mine").trained is not None
+
+
+def test_every_precision_has_a_rounding():
+    assert set(_ROUNDING) == set(get_args(Settings.model_fields["precision"].annotation))

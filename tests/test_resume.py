@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from lottery_ticket.files import load_mask, load_weights, save_weights
 from tests import launcher
 from tests.conftest import environment
 from tests.outcomes import artifacts, outcome
@@ -157,3 +158,16 @@ def test_resume_refuses_other_data(lt, small_npz, tmp_path):
     done = lt("run", "--resume", run_id)
     assert done.code == 2
     assert "digest" in done.err
+
+
+def test_a_network_that_is_not_the_one_that_was_measured_is_not_gone_on_with(lt, quick_flags, tmp_path):
+    run_id = lt("run", *quick_flags, "--rounds", 1, "--arms", "winning", "--json").json["run_id"]
+    assert lt("run", "--resume", run_id).code == 0
+    (path,) = tmp_path.glob("mlruns/artifacts/**/rounds/00/weights.safetensors")
+    weights = load_weights(path)
+    weights["output.weight"] = weights["output.weight"].flip(0)  # classes in another order
+    save_weights(weights, path, load_mask(path.with_name("mask.safetensors")))
+    done = lt("run", "--resume", run_id)
+    assert done.code == 1
+    assert "the network read back has a test accuracy of" in done.err
+    assert "it is not the network that was measured" in done.err
