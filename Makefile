@@ -35,6 +35,7 @@ bench: .venv/installed        ## measured claims, printed
 	$(BIN)/python bench/size.py
 	$(BIN)/python bench/tickets.py
 	$(BIN)/python bench/boundary.py
+	$(BIN)/python bench/importance.py
 	$(BIN)/python bench/full_store.py
 	$(BIN)/python bench/determinism.py
 	$(BIN)/python bench/soak.py

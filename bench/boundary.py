@@ -16,8 +16,8 @@ from pathlib import Path
 
 from lottery_ticket import sweep
 from lottery_ticket.boundary import crossings
-from lottery_ticket.samplers import ranges
 from lottery_ticket.study import Study, parse
+from lottery_ticket.study_space import ranges
 from lottery_ticket.trials import Trial, margins
 
 BASE = {

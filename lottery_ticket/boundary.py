@@ -1,8 +1,6 @@
-"""Where winning turns into not winning: a Gaussian process over the trials, and a sampler that looks there.
+"""Where winning turns into not winning: a Gaussian process through the trials' winning margins.
 
-The process and its fit are scikit-learn's. The sampler's rule is the straddle heuristic of Bryan et al. 2005, "Active
-learning for identifying function level set boundaries" (NeurIPS), section 3: of all points, the one with the largest
-1.96 σ − |μ − level|.
+The process and its fit are scikit-learn's.
 """
 
 import warnings
@@ -10,30 +8,28 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import optuna
-from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial, TrialState
-from scipy.spatial.distance import cdist
-from scipy.stats import qmc
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
+from lottery_ticket.study_space import Space, from_unit, to_unit
+
 SATURATION = 0.01
 """Differences of accuracy far larger than this (one point) say no more about where the boundary is."""
 
-_FIRST = 4  # trials spread evenly before the rule begins
-_CANDIDATES = 2048
-_APART = 0.02  # part of the ranges by which trials that run at the same time are apart
+LENGTHS = (0.05, 0.3)
+"""The process's lengths, as parts of the ranges: one that says nothing of what is a third of a range away cannot take a
+region nobody tried for known."""
 
-Space = Mapping[str, FloatDistribution | IntDistribution]
+NEAR = 0.7
+"""Correlation, by the process, down to which a trial speaks for a place."""
 
 
 class Surface:
     """A Gaussian process through the trials' values, squashed to ±SATURATION; the level is 0.
 
-    Matérn 5/2 with a length for each parameter and white noise, lengths and noise fitted by maximum likelihood.
+    Matérn 5/2 with a length for each parameter and white noise, lengths and noise fitted by maximum likelihood from two
+    beginnings that treat all parameters alike, so that their order does not matter.
 
     Args:
         points: n×d, in the unit cube.
@@ -42,14 +38,13 @@ class Surface:
     """
 
     def __init__(self, points: np.ndarray, values: np.ndarray, process: GaussianProcessRegressor | None = None) -> None:
-        kernel = ConstantKernel(1.0, (0.1, 10.0)) * Matern(np.full(points.shape[1], 0.2), (0.03, 3.0), nu=2.5)
         self._points, self._values = points, np.asarray(values)
-        self._process = process or GaussianProcessRegressor(
-            kernel + WhiteKernel(0.05, (1e-4, 1.0)), n_restarts_optimizer=2, random_state=0
-        )
+        squashed = np.tanh(self._values / SATURATION)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # a length at the end of its range
-            self._process.fit(points, np.tanh(self._values / SATURATION))
+            tried = [process] if process else [_process(points.shape[1], length) for length in (0.1, LENGTHS[1])]
+            fitted = [each.fit(points, squashed) for each in tried]
+        self._process = max(fitted, key=lambda each: each.log_marginal_likelihood_value_)
 
     def believing(self, points: np.ndarray) -> "Surface":
         """The surface, lengths and noise as they are, had trials at these points come out as it has them."""
@@ -62,6 +57,16 @@ class Surface:
         mean, std = self._process.predict(points, return_std=True)
         noise = self._process.kernel_.k2.noise_level
         return mean, np.sqrt(np.maximum(std**2 - noise, 1e-12))
+
+    def near(self, points: np.ndarray) -> np.ndarray:
+        """Which points of the unit cube m×d some trial speaks for; see NEAR."""
+        return near(points, self._points, self._process.kernel_.k1.k2)
+
+
+def near(points: np.ndarray, trials: np.ndarray, kernel: Matern | None = None) -> np.ndarray:
+    """Which points m×d some of the trials n×d speak for, by a process with this kernel or with middling lengths."""
+    kernel = kernel or Matern(np.full(points.shape[1], 0.2), nu=2.5)
+    return np.asarray((kernel(points, trials) >= NEAR).any(1))
 
 
 def surface(space: Space, trials: Sequence[tuple[Mapping[str, Any], float]]) -> Surface | None:
@@ -77,7 +82,7 @@ def crossings(
 ) -> list[float]:
     """The values of one parameter at which the trials' surface goes through 0, rising or falling; in order.
 
-    Between the outermost trials only: beyond them the surface knows nothing.
+    Where trials are near, and between the outermost of them, only: elsewhere the surface knows nothing.
 
     Args:
         space: every parameter's range.
@@ -88,90 +93,19 @@ def crossings(
     fitted = surface(space, trials)
     if fitted is None:
         return []
-    names = list(space)
+    axis = list(space).index(along)
     line = np.tile(to_unit(space, {along: space[along].low, **others}), (1001, 1))
-    tried = [to_unit(space, params)[names.index(along)] for params, _ in trials]
+    tried = [to_unit(space, params)[axis] for params, _ in trials]
     places = np.linspace(min(tried), max(tried), 1001)
-    line[:, names.index(along)] = places
+    line[:, axis] = places
     mean, _ = fitted.at(line)
-    (before,) = np.nonzero(np.diff(np.sign(mean)))
+    known = fitted.near(line) if others else np.full(len(line), True)
+    (before,) = np.nonzero(np.diff(np.sign(mean)) * (known[1:] & known[:-1]))
     share = mean[before] / (mean[before] - mean[before + 1])
     found = places[before] + share * np.diff(places)[before]
     return [from_unit(space[along], float(place)) for place in found]
 
 
-def to_unit(space: Space, params: Mapping[str, Any]) -> np.ndarray:
-    """Parameters as a point of the unit cube, on a log axis where their range has one."""
-    point = []
-    for name, searched in space.items():
-        low, high, value = (np.log(v) if searched.log else v for v in (searched.low, searched.high, params[name]))
-        point.append((value - low) / (high - low))
-    return np.array(point, dtype=float)
-
-
-def from_unit(searched: FloatDistribution | IntDistribution, part: float) -> float | int:
-    """A parameter's value at a part (0–1) of its range; the other way round."""
-    if searched.log:
-        value = float(np.exp(np.log(searched.low) + part * (np.log(searched.high) - np.log(searched.low))))
-    else:
-        value = searched.low + part * (searched.high - searched.low)
-    value = min(max(value, searched.low), searched.high)
-    return round(value) if isinstance(searched, IntDistribution) else value
-
-
-class BoundarySampler(BaseSampler):
-    """Spends trials where the study's one value goes through 0.
-
-    The first four are spread evenly (a Halton sequence). Then each trial is put where the straddle rule says. Trials
-    that are running count as if they had come out as the surface has it, so that trials of one batch, and of other
-    processes, keep away from each other, by 2 % of the ranges at least. While all trials lie on one side of 0, the
-    least known point is tried.
-
-    Args:
-        space: parameters that are ranges.
-        seed: of the candidates.
-    """
-
-    def __init__(self, space: Space, seed: int = 0) -> None:
-        self._space, self._seed = space, seed
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """All parameters are sampled together."""
-        return dict(self._space)
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """The parameters of the next trial."""
-        others = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
-        done = [(t.params, t.values[0]) for t in others if t.state == TrialState.COMPLETE]
-        running = [t.params for t in others if t.state == TrialState.RUNNING and t.params.keys() == self._space.keys()]
-        names = list(self._space)
-        if len(done) < _FIRST:
-            halton = qmc.Halton(len(names), scramble=True, rng=self._seed)
-            point = halton.random(trial.number + 1)[-1]
-        else:
-            point = self._straddle(done, running, trial.number)
-        return {name: from_unit(self._space[name], float(part)) for name, part in zip(names, point, strict=True)}
-
-    def _straddle(
-        self, done: list[tuple[dict[str, Any], float]], running: list[dict[str, Any]], number: int
-    ) -> np.ndarray:
-        values = np.array([value for _, value in done])
-        fitted = Surface(np.array([to_unit(self._space, params) for params, _ in done]), values)
-        candidates = qmc.Sobol(len(self._space), scramble=True, rng=self._seed + number).random(_CANDIDATES)
-        if running:
-            pending = np.array([to_unit(self._space, params) for params in running])
-            fitted = fitted.believing(pending)
-            apart = cdist(candidates, pending).min(1) >= _APART
-            candidates = candidates[apart] if apart.any() else candidates
-        mean, std = fitted.at(candidates)
-        if (values > 0).all() or (values <= 0).all():
-            return candidates[np.argmax(std)]
-        return candidates[np.argmax(1.96 * std - np.abs(mean))]
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        """Nothing is: a parameter that is not in the space is an error."""
-        raise ValueError(f"{param_name} is not in the search space")
+def _process(parameters: int, length: float) -> GaussianProcessRegressor:
+    matern = Matern(np.full(parameters, length), LENGTHS, nu=2.5)
+    return GaussianProcessRegressor(ConstantKernel(1.0, (0.1, 10.0)) * matern + WhiteKernel(0.05, (1e-4, 1.0)))

@@ -1,4 +1,4 @@
-"""The axes of a study's figures: places of what was searched, log scales whose ticks can be read, names."""
+"""The axes of a study's figures: what trials show, where it was searched, log scales whose ticks can be read, names."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from lottery_ticket.figures import Axes
-from lottery_ticket.study import MARGIN, SMALLEST, Choices, Range, whole_numbers
+from lottery_ticket.study import DENSE, MARGIN, SMALLEST, Choices, Range, whole_numbers
 from lottery_ticket.trials import Trial
 
 _LABELS = {
@@ -28,7 +28,27 @@ _LABELS = {
     SMALLEST: "smallest winning ticket",
     MARGIN: "winning margin",
 }
+INK = "0.1"
+_LEARNED = 0.15  # accuracy that a network may be below the best one and still have learned
 _KEPT = 0.01  # of an error in percent: one image in 10,000
+
+
+def percents(trials: Sequence[Trial], measure: str) -> np.ndarray:
+    """100 × a measure of each trial; NaN, which is not drawn, where it has none."""
+    return np.array([100 * trial.measures.get(measure, math.nan) for trial in trials])
+
+
+def gaps_at(trials: Sequence[Trial], pct: float) -> np.ndarray:
+    """Winning − reinit of each trial at a density, in points; NaN where not measured."""
+    return percents(trials, f"winning_minus_reinit/{pct:g}pct")
+
+
+def learned(trials: Sequence[Trial], pct: float, of: Any) -> np.ndarray:
+    """Whether the worse (`of` = min) or better (max) network of each trial learned: is not far below the best dense."""
+    best = max(trial.measures[DENSE] for trial in trials)
+    measures = [f"{arm}_accuracy/{pct:g}pct" for arm in ("winning", "reinit")]
+    worst = [of(trial.measures.get(measure, -1.0) for measure in measures) for trial in trials]
+    return np.array(worst) >= best - _LEARNED
 
 
 def error_scale(axes: Axes, accuracies: np.ndarray) -> None:

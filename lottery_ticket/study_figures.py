@@ -7,36 +7,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.colors import LogNorm
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.patheffects import withStroke
-from optuna.distributions import FloatDistribution, IntDistribution
 
-from lottery_ticket.boundary import surface, to_unit
 from lottery_ticket.figures import Axes, Figure, colormaps, save_all, style, subplots
-from lottery_ticket.samplers import ranges
+from lottery_ticket.importance import Share
 from lottery_ticket.study import DENSE, MATCHING, SMALLEST, Choices, Range, Study
 from lottery_ticket.study_axes import (
+    INK,
     arrange,
     ends,
     error_scale,
+    gaps_at,
     in_order,
     in_words,
-    log_axis,
-    log_ticks,
+    learned,
     ordered,
     percent_scale,
+    percents,
 )
-from lottery_ticket.trials import Trial, margins
+from lottery_ticket.study_maps import draw_map_gap, draw_map_smallest
+from lottery_ticket.trials import Trial
 
-_WINNING, _MATCHING, _EMPTY, _INK = "#0072B2", "0.55", "0.88", "0.1"
-_LEARNED = 0.15  # accuracy that a network may be below the best one and still have learned
-_FINE = 500  # cells of a map, along each side
+_WINNING, _MATCHING = "#0072B2", "0.55"
 
 
 def draw_study(
-    study: Study, trials: Sequence[Trial], name: str, folder: Path, importance: Mapping[str, float]
+    study: Study, trials: Sequence[Trial], name: str, folder: Path, importance: Mapping[str, Share]
 ) -> list[Path]:
     """Draw what the trials allow into the folder; the paths, in order of interest, none without trials.
 
@@ -48,7 +45,7 @@ def draw_study(
         trials: the finished ones, in any order.
         name: the study's name, for the titles.
         folder: made if need be.
-        importance: setting → its part in the variance of the study's first measure, 0–1; empty where not known.
+        importance: what the variance of the study's first measure is of, see `importance`; empty where not known.
     """
     if not trials:
         return []
@@ -81,15 +78,15 @@ def draw_accuracy(study: Study, trials: Sequence[Trial], name: str) -> Figure:
     figure = Figure(figsize=(7, 5.6), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     line = ordered(searched) and len(trials) > 1
-    accuracies = [_percents(trials, DENSE)]
-    above.plot(places, accuracies[0], **_look("dense", _INK, line), zorder=2.5)
-    differences = [_gaps(trials, pct) for pct in shown]
-    readable = [gap for pct in shown for gap in _gaps(trials, pct)[_learned(trials, pct, min)]]
+    accuracies = [percents(trials, DENSE)]
+    above.plot(places, accuracies[0], **_look("dense", INK, line), zorder=2.5)
+    differences = [gaps_at(trials, pct) for pct in shown]
+    readable = [gap for pct in shown for gap in gaps_at(trials, pct)[learned(trials, pct, min)]]
     ends = min([-0.2, *readable]), max([0.2, *readable])
     low, high = np.array(ends) + np.array([-0.1, 0.1]) * (ends[1] - ends[0])
     for (pct, colour), gaps in zip(colours.items(), differences, strict=True):
         for arm in ("reinit", "winning"):
-            accuracies.append(_percents(trials, f"{arm}_accuracy/{pct:g}pct"))
+            accuracies.append(percents(trials, f"{arm}_accuracy/{pct:g}pct"))
             above.plot(places, accuracies[-1], **_look(arm, colour, line))
         below.plot(places, np.where((gaps < low) | (gaps > high), np.nan, gaps), **_look("winning", colour, line))
         for beyond, end, marker in ((gaps > high, high, "^"), (gaps < low, low, "v")):
@@ -101,7 +98,7 @@ def draw_accuracy(study: Study, trials: Sequence[Trial], name: str) -> Figure:
         Line2D([], [], color=colour, linewidth=3, label=f"{pct:g} % left") for pct, colour in colours.items()
     ]
     keys += [Line2D([], [], **_look(arm, "0.4", line)) for arm in ("winning", "reinit")]
-    keys.append(Line2D([], [], **_look("dense", _INK, line)))
+    keys.append(Line2D([], [], **_look("dense", INK, line)))
     keys += _shade(above, searched, trials, places)
     _shade(below, searched, trials, places)
     if any(((gaps < low) | (gaps > high)).any() for gaps in differences):
@@ -156,59 +153,22 @@ def draw_smallest_of_each(study: Study, trials: Sequence[Trial], name: str) -> F
     return figure
 
 
-def draw_map_smallest(study: Study, trials: Sequence[Trial], name: str) -> Figure:
-    """Percent of weights left in the smallest winning ticket over two settings; a trial colours its surroundings."""
-    figure, axes = subplots(figsize=(6.8, 4.8), layout="constrained")
-    left = np.array([trial.measures[SMALLEST] for trial in trials])
-    won = left < 100
-    if won.any():
-        low, high = left[won].min() / 1.1, min(left[won].max() * 1.1, 100)
-        mesh = _cells(axes, study, trials, np.where(won, left, np.nan), cmap="viridis_r", norm=LogNorm(low, high))
-        bar = figure.colorbar(mesh, ax=axes, label="weights left in the smallest winning ticket (%)", pad=0.02)
-        log_axis(bar.ax.yaxis, log_ticks(low, high, 8))
-        bar.outline.set_visible(False)
-    _finish_map(figure, axes, study, trials, "" if won.all() else "no ticket wins")
-    axes.set_title(name)
-    return figure
-
-
-def draw_map_gap(study: Study, trials: Sequence[Trial], name: str) -> Figure | None:
-    """Winning − reinit in points over two settings, at the density most trials have; None where none was measured.
-
-    Cells are left empty where neither of the two learned. The colours span the differences where both did.
-    """
-    pct = _most_measured(study.densities, trials)
-    if pct is None:
-        return None
-    figure, axes = subplots(figsize=(6.8, 4.8), layout="constrained")
-    gaps = _gaps(trials, pct)
-    limit = max(0.2, *np.abs(gaps[_learned(trials, pct, min)]))
-    unmeasured, unlearned = np.isnan(gaps), ~np.isnan(gaps) & ~_learned(trials, pct, max)
-    gaps[unlearned] = np.nan
-    mesh = _cells(axes, study, trials, gaps, cmap="RdBu", vmin=-limit, vmax=limit)
-    ends = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}
-    extend = ends[bool((gaps < -limit).any()), bool((gaps > limit).any())]
-    bar = figure.colorbar(mesh, ax=axes, label="winning − reinit (points)", pad=0.02, extend=extend)
-    bar.outline.set_visible(False)
-    why = [text for text, found in (("not measured", unmeasured), ("neither learned", unlearned)) if found.any()]
-    _finish_map(figure, axes, study, trials, ", or ".join(why))
-    axes.set_title(f"{name}: winning − reinit at {pct:g} % left")
-    return figure
-
-
-def draw_importance(study: Study, importance: Mapping[str, float], name: str) -> Figure:
-    """Each setting's part in the variance of the study's first measure, as bars; the largest on top."""
-    bars = sorted(importance.items(), key=lambda pair: pair[1])
-    figure, axes = subplots(figsize=(6, 1 + 0.4 * len(bars)), layout="constrained")
-    labels = [in_words(setting) for setting, _ in bars]
-    drawn = axes.barh(labels, [value for _, value in bars], 0.6, color=_WINNING)
-    axes.bar_label(drawn, fmt="%.2f", padding=4, fontsize=9)
+def draw_importance(study: Study, importance: Mapping[str, Share], title: str) -> Figure:
+    """What the variance of the study's first measure is of, as bars: each setting, the largest on top, and the rest."""
+    figure, axes = subplots(figsize=(6, 1 + 0.4 * len(importance)), layout="constrained")
+    names, shares = list(importance)[::-1], list(importance.values())[::-1]
+    parts = np.array([share.part for share in shares])
+    colours = [_WINNING if name in study.space else _MATCHING for name in names]
+    axes.barh([in_words(name) for name in names], parts, 0.6, color=colours)
+    spread = [parts - [share.low for share in shares], [share.high for share in shares] - parts]
+    axes.errorbar(parts, range(len(parts)), xerr=spread, fmt="none", ecolor=INK, elinewidth=1, capsize=3)
+    for place, share in enumerate(shares):
+        axes.annotate(f"{share.part:.2f}", (share.high, place), (5, 0), textcoords="offset points", va="center")
     axes.set_axisbelow(True)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
     first = study.measures[0]
-    axes.set(xlabel=f"part in the variance of: {in_words(first)}", title=name)
-    axes.set_xlim(0, 1.12 * max(importance.values()) or 1)
+    axes.set(xlabel=f"part of the variance of: {in_words(first)}", title=title, xlim=(0, 1.12))
     return figure
 
 
@@ -275,85 +235,3 @@ def _draw_tickets(axes: Axes, places: np.ndarray, left: Sequence[float], look: M
     axes.plot(places, np.where(there, left, np.nan), zorder=3, **look)
     hollow = {**look, "linestyle": "none", "markerfacecolor": "white"}
     axes.plot(places[~there], np.array(left)[~there], zorder=3, **hollow)
-
-
-def _percents(trials: Sequence[Trial], measure: str) -> np.ndarray:
-    """100 × a measure of each trial; NaN, which is not drawn, where it has none."""
-    return np.array([100 * trial.measures.get(measure, math.nan) for trial in trials])
-
-
-def _gaps(trials: Sequence[Trial], pct: float) -> np.ndarray:
-    """Winning − reinit of each trial at a density, in points; NaN where not measured."""
-    return _percents(trials, f"winning_minus_reinit/{pct:g}pct")
-
-
-def _learned(trials: Sequence[Trial], pct: float, of: Any) -> np.ndarray:
-    """Whether the worse (`of` = min) or better (max) network of each trial learned: is not far below the best dense."""
-    best = max(trial.measures[DENSE] for trial in trials)
-    measures = [f"{arm}_accuracy/{pct:g}pct" for arm in ("winning", "reinit")]
-    worst = [of(trial.measures.get(measure, -1.0) for measure in measures) for trial in trials]
-    return np.array(worst) >= best - _LEARNED
-
-
-def _most_measured(densities: Sequence[float], trials: Sequence[Trial]) -> float | None:
-    """The density at which most trials have a gap, of equals the one nearest to 10.7 %; None where no trial has one."""
-    counts = {pct: int(np.isfinite(_gaps(trials, pct)).sum()) for pct in densities}
-    best = max(counts, key=lambda pct: (counts[pct], -abs(math.log(pct / 10.7))), default=None)
-    return best if best is not None and counts[best] else None
-
-
-def _cells(axes: Axes, study: Study, trials: Sequence[Trial], values: np.ndarray, **look: Any) -> Any:
-    """Colour each point of the map by the trial nearest to it in the unit square; for a grid these are its cells."""
-    space = ranges(study)
-    parts = (np.arange(_FINE) + 0.5) / _FINE
-    places = np.array([to_unit(space, trial.params) for trial in trials])
-    across, up = ((parts[:, None] - places[:, d]) ** 2 for d in (0, 1))
-    nearest = np.array([(across + row).argmin(1) for row in up])
-    x, y = (_along(searched, np.linspace(0, 1, _FINE + 1)) for searched in space.values())
-    return axes.pcolormesh(x, y, np.ma.masked_invalid(values[nearest]), **look)
-
-
-def _finish_map(figure: Figure, axes: Axes, study: Study, trials: Sequence[Trial], empty: str) -> None:
-    """Axes, trials, boundary and legend of a map; `empty` says what the cells without a colour are."""
-    (x, first), (y, second) = study.space.items()
-    arrange(axes, "x", x, first, margin=0)
-    arrange(axes, "y", y, second, margin=0)
-    axes.grid(visible=False)
-    axes.set_facecolor(_EMPTY)
-    keys: list[Line2D | Patch] = []
-    for wins, face, label in ((True, _INK, "trial: tickets win"), (False, "white", "trial: they do not")):
-        mine = [trial.params for trial in trials if (trial.phase == "winning") == wins]
-        look: dict[str, Any] = {"marker": "o", "linestyle": "none", "markersize": 5.5, "color": _INK}
-        look |= {"markerfacecolor": face, "label": label}
-        if mine:
-            halo = [withStroke(linewidth=2, foreground="white")] if wins else []
-            places = [params[x] for params in mine], [params[y] for params in mine]
-            axes.plot(*places, **look, clip_on=False, zorder=4, path_effects=halo)
-            keys.append(Line2D([], [], **look))
-    if _draw_boundary(axes, study, trials):
-        keys.append(Line2D([], [], color=_INK, linewidth=1.8, label="boundary"))
-    if empty:
-        keys.append(Patch(color=_EMPTY, label=empty))
-    figure.legend(handles=keys, loc="outside lower center", ncols=len(keys), fontsize=9)
-
-
-def _draw_boundary(axes: Axes, study: Study, trials: Sequence[Trial]) -> bool:
-    """The line on which the surface through the trials' winning margins is 0; whether there is one."""
-    space = ranges(study)
-    fitted = surface(space, margins(trials))
-    if fitted is None:
-        return False
-    parts = np.linspace(0, 1, 101)
-    mean, _ = fitted.at(np.stack(np.meshgrid(parts, parts), -1).reshape(-1, 2))
-    if not mean.min() < 0 < mean.max():
-        return False
-    x, y = (_along(searched, parts) for searched in space.values())
-    line = axes.contour(x, y, mean.reshape(101, 101), [0], colors=_INK, linewidths=1.8, zorder=3)
-    line.set(path_effects=[withStroke(linewidth=4, foreground="white")])
-    return True
-
-
-def _along(searched: FloatDistribution | IntDistribution, parts: np.ndarray) -> np.ndarray:
-    """Values at parts (0–1) of a range, not rounded."""
-    low, high = searched.low, searched.high
-    return low * (high / low) ** parts if searched.log else low + parts * (high - low)

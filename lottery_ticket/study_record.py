@@ -6,7 +6,6 @@ import re
 import time
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,19 +15,19 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.storages import BaseStorage
 
 import lottery_ticket
 from lottery_ticket.boundary import crossings
 from lottery_ticket.config import params_then
 from lottery_ticket.errors import InputError, unknown
+from lottery_ticket.importance import Share, importance
 from lottery_ticket.limits import NAME, PARAM, TAG, cut
-from lottery_ticket.samplers import ranges
 from lottery_ticket.seal import seal
 from lottery_ticket.store import ensure_experiment
 from lottery_ticket.study import Study
 from lottery_ticket.study_figures import draw_study
+from lottery_ticket.study_space import ranges
 from lottery_ticket.trials import RUN_ID, Trial, finished, margins
 
 _STUDY, _DEFINITION = "study", "definition"
@@ -60,13 +59,13 @@ class Concluded:
 
     Attributes:
         figures, table: paths of the figures, and of the trials as CSV.
-        importance: setting → its part in the variance of the first measure; empty where that cannot be told.
+        importance: what the variance of the first measure is of, see `importance`; empty where that cannot be told.
         crossings: where one searched range turns from winning to not winning or back, in order; of one range only.
     """
 
     figures: list[Path]
     table: Path | None
-    importance: dict[str, float]
+    importance: dict[str, Share]
     crossings: list[float]
 
 
@@ -183,8 +182,8 @@ def conclude(opened: Opened, client: MlflowClient | None, folder: Path | None = 
     trials = finished(opened.optuna)
     folder = folder or study_folder(opened.name)
     folder.mkdir(parents=True, exist_ok=True)
-    importance = _importance(opened)
-    figures = draw_study(opened.study, trials, opened.name, folder, importance)
+    shares = importance(opened.optuna)
+    figures = draw_study(opened.study, trials, opened.name, folder, shares)
     table = folder / "trials.csv"
     table.write_text(as_csv(trials), encoding="utf-8")
     found = boundary_of(opened.study, trials)
@@ -203,7 +202,7 @@ def conclude(opened: Opened, client: MlflowClient | None, folder: Path | None = 
         client.log_batch(opened.run_id, metrics=[Metric(key, value, at, 0) for key, value in metrics.items()])
         told = {"lt.boundary": ", ".join(f"{value:.4g}" for value in found), "lt.best_trials": _best(trials)}
         client.log_batch(opened.run_id, tags=[RunTag(key, value) for key, value in told.items()])
-    return Concluded(figures, table, importance, found)
+    return Concluded(figures, table, shares, found)
 
 
 def to_json(opened: Opened, trials: Sequence[Trial], concluded: Concluded) -> dict[str, Any]:
@@ -213,7 +212,8 @@ def to_json(opened: Opened, trials: Sequence[Trial], concluded: Concluded) -> di
         "run_id": opened.run_id,
         "definition": opened.study.model_dump(mode="json"),
         "trials": [asdict(trial) for trial in trials],
-        "importance": concluded.importance,
+        "importance": {name: share.part for name, share in concluded.importance.items()},
+        "importance_spread": {name: [share.low, share.high] for name, share in concluded.importance.items()},
         "boundary": concluded.crossings,
         "figures": [str(path) for path in concluded.figures],
         "table": str(concluded.table),
@@ -258,14 +258,3 @@ def _rounded(value: float | None) -> float | str:
 
 def _best(trials: Sequence[Trial]) -> str:
     return cut(", ".join(str(trial.number) for trial in trials if trial.best), TAG)
-
-
-def _importance(opened: Opened) -> dict[str, float]:
-    """fANOVA (Hutter et al. 2014) on the first measure; empty for one setting, or where all trials say the same."""
-    if len(opened.study.space) < 2:
-        return {}
-    with suppress(ValueError, RuntimeError):  # too few trials, or no variance
-        return get_param_importances(
-            opened.optuna, evaluator=FanovaImportanceEvaluator(seed=0), target=lambda trial: trial.values[0]
-        )
-    return {}

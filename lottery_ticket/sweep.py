@@ -28,13 +28,14 @@ from lottery_ticket.limits import may_be
 from lottery_ticket.measures import measure, phase, settled, winning_margin
 from lottery_ticket.models import make_network
 from lottery_ticket.record import Record
-from lottery_ticket.samplers import distributions, make_sampler, size
+from lottery_ticket.samplers import make_sampler
 from lottery_ticket.study import MARGIN, Choices, Study
 from lottery_ticket.study_record import Concluded, Opened, conclude, open_study
+from lottery_ticket.study_space import distributions, size
 from lottery_ticket.tracking import Tracker
 from lottery_ticket.training import Progress, Train, check_length
 from lottery_ticket.trajectory import Trajectories
-from lottery_ticket.trials import ENDED, MEASURES, PHASE, REFUSED, ROUNDS, RUN_ID, SAVED, Trial, finished
+from lottery_ticket.trials import ENDED, MEASURES, PHASE, REFUSED, ROUNDS, RUN_ID, SAVED, SURPLUS, Trial, finished
 from lottery_ticket.verdict import judge
 
 OWN = (
@@ -47,7 +48,6 @@ OWN = (
 Key = tuple[tuple[str, Any], ...]
 """What trials in one stack have in common: see `stackable`."""
 
-_SURPLUS = "surplus"
 _PATIENCE = 1.0  # seconds between two looks at trials that other processes train
 
 
@@ -202,7 +202,7 @@ class _Sweep:
             trial = self._optuna.ask(fixed_distributions=space)
             self._beat(trial)
             if self._begun_trials(trial.number) >= size(self._study):  # another process asked at the same time
-                trial.set_user_attr(_SURPLUS, True)
+                trial.set_user_attr(SURPLUS, True)
                 self._optuna.tell(trial, state=TrialState.FAIL)
             else:
                 self._asked.append(trial)

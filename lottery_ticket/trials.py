@@ -15,6 +15,9 @@ RUN_ID = "mlflow_run_id"
 REFUSED = "refused"
 """The attribute of a failed trial that says why its settings cannot be run; it is not tried again."""
 
+SURPLUS = "surplus"
+"""The attribute of a failed trial that several processes began when only one was wanted."""
+
 PHASE, MEASURES, ENDED, SAVED, ROUNDS = "phase", "measures", "ended_early", "seconds_saved", "rounds"
 
 

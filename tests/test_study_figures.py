@@ -7,7 +7,9 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from lottery_ticket import study_figures as figures
+from lottery_ticket import study_maps
 from lottery_ticket.figures import STYLE, style
+from lottery_ticket.importance import Share
 from lottery_ticket.study import parse
 from lottery_ticket.trials import Trial
 
@@ -18,7 +20,7 @@ RATE = {"low": 0.1, "high": 0.7, "points": 3}
 @pytest.fixture(autouse=True)
 def _style(monkeypatch):
     monkeypatch.setitem(STYLE, "figure.dpi", 50)
-    monkeypatch.setattr(figures, "_FINE", 100)
+    monkeypatch.setattr(study_maps, "_CELLS", 60)
     with style():
         yield
 
@@ -50,6 +52,9 @@ MAP = [
     for rate in (0.1, 0.4, 0.7)
 ]
 MANY = {"lr": LR, "prune_rate": RATE, "optimizer": {"choices": ["adam", "adamw"]}}
+SHARES = {"lr": Share(0.6, 0.5, 0.7), "prune_rate": Share(0.2, 0.1, 0.3)}
+SHARES |= {"interactions": Share(0.1, 0.0, 0.1), "unexplained": Share(0.1, 0.05, 0.2)}
+NOTHING = {"lr": Share(0.0, 0.0, 0.0), "optimizer": Share(0.0, 0.0, 0.0), "unexplained": Share(1.0, 1.0, 1.0)}
 LINES, MAPS = ["accuracy", "smallest"], ["map_smallest", "map_gap"]
 FEW = {"lr": LR, "optimizer": {"choices": ["adam", "adamw"]}}
 
@@ -58,16 +63,16 @@ FEW = {"lr": LR, "optimizer": {"choices": ["adam", "adamw"]}}
     ("space", "trials", "importance", "files"),
     [
         ({"lr": LR}, [], {}, []),
-        ({"lr": LR}, LINE, {"lr": 1.0}, LINES),
+        ({"lr": LR}, LINE, {}, LINES),
         ({"lr": LR}, LINE[:1], {}, LINES),
         ({"lr": LR}, [trial({"lr": 0.01}, at=(), won=False)] * 2, {}, LINES),
         ({"lr": LR}, [trial({"lr": lr}, winning=1, reinit=1, dense=1) for lr in (0.001, 0.1)], {}, LINES),
         ({"optimizer": {"choices": ["sgd", "adam"]}}, [trial({"optimizer": "adam"})], {}, LINES),
-        ({"lr": LR, "prune_rate": RATE}, MAP, {"lr": 0.7, "prune_rate": 0.3}, [*MAPS, "importance"]),
+        ({"lr": LR, "prune_rate": RATE}, MAP, SHARES, [*MAPS, "importance"]),
         ({"lr": LR, "prune_rate": RATE}, MAP[:1], {}, MAPS),
         ({"lr": LR, "prune_rate": RATE}, MAP[-4:], {}, MAPS),
         ({"lr": LR, "prune_rate": RATE}, [trial(MAP[0].params, at=())], {}, ["map_smallest"]),
-        (FEW, [trial({"lr": 0.01, "optimizer": "adamw"})], {"lr": 0.0, "optimizer": 0.0}, ["smallest", "importance"]),
+        (FEW, [trial({"lr": 0.01, "optimizer": "adamw"})], NOTHING, ["smallest", "importance"]),
         (MANY, [trial({**each.params, "optimizer": "adam"}) for each in MAP], {}, ["smallest"]),
     ],
 )
@@ -139,7 +144,7 @@ def test_no_ticket_is_hollow_at_the_top():
 
 
 def test_dots_of_a_map_agree_with_the_phases():
-    for draw in (figures.draw_map_smallest, figures.draw_map_gap):
+    for draw in (study_maps.draw_map_smallest, study_maps.draw_map_gap):
         axes = draw(study(lr=LR, prune_rate=RATE), MAP, "n").axes[0]
         wins, others = [line for line in axes.lines if line.get_marker() == "o"]
         won = {(t.params["lr"], t.params["prune_rate"]) for t in MAP if t.phase == "winning"}
@@ -149,20 +154,83 @@ def test_dots_of_a_map_agree_with_the_phases():
         assert to_rgb(others.get_markerfacecolor()) == (1, 1, 1)
 
 
+def cells(figure):
+    """The coloured cells of a map, which of its cells are grey, and its boundary lines."""
+    grey, mesh, *lines = figure.axes[0].collections
+    return mesh.get_array(), ~grey.get_array().mask, lines
+
+
+def at(lr, prune_rate):
+    """The row and column of a map's cell."""
+    across = math.log(lr / LR["low"]) / math.log(LR["high"] / LR["low"])
+    up = (prune_rate - RATE["low"]) / (RATE["high"] - RATE["low"])
+    return min(int(60 * up), 59), min(int(60 * across), 59)
+
+
 def test_cells_and_boundary_of_a_map():
-    axes = figures.draw_map_smallest(study(lr=LR, prune_rate=RATE), MAP, "n").axes[0]
-    mesh, line = axes.collections
-    cells = mesh.get_array()
-    assert cells.mask.mean() == pytest.approx(1 - 0.5 * 0.75, abs=0.01)  # lr < 10⁻²·⁵, prune rate < 0.55
-    assert (cells.compressed() == 10).all()
-    assert not cells.mask[0, 0]
-    assert cells.mask[0, -1]
-    assert cells.mask[-1, 0]
+    coloured, grey, (line,) = cells(study_maps.draw_map_smallest(study(lr=LR, prune_rate=RATE), MAP, "n"))
+    assert (coloured.compressed() == 10).all()
+    assert not coloured.mask[at(1e-4, 0.1)]
+    assert not coloured.mask[at(1e-3, 0.4)]
+    for place in (at(1e-1, 0.1), at(1e-4, 0.7)):
+        assert coloured.mask[place]
+        assert grey[place]
     x, y = line.get_paths()[0].vertices.T
-    along = np.abs(y - 0.2).argmin()
+    along = np.abs(y - 0.1).argmin()
     assert 1e-3 < x[along] < 1e-2
-    same = figures.draw_map_smallest(study(lr=LR, prune_rate=RATE), [t for t in MAP if t.phase == "none"], "n")
-    assert not same.axes[0].collections  # no ticket, no boundary
+    row, edge = at(x[along], 0.1)
+    assert np.flatnonzero(~coloured.mask[row]).max() == pytest.approx(edge, abs=2)  # the colour ends at the boundary
+
+
+def test_a_map_without_winners_is_grey_near_its_trials():
+    trials = [t for t in MAP if t.phase == "none"]
+    coloured, grey, lines = cells(study_maps.draw_map_smallest(study(lr=LR, prune_rate=RATE), trials, "n"))
+    assert coloured.mask.all()
+    assert grey[at(1e-1, 0.1)]
+    assert not lines
+
+
+@pytest.mark.parametrize("draw", [study_maps.draw_map_smallest, study_maps.draw_map_gap])
+def test_a_map_is_blank_where_no_trial_is_near(draw):
+    """Trials below lr 0.001 say nothing of lr 0.02; around a point of a grid that was not tried it is blank."""
+    places = [{"lr": lr, "prune_rate": rate} for lr in (1e-4, 3e-4, 6e-4, 9e-4) for rate in (0.1, 0.4, 0.7)]
+    low = [trial(place, won=place["lr"] < 5e-4) for place in places]
+    coloured, grey, lines = cells(draw(study(lr=LR, prune_rate=RATE), low, "n"))
+    right = slice(at(0.02, 0.1)[1], None)
+    assert coloured.mask[:, right].all()
+    assert not grey[:, right].any()
+    assert all(path.vertices[:, 0].max(initial=0) < 0.02 for line in lines for path in line.get_paths())
+    rest = [t for t in MAP if (t.params["lr"], t.params["prune_rate"]) != (1e-3, 0.4)]
+    spread = parse("m", {"space": {"lr": LR, "prune_rate": RATE}, "sampler": "grid", "densities": [21.0]}, {}, {})
+    coloured, grey, _ = cells(draw(spread, rest, "n"))
+    row, column = at(1e-3, 0.4)
+    around = slice(row - 12, row + 12), slice(column - 8, column + 8)
+    assert coloured.mask[around].all()
+    assert not grey[around].any()
+
+
+FAILED = {"dense": 0.1, "winning": 0.1, "reinit": 0.1, "won": False}
+SIZES = {"low": 10, "high": 60}, {"choices": [10, 30, 60]}
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize(
+    "made",
+    [
+        trial,  # all win
+        lambda place: trial(place, won=False),  # none wins
+        lambda place: trial(place, **FAILED),  # none learned
+        lambda place: trial(place, **FAILED, at=()),  # all diverged before the first of the densities
+        lambda place: trial(place, won=place["lr"] == 1e-3),
+        lambda place: trial(place, won=False, winning=0.98, reinit=0.98),  # no difference at all
+    ],
+)
+@pytest.mark.parametrize("lrs", [(1e-4, 1e-3, 1e-1), (1e-3,)])
+def test_whatever_the_trials_say_it_can_be_drawn(sizes, made, lrs, tmp_path):
+    """Over whole numbers and choices too, and where one of two settings is always the same."""
+    trials = [made({"lr": lr, "batch_size": size}) for lr in lrs for size in (10, 30, 60)]
+    assert figures.draw_study(study(lr=LR, batch_size=sizes), trials, "n", tmp_path, {})
+    assert figures.draw_study(study(batch_size=sizes), trials, "n", tmp_path, {})
 
 
 def test_gaps_of_a_map_are_at_the_density_most_trials_have_and_blank_where_none_learned():
@@ -174,17 +242,17 @@ def test_gaps_of_a_map_are_at_the_density_most_trials_have_and_blank_where_none_
         trial(corner[2], at=(51.2, 21.0), winning=0.1, reinit=0.6, won=False),
         trial(corner[3], at=(), won=False),
     ]
-    axes = figures.draw_map_gap(study((51.2, 21.0, 10.7), **space), trials, "n").axes[0]
-    assert "21 % left" in axes.get_title()  # three have 51.2 and 21, which is nearer to 10.7
-    mesh = axes.collections[0]
-    cells = mesh.get_array()
-    assert (cells[0, 0], cells[-1, 0]) == (pytest.approx(1.5), pytest.approx(-1))
-    assert cells.mask[0, -1]
-    assert cells.mask[-1, -1]
-    assert mesh.get_clim() == (pytest.approx(-1.5), pytest.approx(1.5))
+    figure = study_maps.draw_map_gap(study((51.2, 21.0, 10.7), **space), trials, "n")
+    assert "21 % left" in figure.axes[0].get_title()  # three have 51.2 and 21, which is nearer to 10.7
+    coloured, grey, _ = cells(figure)
+    assert (coloured[0, 0], coloured[-1, 0]) == (pytest.approx(1.5), pytest.approx(-1))
+    assert grey[0, -1]
+    assert grey[-1, -1]
+    assert figure.axes[0].collections[1].get_clim() == (pytest.approx(-1.5), pytest.approx(1.5))
 
 
-def test_most_important_on_top():
-    (axes,) = figures.draw_importance(study(**MANY), {"lr": 0.2, "prune_rate": 0.7, "init": 0.1}, "n").axes
-    assert [text.get_text() for text in axes.get_yticklabels()][-1] == "prune rate per round"
-    assert [bar.get_width() for bar in axes.patches] == [0.1, 0.2, 0.7]
+def test_most_important_on_top_and_the_rest_below():
+    (axes,) = figures.draw_importance(study(**MANY), SHARES, "n").axes
+    labels = [text.get_text() for text in axes.get_yticklabels()]
+    assert labels[::-1] == ["learning rate", "prune rate per round", "interactions", "unexplained"]
+    assert [bar.get_width() for bar in axes.patches] == [0.1, 0.1, 0.2, 0.6]

@@ -23,11 +23,13 @@ from lottery_ticket.cli.companions import Companions
 from lottery_ticket.cli.display import program
 from lottery_ticket.cli.options import output
 from lottery_ticket.experiment import Plan
+from lottery_ticket.importance import FEWEST
 from lottery_ticket.listening import clock
 from lottery_ticket.record import Record
-from lottery_ticket.samplers import ranges
 from lottery_ticket.study import Study
+from lottery_ticket.study_axes import in_words
 from lottery_ticket.study_record import Concluded, Opened
+from lottery_ticket.study_space import Space, from_unit, ranges
 from lottery_ticket.training import Progress as TrainingProgress
 from lottery_ticket.trials import Trial, finished, margins
 
@@ -186,22 +188,39 @@ class Display(sweep.Listener):
 
 
 def boundary_in_words(study: Study, trials: Sequence[Trial]) -> str:
-    """Where winning turns into not winning, as far as the trials tell."""
+    """Where winning turns into not winning, as far as the trials tell, and where tickets were seen to win.
+
+    Of two settings, whichever stands first in the study's file: along the first by name, at three places of the other,
+    or along the other where there is nothing to be found.
+    """
     space = ranges(study)
     if not space or len(space) < len(study.space):
         return "none: what is searched has no order"
-    along, *others = space
+    names = sorted(space)
     told = []
-    if not others:
-        found = crossings(space, margins(trials), along)
-        told = [f"{along} {value:.3g}" for value in found]
-    elif len(others) == 1:
-        other = space[others[0]]
-        for part in (0.25, 0.5, 0.75):
-            at = other.low + part * (other.high - other.low)
-            found = crossings(space, margins(trials), along, **{others[0]: at})
-            told += [f"{along} {', '.join(f'{value:.3g}' for value in found)} at {others[0]} {at:.3g}"] if found else []
-    return "; ".join(told) or "not seen yet"
+    if len(names) == 1:
+        told = [f"{names[0]} {value:.3g}" for value in crossings(space, margins(trials), names[0])]
+    elif len(names) == 2:
+        told = next(filter(None, (_across(space, trials, *pair) for pair in (names, names[::-1]))), [])
+    won = [trial.params for trial in trials if trial.phase == "winning"]
+    seen = [f"{name} {_extent([params[name] for params in won])}" for name in names] if won else []
+    where = f"tickets win in {len(won)} of {len(trials)} trials, at {', '.join(seen)}" if won else ""
+    return "; ".join([*(told or ["not seen yet"]), *([where] if where else [])])
+
+
+def _across(space: Space, trials: Sequence[Trial], along: str, other: str) -> list[str]:
+    """Where winning turns along one setting, at a quarter, half and three quarters of the other's range."""
+    told = []
+    for part in (0.25, 0.5, 0.75):
+        at = from_unit(space[other], part)
+        if found := crossings(space, margins(trials), along, **{other: at}):
+            told.append(f"{along} {', '.join(f'{value:.3g}' for value in found)} at {other} {at:.3g}")
+    return told
+
+
+def _extent(values: Sequence[float]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
 
 
 def continue_command() -> str:
@@ -222,8 +241,19 @@ def print_study(opened: Opened, trials: Sequence[Trial], concluded: Concluded) -
     told = boundary_in_words(opened.study, trials)
     console.print(f"Winning turns into not winning, or back, at: {told}.", soft_wrap=True)
     if concluded.importance:
-        parts = ", ".join(f"{name} {100 * part:.0f} %" for name, part in concluded.importance.items())
-        console.print(f"Importance for the first measure (fANOVA): {parts}.", soft_wrap=True)
+        parts = ", ".join(
+            f"{name} {100 * share.part:.0f} % ({100 * share.low:.0f} to {100 * share.high:.0f})"
+            for name, share in concluded.importance.items()
+        )
+        console.print(
+            f"Variance of {in_words(opened.study.measures[0])} over the trials (fANOVA, out of bag; in brackets what "
+            f"four fifths of the trials say): {parts}.",
+            soft_wrap=True,
+        )
+    elif len(opened.study.space) > 1:
+        needed = FEWEST * len(opened.study.space)
+        why = f"{len(trials)} of {needed} trials" if len(trials) < needed else "all trials say the same"
+        console.print(f"Which setting matters most is not said: {why}.", soft_wrap=True)
     early = [trial for trial in trials if trial.ended_early]
     if early:
         saved = sum(trial.seconds_saved for trial in early)
