@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lottery_ticket.trajectory import Round, find_tickets
     from lottery_ticket.verdict import Verdict, judge
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 _HOME = {
     "InputError": "errors",
