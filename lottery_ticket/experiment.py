@@ -66,7 +66,7 @@ class Plan:
     settings: Settings = field(repr=False)
     images: Images
     data: Data
-    network: Network
+    network: Network = field(repr=False)
     allocation: Allocation
     iterations: int
     rounds: Sequence[int]

@@ -5,7 +5,7 @@ import os
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
@@ -88,8 +88,8 @@ class Network:
     """
 
     module: nn.Module
-    factory: partial[Any]
-    ready: Callable[[Any], Any]
+    factory: partial[Any] = field(repr=False)
+    ready: Callable[[Any], Any] = field(repr=False)
     kinds: Mapping[str, Kind]
     output: tuple[str, ...]
     inventory: Inventory

@@ -69,6 +69,7 @@ def find(
         trajectory = None
         if run.data.tags["lt.kind"] == "trajectory":
             trajectory, run = run_id, reading.get_run(client, run.data.tags["mlflow.parentRunId"], option)
+        settings = reading.read_settings(client, run)
         there, lost = reading.read_trajectories(client, run)
         ids = lost | {
             key: child.info.run_id for key, child in there.items()
@@ -82,7 +83,7 @@ def find(
             how = reading.restoring([chosen.trajectory], client.tracking_uri)
             why = f"is of {chosen.arm}-seed{chosen.seed}, which is deleted in MLflow"
             raise reading.Deleted(option, reference, f"{why}; allowed: another, or {how}")
-        return _read(client, run, ids, chosen, trained, model, changed_model)
+        return _read(client, run, settings, ids, chosen, trained, model, changed_model)
 
 
 def _choose(
@@ -116,6 +117,7 @@ def _choose(
 def _read(
     client: MlflowClient,
     run: Run,
+    settings: Settings,
     ids: Mapping[Key, str],
     chosen: Listed,
     trained: bool,
@@ -123,7 +125,6 @@ def _read(
     changed_model: bool,
 ) -> Ticket:
     """Mask, start values and, if asked for, trained weights from the artifacts."""
-    settings = reading.read_settings(client, run)
     info = reading.read_data_info(client, run) or _data_again(client, run, settings, chosen)
     mask = reading.read_mask(client, chosen.trajectory, chosen.round)
     late = settings.rewound_at > 0
