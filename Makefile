@@ -39,6 +39,7 @@ bench: .venv/installed        ## measured claims, printed
 	$(BIN)/python bench/full_store.py
 	$(BIN)/python bench/determinism.py
 	$(BIN)/python bench/soak.py
+	$(BIN)/python bench/judgements.py
 
 bench-cuda: .venv/installed   ## the engine on a CUDA device, tables into results/
 	mkdir -p results

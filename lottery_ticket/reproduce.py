@@ -122,7 +122,7 @@ def reproduce(
         for pair in job.experiments:
             if pair in stored:
                 stored[pair].append(found)
-    experiments = {pair: _experiment(runs, reproduction, pair, scale) for pair, runs in stored.items()}
+    experiments = {pair: experiment_of(runs, reproduction, pair, scale) for pair, runs in stored.items()}
     return Reproduced(
         reproduction,
         name,
@@ -234,7 +234,9 @@ def _carry_out(job: Job, tracking_uri: str | None, experiment: str, client: Mlfl
     ).stored
 
 
-def _experiment(runs: Sequence[Stored], reproduction: Reproduction, pair: tuple[str, str], scale: Scale) -> Experiment:
+def experiment_of(
+    runs: Sequence[Stored], reproduction: Reproduction, pair: tuple[str, str], scale: Scale
+) -> Experiment:
     """What its runs found, with the tolerance of the reproduction's own settings, whatever those of the runs were."""
     setup, variant = pair
     first = reproduction.settings(setup, variant, scale)[0]

@@ -126,7 +126,7 @@ def to_markdown(done: Reproduced, figures: Mapping[str, str], command: str) -> s
     variants = list(dict.fromkeys(variant for _, variant in done.experiments))
     lines = [f"# {told.title}", "", told.about, "", f"Source: {told.source}.", ""]
     lines += [f"To make it again: `{command}`. Made with {_where(done)}", ""]
-    lines += _claims(done)
+    lines += claims_section(done)
     lines += [f"- **{name}**: {told.variants[name].says}." for name in variants] + [""]
     if told.drawings:
         lines += ["## The figures, drawn again", ""]
@@ -251,7 +251,7 @@ def _asked(part: Part) -> str:
     return f"above {part.above:g}{unit}" if part.above is not None else f"below {part.below:g}{unit}"
 
 
-def _claims(done: Reproduced) -> list[str]:
+def claims_section(done: Reproduced) -> list[str]:
     """Each claim with what became of it, and below it what was measured of its parts."""
     told = done.reproduction
     judged = list(dict.fromkeys(outcome.variant for outcome in done.outcomes))

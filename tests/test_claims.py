@@ -9,7 +9,7 @@ from lottery_ticket.claims import Experiment, attribute, decide, estimate, read_
 from lottery_ticket.config import NOT_TRAINING, Settings, load_preset
 from lottery_ticket.errors import InputError
 from lottery_ticket.reading import Stored
-from lottery_ticket.reproduce import _experiment, make_jobs
+from lottery_ticket.reproduce import experiment_of, make_jobs
 from lottery_ticket.reproduction import load_reproduction, parse, reproduction_names
 from lottery_ticket.reproduction_report import in_numbers
 from tests.test_verdict import record
@@ -281,7 +281,7 @@ def test_a_reproduction_judges_with_its_own_settings(small_npz):
     assert lenient.training() == job.settings.training()
     records = curve("winning", flat(0.98)) + curve("reinit", flat(0.9))
     stored = Stored("id", "name", "0", lenient, "", {("winning", 0): "a", ("reinit", 0): "b"}, records, None, {})
-    assert _experiment([stored], told, ("fc1", "paper"), "quick").tolerance == 0.01
+    assert experiment_of([stored], told, ("fc1", "paper"), "quick").tolerance == 0.01
 
 
 def test_what_makes_two_runs_the_same_training():

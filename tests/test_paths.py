@@ -1,11 +1,13 @@
 """Masks that leave no path from the images to the scores: found in any network, told, and trained no further."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
 
 from lottery_ticket.models import make_network
-from lottery_ticket.paths import connected
+from lottery_ticket.paths import NO_PATH, connected
 from lottery_ticket.trajectory import Checkpoint, find_tickets
 from lottery_ticket.verdict import judge
 
@@ -91,3 +93,25 @@ def test_a_trajectory_without_a_path_ends(settings, small):
         assert done.next_mask is None
     told = judge(records + [done.record for done in rounds[0]])
     assert told.rounds[0].matching == told.rounds[0].wins == "no"
+
+
+def test_it_is_said_wherever_it_matters(lt, small_npz):
+    """A run that prunes 95 % a round ends where no path is left: its lines say so, `lt diff` and `lt export`."""
+    flags = (
+        f"--dataset {small_npz} --validation-size 200 --rounds 9 --iterations 20 --prune-rate 0.95 --seeds 3".split()
+    )
+    done = lt("run", *flags)
+    assert done.code == 0, done.err
+    run = re.search("MLflow run ([0-9a-f]+)", done.err)[1]
+    last = len(re.findall("% left", done.err)) - 1
+    assert last < 8
+    assert f"round  {last}/8  winning-seed0: {NO_PATH}" in done.err
+    assert ", constant" in done.out
+    assert "No winning ticket found." in done.out
+    assert "Smallest matching" not in done.out
+    told = lt("diff", f"{run}:1", f"{run}:{last}")
+    assert f"Of B {NO_PATH}." in told.out
+    assert "Of A" not in told.out
+    exported = lt("export", f"{run}:{last}", "--format", "state-dict", "--compact")
+    assert f"Of this ticket {NO_PATH}." in exported.out, exported.err
+    assert lt("run", "--resume", run).code == 0  # there is nothing to go on with

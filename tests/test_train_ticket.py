@@ -194,3 +194,11 @@ def test_lt_train_asks_in_one_command(lt, found, ticket, small_npz, tmp_path):
     done = lt("train", "folder", "--iterations", "5", "--json")
     assert done.code == 0, done.err
     assert [r["round"] for r in done.json["rounds"]] == [0, 2, 2]
+
+
+def test_how_a_ticket_was_judged_does_not_travel_with_it(ticket):
+    judged = replace(
+        ticket, settings=ticket.settings.model_copy(update={"verdict_tolerance": 0.9, "verdict_level": 0.6})
+    )
+    settings = retrain_settings(judged, {"verdict_level": 0.99})
+    assert (settings.verdict_tolerance, settings.verdict_level) == (0.002, 0.99)
