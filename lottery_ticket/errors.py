@@ -1,6 +1,7 @@
 """The two ways a command can end badly: wrong input (exit 2) and failed work (exit 1)."""
 
 import difflib
+import re
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
@@ -45,7 +46,9 @@ def _lost(error: BaseException | None) -> str:
         name, request = type(error).__name__, getattr(error, "request", None)
         if type(error).__module__.startswith("requests.") and isinstance(error, OSError) and name != "HTTPError":
             address = urlsplit(public(str(getattr(request, "url", None) or "")))
-            return f"{name}: {address.scheme}://{address.netloc} does not answer" if address.netloc else ""
+            refusal = re.search(r"too many (\d+) error responses", str(error))
+            what = f"answers {refusal[1]}" if refusal else "does not answer"
+            return f"{name}: {address.scheme}://{address.netloc} {what}" if address.netloc else ""
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return ""
 
