@@ -301,7 +301,7 @@ CASES = [
     (f"{RUN} --tracking-uri http://", "--tracking-uri: 'http://'", "allowed: a tracking server's or database's"),
     *[
         (f"{RUN} --tracking-uri http://127.0.0.1:{{{port}}}", f"--tracking-uri: 'http://127.0.0.1:{{{port}}}'", said)
-        for port, said in {"closed": "refused", "silent": "does not answer", "busy": "503", "stuck": "allowed: "}.items()
+        for port, said in {"closed": "refused", "silent": "not answer", "busy": "503", "stuck": "allowed: "}.items()
     ],
 ]
 
