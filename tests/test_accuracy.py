@@ -78,6 +78,7 @@ def test_what_rounding_explains_is_no_difference(images):
             check_accuracy(module, wrong, SETTINGS, info, images)
 
 
+@pytest.mark.slow
 def test_every_way_out_compares_with_what_was_logged(lt, quick_flags, tmp_path):
     done = lt("run", *quick_flags, "--arms", "winning", "--json")
     assert done.code == 0, done.err
@@ -107,6 +108,7 @@ def test_every_way_out_compares_with_what_was_logged(lt, quick_flags, tmp_path):
     assert done.code == 0, done.err
 
 
+@pytest.mark.slow
 def test_where_nothing_can_be_compared_it_is_said(lt, quick_flags, small_npz, tmp_path):
     moved = tmp_path / "mine.npz"
     moved.write_bytes(small_npz.read_bytes())

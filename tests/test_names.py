@@ -73,6 +73,7 @@ def odd(classes):
     """Replaced in the test that uses it."""
 
 
+@pytest.mark.slow
 def test_the_whole_way(lt, quick_flags, tmp_path):
     model = ["--model", f"{__name__}:branches"]
     done = lt(

@@ -186,6 +186,7 @@ def test_one_store_under_two_paths_in_turn(trained, tmp_path):
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
+@pytest.mark.slow
 def test_a_copy_that_cannot_be_written(trained, tmp_path):
     folder, run_id = trained
     shutil.copytree(folder, tmp_path / "source")
@@ -211,6 +212,7 @@ def test_a_copy_that_cannot_be_written(trained, tmp_path):
         subprocess.run(["umount", "--lazy", str(tmp_path / "copy")], check=True)
 
 
+@pytest.mark.slow
 def test_a_database_that_was_copied_alone(trained, small_npz, tmp_path):
     """What was kept before is read where it is; what is new is beside the database."""
     folder, run_id = trained

@@ -376,6 +376,7 @@ def test_a_run_says_what_it_prunes(lt, quick_flags, tmp_path):
     assert {r["density"] for r in trained.json["rounds"] if r["round"] == 1} == {left[1]}
 
 
+@pytest.mark.slow
 def test_stored_runs_keep_the_rule_they_began_with(lt, quick_flags, tmp_path):
     """As a run of 0.3 would be, interrupted in its last round: its settings lack what came later."""
     done = lt("run", *quick_flags, "--model", OF_ROWS, "--arms", "winning", "--prunable", "layers", "--json")
@@ -460,6 +461,7 @@ def partly_compiled(classes):
 
 
 @pytest.mark.parametrize("factory", [compiled, partly_compiled])
+@pytest.mark.slow
 def test_what_torch_compile_wraps_is_trained(factory):
     found = network(factory)
     assert all(re.fullmatch(r"\d\.weight", name) for name in found.kinds)

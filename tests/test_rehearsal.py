@@ -180,6 +180,7 @@ def test_what_is_unusual_trains_as_plain_torch_does(plan, name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["linear_twice", "Waves", "channels_last"])
+@pytest.mark.slow
 def test_what_is_unusual_is_pulled_and_exported(lt, tiny_npz, name):
     flags = f"--dataset {tiny_npz} --validation-size 20 --rounds 2 --iterations 10 --arms winning".split()
     done = lt("run", *flags, "--model", f"tests.strange:{name}", "--json")
