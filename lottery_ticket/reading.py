@@ -127,7 +127,7 @@ def begun(client: MlflowClient, run: Run) -> bool:
 def read_settings(client: MlflowClient, run: Run) -> Settings:
     """The settings of a run."""
     if not begun(client, run):
-        if any(read_rounds(run.data.tags)):
+        if _tells_of_rounds(run):
             where = public(located(run.info.artifact_uri, client.tracking_uri))
             raise LotteryTicketError(
                 f"run {run.info.run_id}: its artifacts are not at {where}, where the store has them"
@@ -137,6 +137,13 @@ def read_settings(client: MlflowClient, run: Run) -> Settings:
         return TypeAdapter(StoredSettings).validate_json(_read_json(client, run, SETTINGS))
     except ValueError:
         raise _of_another_version(run, SETTINGS) from None
+
+
+def _tells_of_rounds(run: Run) -> bool:
+    try:
+        return any(read_rounds(run.data.tags))
+    except (ValueError, TypeError, KeyError, IndexError):  # tags that somebody edited
+        return True
 
 
 def read_network(client: MlflowClient, run: Run) -> Fingerprint | None:

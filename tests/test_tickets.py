@@ -39,7 +39,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def found(folder, small_npz):
-    """A run of all arms with late rewinding, in `folder`, and its settings."""
+    """A run of all arms, rewound so late that tickets are far better than reinit, in `folder`, and its settings."""
     settings = lottery_ticket.load_preset(
         dataset=str(small_npz),
         validation_size=200,
@@ -47,7 +47,7 @@ def found(folder, small_npz):
         iterations=40,
         arms=tuple(ARMS),
         seeds="0,3",
-        rewind_iteration=5,
+        rewind_iteration=35,
         verdict_tolerance=0.3,
         verdict_level=0.51,
     )
@@ -282,6 +282,10 @@ def test_tags_that_somebody_edited_do_not_hide_other_runs(found, store):
     listed = {each.run_id for each in list_tickets(store)}
     assert found.run_id in listed
     assert other not in listed
+    with pytest.raises(LotteryTicketError, match="its artifacts are not at"):
+        Ticket.load(f"runs:/{other}:1", tracking_uri=store)
+    kept = found.client.download_artifacts(found.run_id, "settings.json")
+    found.client.log_artifact(other, kept)
     with pytest.raises(InputError, match="lists no round after round 0"):
         Ticket.load(f"runs:/{other}:1", tracking_uri=store)
 
@@ -591,7 +595,7 @@ def test_a_database_that_is_no_store_is_left_alone(lt, tmp_path):
 
 def test_names_with_dollars_and_brackets(cli, found, small_npz, tmp_path):
     shutil.copy(small_npz, tmp_path / "a$_$[bold]b.npz")
-    done = cli("train", f"{found.run_id}:2", "--dataset", "a$_$[bold]b.npz", "--iterations", "3")
+    done = cli("train", f"{found.run_id}:2", "--dataset", "a$_$[bold]b.npz", "--iterations", "37")
     assert done.code == 0, done.err
     assert "The ticket on a$_$[bold]b.npz: " in done.out
     assert "a$_$[bold]b" in cli("tickets", "--limit", 1).out
