@@ -96,6 +96,7 @@ def test_the_packages_own_networks():
     assert one.differences(other)[0] == "tensor fc1.weight: 300x784 -> 256x12544"
 
 
+@pytest.mark.slow
 def test_a_run_and_its_tickets(lt, quick_flags, tmp_path):
     mine, model = tmp_path / "mine.py", ["--model", "mine:make"]
     mine.write_text(CODE)

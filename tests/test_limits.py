@@ -62,7 +62,7 @@ def test_in_postgresql(postgres, deep, tmp_path):
 @pytest.mark.parametrize("without", [(), ("frozen", "verdict_level")])
 def test_a_run_whose_params_were_cut_or_are_from_before_a_setting_is_found_again(small_npz, tmp_path, without):
     """As 0.3.0 left it: MLflow cut what is longer than 6,000 characters."""
-    settings = load_preset(dataset=str(small_npz), seeds=tuple(range(10**9, 10**9 + 620)))
+    settings = load_preset(dataset=str(small_npz), validation_size=200, seeds=tuple(range(10**9, 10**9 + 620)))
     client = store.connect(f"sqlite:///{tmp_path}/mlflow.db")
     run_id = client.create_run(store.ensure_experiment(client, "mine"), tags={"lt.kind": "run"}).info.run_id
     told = {name: value for name, value in settings.as_params().items() if name not in without}
@@ -71,7 +71,7 @@ def test_a_run_whose_params_were_cut_or_are_from_before_a_setting_is_found_again
     client.log_text(run_id, settings.model_dump_json(exclude=set(without)), "settings.json")
     images = load_images(settings.dataset)
     about = reading.Stored(run_id, "", "", settings, "", {}, [], None, {})
-    Tracker(client, about, images, describe(images))._log_images(run_id)
+    Tracker(client, about, images, describe(images, settings.validation_size))._log_images(run_id)
     client.set_terminated(run_id)
     for chosen, found in ((settings.seeds, run_id), ((*settings.seeds[:-1], 7), None)):
         job = Job(settings.model_copy(update={"seeds": chosen}), "", [])

@@ -95,6 +95,7 @@ def test_a_trajectory_without_a_path_ends(settings, small):
     assert told.rounds[0].matching == told.rounds[0].wins == "no"
 
 
+@pytest.mark.slow
 def test_it_is_said_wherever_it_matters(lt, small_npz):
     """A run that prunes 95 % a round ends where no path is left: its lines say so, `lt diff` and `lt export`."""
     flags = (

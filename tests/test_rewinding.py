@@ -224,6 +224,7 @@ def test_a_run_from_before_keeps_its_meaning_and_is_marked(old, lt):
     assert {row["more_than_dense"] for row in rows} == {10}
 
 
+@pytest.mark.slow
 def test_a_ticket_from_before_is_trained_as_it_was_found_or_as_now(old, lt, tmp_path):
     result, _ = old
     ticket = result.ticket(1)

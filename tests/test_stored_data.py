@@ -51,7 +51,8 @@ def interrupted_run(path, images, **more):
     settings = load_preset(dataset=str(path), **more)
     plan = make_plan(settings, known=as_version_0_3(images))
     assert plan.data.info == as_version_0_3(images)
-    tracker = Tracker.create(store.connect(None), "lottery-ticket", settings, "", "old", plan.images, plan.data.info)
+    client, network = store.connect(None), plan.network
+    tracker = Tracker.create(client, "lottery-ticket", settings, "", "old", plan.images, plan.data.info, network)
 
     def method(after, watch, trainer):
         return find_tickets(plan.resolved, plan.network, plan.data, after, watch, trainer)
@@ -123,7 +124,7 @@ def test_sync_keeps_what_the_run_says_of_its_data(tmp_path):
     sync(run_id)
     client = store.connect(None)
     for run in [run_id, *reading.read_run(client, run_id).children.values()]:
-        assert reading.read_data_info(client.get_run(run)) == as_version_0_3(images)
+        assert reading.read_data_info(client, client.get_run(run)) == as_version_0_3(images)
 
 
 def test_a_study_has_one_standardisation_whatever_version_began_it(tmp_path, monkeypatch):
@@ -135,5 +136,6 @@ def test_a_study_has_one_standardisation_whatever_version_began_it(tmp_path, mon
         version_0_3.setattr(data, "describe", lambda images, validation_size: as_version_0_3(images))
         sweep(parse("mine.toml", values | {"trials": 1}, {}, {}), "mine")
     trials = sweep(parse("mine.toml", values | {"trials": 2}, {}, {}), "mine").trials
-    runs = [store.connect(None).get_run(trial.run_id) for trial in trials]
-    assert [reading.read_data_info(run) for run in runs] == 2 * [as_version_0_3(images)]
+    client = store.connect(None)
+    runs = [client.get_run(trial.run_id) for trial in trials]
+    assert [reading.read_data_info(client, run) for run in runs] == 2 * [as_version_0_3(images)]

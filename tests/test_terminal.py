@@ -76,6 +76,7 @@ def test_output_that_nobody_reads_is_dropped_and_training_goes_on(quick_flags, t
     assert statuses(tmp_path) == {"FINISHED"}
 
 
+@pytest.mark.slow
 def test_a_module_that_prints_to_nobody_in_a_worker_ends_nothing(quick_flags, tmp_path):
     told = "from torch import nn\ndef net():\n    print('x' * 10000, flush=True)\n"
     (tmp_path / "chatty.py").write_text(told + "    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))\n")

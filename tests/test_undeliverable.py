@@ -289,6 +289,7 @@ def test_runs_that_were_carried_over_to_another_store(copied, tmp_path, monkeypa
             assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
 
 
+@pytest.mark.slow
 def test_a_run_with_more_metrics_than_a_database_takes_at_once_is_resumed(small_npz, tmp_path):
     (tmp_path / "mine.py").write_text(
         "import math\nfrom torch import nn\n\ndef deep(input_shape, classes):\n"
