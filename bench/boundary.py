@@ -14,11 +14,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from lottery_ticket import sweep
-from lottery_ticket.boundary import crossings
-from lottery_ticket.study import Study, parse
-from lottery_ticket.study_space import ranges
-from lottery_ticket.trials import Trial, margins
+from lottery_ticket.study.boundary import crossings
+from lottery_ticket.study.definition import Study
+from lottery_ticket.study.parse import parse
+from lottery_ticket.study.space import ranges
+from lottery_ticket.study.sweep import sweep
+from lottery_ticket.study.trials import Trial, margins
 
 BASE = {
     "objective": "phase",
@@ -45,7 +46,7 @@ def main() -> None:
         for name, each in studies.items():
             begun = time.perf_counter()
             stores = {key: f"sqlite:///{folder}/{key}.db" for key in ("storage", "tracking_uri")}
-            trials = sweep.sweep(each, name, concluding=False, **stores).trials
+            trials = sweep(each, name, concluding=False, **stores).trials
             found[name] = vanishing(each, trials)
             rows += [f"{name},{t.number},{t.params['lr']},{t.measures['winning_margin']},{t.phase}" for t in trials]
             seconds = time.perf_counter() - begun

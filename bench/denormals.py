@@ -3,8 +3,8 @@
     python bench/denormals.py
 
 Steps a stack of three first layers of fc1, with and without such numbers counting as zero (`torch.set_flush_denormal`,
-as `lottery_ticket.training.arithmetic` sets it), and prints the median milliseconds of a step early and late: a weight
-without gradient has moments that shrink by 0.9 and 0.999 a step, and with weight decay it shrinks itself.
+as `lottery_ticket.engine.device.arithmetic` sets it), and prints the median milliseconds of a step early and late: a
+weight without gradient has moments that shrink by 0.9 and 0.999 a step, and with weight decay it shrinks itself.
 """
 
 import statistics
@@ -13,7 +13,7 @@ import time
 import torch
 
 from lottery_ticket.config import Settings, load_preset
-from lottery_ticket.optim import Optimizer
+from lottery_ticket.engine.optim import Optimizer
 
 MEMBERS, WEIGHTS = 3, 784 * 300
 EARLY, LATE = range(100), range(2300, 2400)

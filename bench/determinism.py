@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from mlflow import MlflowClient
 
-from lottery_ticket.reading import read_mask, read_run
+from lottery_ticket.store.reading import read_mask, read_run
 
 RUN = "run --preset shu-fc1 --rounds 6 --prune-rate 0.4 --arms winning,reinit --device cpu --iterations 300"
 BASE = {"--seeds": "0,1,2", "--stack": "6", "--jobs": "1", "--precision": "float32", "threads": "1"}

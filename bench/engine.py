@@ -31,15 +31,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lottery_ticket.allocation import free_memory, member_bytes
 from lottery_ticket.config import Settings, load_preset
-from lottery_ticket.data import Data, Split, load_images, prepare
+from lottery_ticket.data.prepared import Data, Split, prepare
+from lottery_ticket.data.sources import load_images
+from lottery_ticket.engine.allocation import member_bytes
+from lottery_ticket.engine.device import choose_device, free_memory
+from lottery_ticket.engine.job import Member, Train
+from lottery_ticket.engine.stack import Stack
+from lottery_ticket.engine.training import train
+from lottery_ticket.engine.workers import Workers
 from lottery_ticket.errors import InputError
-from lottery_ticket.models import Network, make_network
-from lottery_ticket.pruning import prune
-from lottery_ticket.stack import Stack
-from lottery_ticket.training import Member, Train, choose_device, train
-from lottery_ticket.workers import Workers
+from lottery_ticket.method.pruning import prune
+from lottery_ticket.models.network import Network, make_network
 
 BATCH, EPOCH = 60, 1000  # images a batch, batches an epoch
 REPEATS = 5

@@ -16,7 +16,7 @@ from optuna.distributions import FloatDistribution
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from scipy.stats import qmc
 
-from lottery_ticket.importance import importance
+from lottery_ticket.study.importance import importance
 
 FUNCTIONS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], float, tuple[float, ...]]] = {
     # name: (function of the unit square, standard deviation of the noise, true parts)

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from lottery_ticket.claims import Experiment, decide
-from lottery_ticket.measures import phase
+from lottery_ticket.analysis.verdict import judge
 from lottery_ticket.record import Record, pack_bits
-from lottery_ticket.reproduction import Reproduction, parse
-from lottery_ticket.verdict import judge
+from lottery_ticket.reproduction.claims import Experiment, decide
+from lottery_ticket.reproduction.definition import Reproduction
+from lottery_ticket.reproduction.parse import parse
+from lottery_ticket.study.measures import phase
 
 SEEDS = (1, 2, 3, 5, 10)
 LEVEL = 0.95

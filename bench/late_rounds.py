@@ -17,12 +17,13 @@ from engine import BATCH, timed  # the script beside this one
 from torch import Tensor, nn
 
 from lottery_ticket.config import load_preset
-from lottery_ticket.data import load_images, prepare
-from lottery_ticket.models import make_network
-from lottery_ticket.pruning import Mask
-from lottery_ticket.stack import Stack, stack
-from lottery_ticket.training import arithmetic
-from lottery_ticket.trajectory import find_tickets
+from lottery_ticket.data.prepared import prepare
+from lottery_ticket.data.sources import load_images
+from lottery_ticket.engine.device import arithmetic
+from lottery_ticket.engine.stack import Stack, stack
+from lottery_ticket.masks import Mask
+from lottery_ticket.method.trajectory import find_tickets
+from lottery_ticket.models.network import make_network
 
 ITERATIONS = {"fc1": 500, "lenet5": 60}
 REPEATS = 9

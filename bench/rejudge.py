@@ -12,12 +12,14 @@ import csv
 from pathlib import Path
 from typing import Any, cast
 
-from lottery_ticket.claims import Experiment, decide
-from lottery_ticket.reading import Stored
 from lottery_ticket.record import Record
-from lottery_ticket.reproduce import Reproduced, experiment_of
-from lottery_ticket.reproduction import Reproduction, load_reproduction
-from lottery_ticket.reproduction_report import claims_csv, claims_section, to_html
+from lottery_ticket.reproduction.claims import Experiment, decide
+from lottery_ticket.reproduction.definition import Reproduction
+from lottery_ticket.reproduction.keep import claims_csv
+from lottery_ticket.reproduction.parse import load_reproduction
+from lottery_ticket.reproduction.report import claims_section, to_html
+from lottery_ticket.reproduction.reproduce import Reproduced, experiment_of
+from lottery_ticket.store.reading import Stored
 
 FOLDER = Path(__file__).parents[1] / "results" / "reproduce"
 NAMES = ("shu", "frankle-lenet")

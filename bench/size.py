@@ -19,9 +19,9 @@ import torch
 from safetensors.torch import save_file
 
 from lottery_ticket import Ticket
-from lottery_ticket.data import channels_first
-from lottery_ticket.reading import read_run
-from lottery_ticket.store import connect
+from lottery_ticket.data.prepared import channels_first
+from lottery_ticket.store.connection import connect
+from lottery_ticket.store.reading import read_run
 
 FLAGS = ["--preset", "shu-fc1", "--arms", "winning", "--seeds", "1", "--epochs", "1"]
 

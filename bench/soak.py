@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from lottery_ticket.config import load_preset
-from lottery_ticket.data import load_images
-from lottery_ticket.experiment import Listener, run
+from lottery_ticket.data.sources import load_images
 from lottery_ticket.record import Record
+from lottery_ticket.runs.run import Listener, run
 
 PARTS = 6
 

@@ -18,12 +18,14 @@ from pathlib import Path
 from rich.progress import track
 
 from lottery_ticket import load_preset
-from lottery_ticket.data import describe, load_images
+from lottery_ticket.analysis.verdict import judge
+from lottery_ticket.data.prepared import describe
+from lottery_ticket.data.sources import load_images
 from lottery_ticket.record import Point, Record
-from lottery_ticket.store import connect
-from lottery_ticket.summary import rounds_tags, verdict_tags
-from lottery_ticket.tracking import Tracker, metrics_of
-from lottery_ticket.verdict import judge
+from lottery_ticket.store.connection import connect
+from lottery_ticket.store.rounds import metrics_of
+from lottery_ticket.store.summary import rounds_tags, verdict_tags
+from lottery_ticket.store.tracking import Tracker
 
 
 def main() -> None:

@@ -7,39 +7,41 @@ instant. See the README for an example.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from lottery_ticket.version import __version__ as __version__
+
 if TYPE_CHECKING:
-    from lottery_ticket.chain import load_compact
+    from lottery_ticket.analysis.verdict import Verdict, judge
     from lottery_ticket.config import Settings, load_preset, preset_names
     from lottery_ticket.errors import InputError, LotteryTicketError
-    from lottery_ticket.experiment import Result, resume, run
-    from lottery_ticket.files import load_mask, load_weights
+    from lottery_ticket.method.trajectory import Round, find_tickets
     from lottery_ticket.record import Record
-    from lottery_ticket.retrain import train_ticket
-    from lottery_ticket.ticket import Ticket
-    from lottery_ticket.trajectory import Round, find_tickets
-    from lottery_ticket.verdict import Verdict, judge
+    from lottery_ticket.runs.result import Result
+    from lottery_ticket.runs.retrain import train_ticket
+    from lottery_ticket.runs.run import resume, run
+    from lottery_ticket.tickets.files import load_mask, load_weights
+    from lottery_ticket.tickets.sequential import load_compact
+    from lottery_ticket.tickets.ticket import Ticket
 
-__version__ = "0.4.0"
 
 _HOME = {
     "InputError": "errors",
     "LotteryTicketError": "errors",
     "Record": "record",
-    "Result": "experiment",
-    "Round": "trajectory",
+    "Result": "runs.result",
+    "Round": "method.trajectory",
     "Settings": "config",
-    "Ticket": "ticket",
-    "Verdict": "verdict",
-    "find_tickets": "trajectory",
-    "judge": "verdict",
-    "load_compact": "chain",
-    "load_mask": "files",
+    "Ticket": "tickets.ticket",
+    "Verdict": "analysis.verdict",
+    "find_tickets": "method.trajectory",
+    "judge": "analysis.verdict",
+    "load_compact": "tickets.sequential",
+    "load_mask": "tickets.files",
     "load_preset": "config",
-    "load_weights": "files",
+    "load_weights": "tickets.files",
     "preset_names": "config",
-    "resume": "experiment",
-    "run": "experiment",
-    "train_ticket": "retrain",
+    "resume": "runs.run",
+    "run": "runs.run",
+    "train_ticket": "runs.retrain",
 }
 
 __all__ = [

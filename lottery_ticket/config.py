@@ -2,15 +2,15 @@
 
 import tomllib
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
+from lottery_ticket import shipped
 from lottery_ticket.errors import InputError, unknown
-from lottery_ticket.toml import read_toml
+from lottery_ticket.untrusted import read_toml
 
 DEFAULT_PRESET = "quick"
 
@@ -223,15 +223,14 @@ def flag(name: str) -> str:
 
 def preset_names() -> list[str]:
     """The packaged presets, `quick` first."""
-    found = [path.name[:-5] for path in _presets().iterdir() if path.name.endswith(".toml")]
-    return sorted(found, key=lambda name: (name != DEFAULT_PRESET, name))
+    return sorted(shipped.names("presets"), key=lambda name: (name != DEFAULT_PRESET, name))
 
 
 def preset_text(name: str, option: str = "--preset") -> str:
     """The TOML text of a preset, comments included. InputError if there is none of that name."""
     if name not in preset_names():
         raise unknown(option, name, preset_names())
-    return _presets().joinpath(f"{name}.toml").read_text(encoding="utf-8")
+    return shipped.text("presets", name, option)
 
 
 def load_preset(name: str = DEFAULT_PRESET, **overrides: Any) -> Settings:
@@ -362,7 +361,3 @@ def _allowed(kind: Any, bounds: list[Any]) -> str:
     ]
     noun = {int: "a whole number", float: "a number", str: "text"}[kind]
     return " ".join([noun, " and ".join(limits)]).strip()
-
-
-def _presets() -> Any:
-    return resources.files("lottery_ticket") / "presets"

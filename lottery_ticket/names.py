@@ -1,10 +1,13 @@
-"""Names of tensors: which may be, and how they stand where not every character or length may."""
+"""Names of tensors and arms: which may be, and how they stand where not every character or length may."""
 
 import hashlib
 import re
 
 _OTHER = re.compile(r"[^\w.\- ]|(?<=\.)\.")
 _ESCAPED = re.compile(r"(?:\.\.[0-9a-f]{2})+")
+
+ARM = "[a-z][a-z0-9_-]{0,49}"
+"""What an arm may be called: it stands in the names of runs, folders and metrics, and before `-seedN` in references."""
 
 
 def is_name(name: str) -> bool:

@@ -2,7 +2,7 @@
 
 import base64
 import math
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -124,3 +124,6 @@ def early_stop_point(curve: list[Point]) -> Point | None:
     """The evaluation of minimum validation loss, the first of them; None where there is no finite one."""
     measured = [point for point in curve if point.validation_loss is not None]
     return min(measured, key=lambda point: point.validation_loss, default=None)  # type: ignore[arg-type, return-value]
+
+
+Answer = Literal["yes", "no", "undecided"]

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from lottery_ticket.data import channels_first
-from lottery_ticket.folder import read_folder
-from lottery_ticket.ticket import Ticket
+from lottery_ticket.data.prepared import channels_first
+from lottery_ticket.tickets.folder import read_folder
+from lottery_ticket.tickets.ticket import Ticket
 
 
 class Classifier:

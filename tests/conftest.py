@@ -20,7 +20,8 @@ import pytest
 import torch
 
 from lottery_ticket.config import Settings, load_preset
-from lottery_ticket.data import Data, load_images, prepare
+from lottery_ticket.data.prepared import Data, prepare
+from lottery_ticket.data.sources import load_images
 from tests import launcher, stores
 
 MEMORY = Path("/dev/shm")

@@ -20,7 +20,7 @@ import optuna
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 
-from lottery_ticket import study_storage
+from lottery_ticket.study import storage as study_storage
 from tests import launcher
 from tests.conftest import MEMORY, environment, write_small
 from tests.outcomes import outcome

@@ -12,10 +12,11 @@ from mlflow import MlflowClient
 from torch import nn
 
 from lottery_ticket import LotteryTicketError, Ticket
-from lottery_ticket.accuracy import _ROUNDING, accuracy, check_accuracy, inputs_of, scores_of
 from lottery_ticket.config import Settings, load_preset
-from lottery_ticket.data import describe, load_images
-from lottery_ticket.models import fc1
+from lottery_ticket.data.prepared import describe
+from lottery_ticket.data.sources import load_images
+from lottery_ticket.models.lenet import fc1
+from lottery_ticket.tickets.accuracy import _ROUNDING, accuracy, check_accuracy, inputs_of, scores_of
 
 SETTINGS = load_preset()
 

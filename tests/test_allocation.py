@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from lottery_ticket.allocation import PROCESS_BYTES, activation_bytes, allocate, free_memory, member_bytes
-from lottery_ticket.models import make_network
-from lottery_ticket.stack import Stack
+from lottery_ticket.engine.allocation import PROCESS_BYTES, activation_bytes, allocate, member_bytes
+from lottery_ticket.engine.device import free_memory
+from lottery_ticket.engine.stack import Stack
+from lottery_ticket.models.network import make_network
 
 PLENTY = 2**40
 

@@ -45,7 +45,7 @@ def test_result_ticket_is_mask_and_theta_0(tmp_path, monkeypatch, settings, smal
     result = lottery_ticket.run(settings)
     ticket = result.ticket(round=2)
     assert ticket.density == pytest.approx(0.64, abs=1e-3)
-    from lottery_ticket.models import make_network
+    from lottery_ticket.models.network import make_network
 
     theta = make_network(settings, small.input_shape, small.classes).draw(0, "init")
     for name, kept in ticket.mask.items():

@@ -1,14 +1,19 @@
 """Arms that somebody adds: a pulled ticket has the values its round started from, whatever these depend on."""
 
+import re
+
 import pytest
 import torch
 
 import lottery_ticket
-from lottery_ticket import InputError, LotteryTicketError, Ticket, shelf
-from lottery_ticket.arms import ARMS, NAME, Arm, Start, check_arms
-from lottery_ticket.experiment import make_plan
-from lottery_ticket.retrain import begin, retrain_settings
-from lottery_ticket.ticket import under
+from lottery_ticket import InputError, LotteryTicketError, Ticket
+from lottery_ticket.masks import under
+from lottery_ticket.method.arms import ARMS, Arm, Start, check_arms
+from lottery_ticket.names import ARM
+from lottery_ticket.runs.plan import make_plan
+from lottery_ticket.runs.retrain import begin, retrain_settings
+from lottery_ticket.store.find import find
+from lottery_ticket.tickets.reference import RUN
 
 
 def signs(at):
@@ -62,7 +67,7 @@ def found(tmp_path_factory, small_npz):
 
 
 def pull(found, where):
-    return shelf.find(f"{found[0].run_id}:{where}", tracking_uri=found[0].client.tracking_uri)
+    return find(f"{found[0].run_id}:{where}", tracking_uri=found[0].client.tracking_uri)
 
 
 @pytest.mark.parametrize("arm", STARTS)
@@ -122,5 +127,5 @@ def test_names_that_would_not_be_found_again_are_refused(settings, monkeypatch, 
 
 
 def test_names_of_arms_in_references():
-    assert shelf._RUN.fullmatch("0" * 32 + ":3:x-seed2_y-seed11").groups() == ("0" * 32, "3", "x-seed2_y", "11")
-    assert all(shelf.re.fullmatch(NAME, name) for name in (*ARMS, *STARTS))
+    assert RUN.fullmatch("0" * 32 + ":3:x-seed2_y-seed11").groups() == ("0" * 32, "3", "x-seed2_y", "11")
+    assert all(re.fullmatch(ARM, name) for name in (*ARMS, *STARTS))

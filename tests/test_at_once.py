@@ -2,7 +2,7 @@
 
 from mlflow import MlflowClient
 
-from lottery_ticket.reading import read_run
+from lottery_ticket.store.reading import read_run
 from tests import launcher
 from tests.conftest import environment
 from tests.kill import STUDY

@@ -20,10 +20,10 @@ import torch
 from mlflow import MlflowClient
 
 import lottery_ticket
-from lottery_ticket import data, sources
 from lottery_ticket.cli import main
+from lottery_ticket.data import sources
 from lottery_ticket.errors import InputError
-from lottery_ticket.store import connect
+from lottery_ticket.store.connection import connect
 from tests.conftest import Done, environment
 
 GOOD = {
@@ -481,7 +481,7 @@ def test_damaged_mnist(damaged, monkeypatch, name):
     file = damaged(name)
     monkeypatch.setattr(sources.resources, "files", lambda package: file.parents[1])
     with pytest.raises(InputError, match=f"--dataset: 'mnist' is damaged: {file} "):
-        data.load_images("mnist")
+        sources.load_images("mnist")
 
 
 def test_damaged_mnist_is_one_line(damaged, tmp_path):

@@ -5,14 +5,16 @@ import math
 import numpy as np
 import optuna
 import pytest
+from lottery_ticket.study.boundary_sampler import BoundarySampler
 from optuna.distributions import FloatDistribution, IntDistribution
 
-from lottery_ticket.boundary import crossings, surface
 from lottery_ticket.cli.sweep_display import boundary_in_words
-from lottery_ticket.samplers import BoundarySampler, make_sampler
-from lottery_ticket.study import MARGIN, parse
-from lottery_ticket.study_space import distributions, from_unit, grid, size, to_unit
-from lottery_ticket.trials import Trial
+from lottery_ticket.study.boundary import crossings, surface
+from lottery_ticket.study.names import MARGIN
+from lottery_ticket.study.parse import parse
+from lottery_ticket.study.samplers import make_sampler
+from lottery_ticket.study.space import distributions, from_unit, grid, size, to_unit
+from lottery_ticket.study.trials import Trial
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 

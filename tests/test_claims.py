@@ -5,13 +5,13 @@ import math
 import pytest
 from scipy import stats
 
-from lottery_ticket.claims import Experiment, attribute, decide, estimate, read_as
 from lottery_ticket.config import NOT_TRAINING, Settings, load_preset
 from lottery_ticket.errors import InputError
-from lottery_ticket.reading import Stored
-from lottery_ticket.reproduce import experiment_of, make_jobs
-from lottery_ticket.reproduction import load_reproduction, parse, reproduction_names
-from lottery_ticket.reproduction_report import in_numbers
+from lottery_ticket.reproduction.claims import Experiment, attribute, decide, estimate, read_as
+from lottery_ticket.reproduction.parse import load_reproduction, parse, reproduction_names
+from lottery_ticket.reproduction.report import in_numbers
+from lottery_ticket.reproduction.reproduce import experiment_of, make_jobs
+from lottery_ticket.store.reading import Stored
 from tests.test_verdict import record
 
 SEEDS = 3

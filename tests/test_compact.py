@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lottery_ticket.compact import compact
 from lottery_ticket.errors import InputError
-from lottery_ticket.models import fc1, lenet5
+from lottery_ticket.models.lenet import fc1, lenet5
+from lottery_ticket.tickets.compact import compact
 from tests.networks import Residual, Scaled
 
 

@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lottery_ticket.compare import compare
-from lottery_ticket.compare_figure import draw_comparison
+from lottery_ticket.analysis.compare import compare
+from lottery_ticket.analysis.compare_figure import draw_comparison
 from lottery_ticket.config import load_preset
-from lottery_ticket.data import DataInfo
+from lottery_ticket.data.prepared import DataInfo
 from lottery_ticket.errors import InputError
-from lottery_ticket.ticket import Ticket
+from lottery_ticket.tickets.ticket import Ticket
 
 INFO = DataInfo(name="toy", digest="0", image_shape=(4, 4), dtype="uint8", classes=10, mean=(0.0,), std=(1.0,))
 

@@ -5,10 +5,12 @@ import dataclasses
 import pytest
 import torch
 
-from lottery_ticket.data import load_images, prepare
-from lottery_ticket.models import make_network
-from lottery_ticket.stack import Stack
-from lottery_ticket.training import Member, _Training, train
+from lottery_ticket.data.prepared import prepare
+from lottery_ticket.data.sources import load_images
+from lottery_ticket.engine.job import Member
+from lottery_ticket.engine.stack import Stack
+from lottery_ticket.engine.training import _Training, train
+from lottery_ticket.models.network import make_network
 from tests.test_training import apart
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

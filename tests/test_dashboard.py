@@ -13,10 +13,10 @@ from contextlib import closing
 import optuna
 import pytest
 
-from lottery_ticket import store
 from lottery_ticket.address import public
 from lottery_ticket.errors import InputError, one_line
-from lottery_ticket.study_storage import open_storage
+from lottery_ticket.store import connection
+from lottery_ticket.study.storage import open_storage
 from tests.conftest import environment
 from tests.test_ui import CHROMIUM, FLAGS
 
@@ -190,7 +190,7 @@ def test_other_files_are_refused_untouched(tmp_path):
     empty = tmp_path / "empty.db"
     empty.touch()
     mlflow = tmp_path / "mlflow.db"
-    store.connect(f"sqlite:///{mlflow}")
+    connection.connect(f"sqlite:///{mlflow}")
     for file, create in [(text, False), (text, True), (empty, False), (mlflow, False), (mlflow, True)]:
         before = file.read_bytes()
         refusal(f"sqlite:///{file}", create)

@@ -15,10 +15,10 @@ import scipy.io
 import torch
 from torchvision import datasets
 
-from lottery_ticket.data import DataInfo, channels_first, describe, load_images, prepare, split
+from lottery_ticket.data.images import KEYS, Images
+from lottery_ticket.data.prepared import DataInfo, channels_first, describe, prepare, split
+from lottery_ticket.data.sources import KNOWN, cached, fetch, load_images
 from lottery_ticket.errors import InputError, LotteryTicketError
-from lottery_ticket.images import KEYS, Images
-from lottery_ticket.sources import KNOWN, cached, fetch
 
 CPU = torch.device("cpu")
 

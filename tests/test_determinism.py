@@ -7,11 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from lottery_ticket import arms, data, models, randomness, training
+from lottery_ticket import randomness
 from lottery_ticket.config import load_preset
-from lottery_ticket.data import load_images, prepare
-from lottery_ticket.models import make_network
-from lottery_ticket.trajectory import find_tickets
+from lottery_ticket.data import prepared as data
+from lottery_ticket.data.prepared import prepare
+from lottery_ticket.data.sources import load_images
+from lottery_ticket.engine import training
+from lottery_ticket.method import arms
+from lottery_ticket.method.trajectory import find_tickets
+from lottery_ticket.models import network as models
+from lottery_ticket.models.network import make_network
 from tests import networks
 
 USERS = (arms, data, models, training)

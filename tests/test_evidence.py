@@ -4,9 +4,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lottery_ticket.comparable import comparable, dense_accuracy, shared_seeds
-from lottery_ticket.evidence import better_than, false_discovery, family_wise, half_of, over_images, over_seeds
-from lottery_ticket.verdict import judge
+from lottery_ticket.analysis.comparable import comparable, dense_accuracy, shared_seeds
+from lottery_ticket.analysis.statistics import (
+    better_than,
+    false_discovery,
+    family_wise,
+    half_of,
+    over_images,
+    over_seeds,
+)
+from lottery_ticket.analysis.verdict import judge
 from tests.test_verdict import record
 
 

@@ -11,13 +11,15 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from lottery_ticket.chain import load_compact
 from lottery_ticket.config import load_preset
-from lottery_ticket.data import channels_first, describe, load_images
+from lottery_ticket.data.prepared import channels_first, describe
+from lottery_ticket.data.sources import load_images
 from lottery_ticket.errors import InputError, LotteryTicketError
-from lottery_ticket.export import export
-from lottery_ticket.models import make_network
-from lottery_ticket.ticket import Origin, Ticket, under
+from lottery_ticket.masks import under
+from lottery_ticket.models.network import make_network
+from lottery_ticket.tickets.export import export
+from lottery_ticket.tickets.sequential import load_compact
+from lottery_ticket.tickets.ticket import Origin, Ticket
 from tests.networks import Residual
 
 

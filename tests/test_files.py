@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from lottery_ticket import LotteryTicketError, load_mask, load_weights
-from lottery_ticket.files import read_tensors, save_mask, save_weights, write_tensors
+from lottery_ticket.tickets.files import read_tensors, save_mask, save_weights, write_tensors
 
 shapes = st.lists(st.integers(1, 30), min_size=1, max_size=4)
 

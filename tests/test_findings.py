@@ -6,9 +6,10 @@ import torch
 from mlflow import MlflowClient
 
 from lottery_ticket.config import load_preset
-from lottery_ticket.data import load_images, prepare, split
-from lottery_ticket.findings import examine
-from lottery_ticket.images import Images
+from lottery_ticket.data.findings import examine
+from lottery_ticket.data.images import Images
+from lottery_ticket.data.prepared import prepare, split
+from lottery_ticket.data.sources import load_images
 
 TRAIN, TEST, HELD = 600, 200, 150
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from lottery_ticket.fingerprint import fingerprint
+from lottery_ticket.models.fingerprint import fingerprint
 
 CODE = """
 import torch
@@ -88,7 +88,7 @@ def test_of_what_cannot_be_traced_the_code_counts(tmp_path, before, after, said)
 
 
 def test_the_packages_own_networks():
-    from lottery_ticket.models import fc1, lenet5
+    from lottery_ticket.models.lenet import fc1, lenet5
 
     one, other = (fingerprint(make((1, 28, 28), 10), make) for make in (fc1, lenet5))
     assert one.layers["relu1"] == "ReLU(inplace=False)"

@@ -17,18 +17,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import lottery_ticket
-from lottery_ticket import shelf
-from lottery_ticket.chain import load_compact
 from lottery_ticket.config import load_settings
-from lottery_ticket.data import load_images
+from lottery_ticket.data.sources import load_images
 from lottery_ticket.errors import LotteryTicketError
-from lottery_ticket.export import export
-from lottery_ticket.files import load_mask, load_weights, save_weights
-from lottery_ticket.folder import CARD, TENSORS, card_digest, read_folder
-from lottery_ticket.reading import read_record
-from lottery_ticket.reproduction import load_reproduction
-from lottery_ticket.seal import unseal
-from lottery_ticket.study import load_study
+from lottery_ticket.reproduction.parse import load_reproduction
+from lottery_ticket.store.find import find
+from lottery_ticket.store.reading import read_record
+from lottery_ticket.store.seal import unseal
+from lottery_ticket.study.parse import load_study
+from lottery_ticket.tickets.export import export
+from lottery_ticket.tickets.files import load_mask, load_weights, save_weights
+from lottery_ticket.tickets.folder import CARD, TENSORS, card_digest, read_folder
+from lottery_ticket.tickets.sequential import load_compact
 from tests.test_bad_input import npz
 
 TIMES = int(os.environ.get("LT_FUZZ", "60"))
@@ -70,7 +70,7 @@ def good(small_npz, tmp_path_factory):
     chosen = lottery_ticket.load_preset(dataset=str(small_npz), validation_size=200, rounds=2, iterations=5)
     result = lottery_ticket.run(chosen, tracking_uri=f"sqlite:///{folder}/mlflow.db")
     result.ticket(1).save(folder / "ticket")
-    with_weights = shelf.find(f"{result.run_id}:1", tracking_uri=f"sqlite:///{folder}/mlflow.db", trained=True)
+    with_weights = find(f"{result.run_id}:1", tracking_uri=f"sqlite:///{folder}/mlflow.db", trained=True)
     export(with_weights, folder / "compact.safetensors", "state-dict", compact=True)
     mask, record = (next(folder.rglob(f"rounds/01/{name}")) for name in ("mask.safetensors", "round.json"))
     save_weights({"w": torch.randn(30, 20)}, folder / "weights.safetensors")
@@ -144,7 +144,7 @@ def written(whole, edits, which, folder):
         tensors = edited(tensors, edits)
     (copy / TENSORS).write_bytes(tensors)
     with suppress(ValueError, RecursionError, KeyError, TypeError, AttributeError):
-        from lottery_ticket.folder import _file_info
+        from lottery_ticket.tickets.folder import _file_info
 
         told = json.loads(card)
         if not which:

@@ -6,7 +6,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from scipy.stats import qmc
 
-from lottery_ticket.importance import FEWEST, importance
+from lottery_ticket.study.importance import FEWEST, importance
 
 SPACE = {"lr": FloatDistribution(1e-4, 1, log=True), "prune_rate": FloatDistribution(0, 1)}
 

@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import nn
 
+from lottery_ticket.analysis.figures import draw_all, draw_input_mask, survivors_by_input
 from lottery_ticket.config import load_preset
-from lottery_ticket.data import prepare
-from lottery_ticket.figures import draw_all, draw_input_mask, survivors_by_input
-from lottery_ticket.images import Images
-from lottery_ticket.models import make_network
-from lottery_ticket.trajectory import find_tickets
+from lottery_ticket.data.images import Images
+from lottery_ticket.data.prepared import prepare
+from lottery_ticket.method.trajectory import find_tickets
+from lottery_ticket.models.network import make_network
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (8, 32), (16, 16, 4), (4, 6, 3), (5, 5, 1), (2, 2, 7)])

@@ -9,8 +9,8 @@ from mlflow import MlflowClient
 
 from lottery_ticket import load_mask, load_weights
 from lottery_ticket.errors import LotteryTicketError
-from lottery_ticket.reading import get_run, read_record, read_run, read_settings
-from lottery_ticket.seal import seal, unseal
+from lottery_ticket.store.reading import get_run, read_record, read_run, read_settings
+from lottery_ticket.store.seal import seal, unseal
 
 FLIPS = 500
 

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from lottery_ticket.claims import Experiment, decide
-from lottery_ticket.reproduction import load_reproduction
-from lottery_ticket.reproduction_report import claims_csv
+from lottery_ticket.reproduction.claims import Experiment, decide
+from lottery_ticket.reproduction.keep import claims_csv
+from lottery_ticket.reproduction.parse import load_reproduction
 from tests.test_claims import file
 from tests.test_evidence import simulated
 

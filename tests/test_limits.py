@@ -6,12 +6,13 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Param
 
-from lottery_ticket import reading, store
 from lottery_ticket.config import load_preset
-from lottery_ticket.data import describe, load_images
-from lottery_ticket.limits import PARAM, cut, may_be
-from lottery_ticket.reproduce import Job, find
-from lottery_ticket.tracking import Tracker
+from lottery_ticket.data.prepared import describe
+from lottery_ticket.data.sources import load_images
+from lottery_ticket.reproduction.reproduce import Job, find
+from lottery_ticket.store import connection, reading
+from lottery_ticket.store.limits import PARAM, cut, may_be
+from lottery_ticket.store.tracking import Tracker
 from tests import launcher
 from tests.conftest import environment
 
@@ -63,8 +64,8 @@ def test_in_postgresql(postgres, deep, tmp_path):
 def test_a_run_whose_params_were_cut_or_are_from_before_a_setting_is_found_again(small_npz, tmp_path, without):
     """As 0.3.0 left it: MLflow cut what is longer than 6,000 characters."""
     settings = load_preset(dataset=str(small_npz), validation_size=200, seeds=tuple(range(10**9, 10**9 + 620)))
-    client = store.connect(f"sqlite:///{tmp_path}/mlflow.db")
-    run_id = client.create_run(store.ensure_experiment(client, "mine"), tags={"lt.kind": "run"}).info.run_id
+    client = connection.connect(f"sqlite:///{tmp_path}/mlflow.db")
+    run_id = client.create_run(connection.ensure_experiment(client, "mine"), tags={"lt.kind": "run"}).info.run_id
     told = {name: value for name, value in settings.as_params().items() if name not in without}
     client.log_batch(run_id, params=[Param(name, value) for name, value in told.items()])
     assert client.get_run(run_id).data.params["seeds"] == told["seeds"][:6000] != told["seeds"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lottery_ticket import figures
+from lottery_ticket.analysis import figures
 from tests.conftest import environment
 
 USERS = """\

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from lottery_ticket.data import load_images
+from lottery_ticket.data.images import KEYS
+from lottery_ticket.data.sources import load_images
 from lottery_ticket.errors import InputError
-from lottery_ticket.images import KEYS
 
 SOURCE = np.random.default_rng(0)
 TRAIN, TEST = 24, 12

@@ -2,9 +2,9 @@
 
 import pytest
 
-from lottery_ticket.measures import measure, phase, settled, winning_margin
-from lottery_ticket.study import EndEarly
-from lottery_ticket.verdict import judge
+from lottery_ticket.analysis.verdict import judge
+from lottery_ticket.study.definition import EndEarly
+from lottery_ticket.study.measures import measure, phase, settled, winning_margin
 from tests.test_verdict import record
 
 

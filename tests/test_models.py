@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from lottery_ticket.config import load_preset
-from lottery_ticket.models import make_network
+from lottery_ticket.models.network import make_network
+from lottery_ticket.models.tensors import give, tensors_of
 from lottery_ticket.randomness import derive
-from lottery_ticket.tensors import give, tensors_of
 
 MNIST = (1, 28, 28)
 

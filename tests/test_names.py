@@ -13,9 +13,9 @@ from torch import nn
 
 from lottery_ticket import InputError, LotteryTicketError, Ticket
 from lottery_ticket.config import load_preset
-from lottery_ticket.files import load_mask, load_weights, save_mask, save_weights, write_tensors
-from lottery_ticket.models import make_network
+from lottery_ticket.models.network import make_network
 from lottery_ticket.names import escaped, is_name, shortened, unescaped
+from lottery_ticket.tickets.files import load_mask, load_weights, save_mask, save_weights, write_tensors
 
 AWKWARD = st.text(st.sampled_from(list(".,:/+x2ceé \n%$[]")) | st.characters(), max_size=12)
 PARTS = st.lists(st.text(st.characters(exclude_characters="."), min_size=1, max_size=9), min_size=1, max_size=5)

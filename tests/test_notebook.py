@@ -11,8 +11,9 @@ from html.parser import HTMLParser
 import pytest
 
 import lottery_ticket
-from lottery_ticket.experiment import make_plan, read_result
-from lottery_ticket.listening import Listener
+from lottery_ticket.runs.listener import Listener
+from lottery_ticket.runs.plan import make_plan
+from lottery_ticket.runs.result import read_result
 
 BARS = "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lottery_ticket.config import load_preset
-from lottery_ticket.optim import GATHERED_BELOW, Optimizer
+from lottery_ticket.engine.optim import GATHERED_BELOW, Optimizer
 
 STEPS = 12
 SHAPES = {"weight": (7, 5), "bias": (7,)}

@@ -41,11 +41,11 @@ def test_wheel(tmp_path):
             for end in (".dist-info/entry_points.txt", ".dist-info/METADATA", "mnist/LICENSE")
         )
     assert {name for name in names if name.startswith("lottery_ticket/")} == packaged
-    assert sum(name.startswith("lottery_ticket/mnist/") and name.endswith(".gz") for name in names) == 4
-    assert {f"lottery_ticket/presets/{name}.toml" for name in preset_names()} <= names
+    assert sum(name.startswith("lottery_ticket/shipped/mnist/") and name.endswith(".gz") for name in names) == 4
+    assert {f"lottery_ticket/shipped/presets/{name}.toml" for name in preset_names()} <= names
     assert not any(name.startswith(("tests", "bench", "docs")) for name in names)
     assert "lt = lottery_ticket.cli:main" in entry_points
-    assert "License-File: lottery_ticket/mnist/LICENSE" in metadata
+    assert "License-File: lottery_ticket/shipped/mnist/LICENSE" in metadata
     assert "LeCun" in license_file
 
     python("-m", "pip", "install", "--no-deps", "--no-index", "--target", target, wheel, cwd=empty)
@@ -55,6 +55,6 @@ def test_wheel(tmp_path):
     listing = python("-m", "lottery_ticket", "presets", cwd=empty, **path)
     assert [line.split()[0] for line in listing.splitlines()] == preset_names()
     assert python(target / "bin" / "lt", "presets", cwd=empty, **path) == listing
-    code = "from lottery_ticket.data import load_images; print(len(load_images('mnist').x_train))"
+    code = "from lottery_ticket.data.prepared import load_images; print(len(load_images('mnist').x_train))"
     assert python("-c", code, cwd=empty, **path) == "60000\n"
     assert list(empty.iterdir()) == []

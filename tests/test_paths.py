@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from lottery_ticket.models import make_network
-from lottery_ticket.paths import NO_PATH, connected
-from lottery_ticket.trajectory import Checkpoint, find_tickets
-from lottery_ticket.verdict import judge
+from lottery_ticket.analysis.verdict import judge
+from lottery_ticket.method.trajectory import Checkpoint, find_tickets
+from lottery_ticket.models.network import make_network
+from lottery_ticket.models.paths import NO_PATH, connected
 
 
 class Attention(nn.Module):

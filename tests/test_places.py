@@ -13,11 +13,12 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from lottery_ticket import registry, shelf, store
 from lottery_ticket.address import artifact_root, public, sqlite_file
 from lottery_ticket.errors import InputError
-from lottery_ticket.reading import read_run
-from lottery_ticket.study_storage import open_storage
+from lottery_ticket.store import connection, model_registry
+from lottery_ticket.store.find import find
+from lottery_ticket.store.reading import read_run
+from lottery_ticket.study.storage import open_storage
 from tests import launcher
 from tests.conftest import environment
 
@@ -44,13 +45,13 @@ def test_a_folder_of_any_name(tmp_path, monkeypatch, name):
     folder.mkdir()
     monkeypatch.chdir(folder)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    client = store.connect()
-    run_id = client.create_run(store.ensure_experiment(client, f"mine {name}")).info.run_id
+    client = connection.connect()
+    run_id = client.create_run(connection.ensure_experiment(client, f"mine {name}")).info.run_id
     client.log_text(run_id, "kept", "some/text.txt")
     assert public(client.tracking_uri) == f"sqlite:///{folder}/mlruns/mlflow.db"
     assert artifact_root(client.tracking_uri) == folder / "mlruns" / "artifacts"
     for uri in (client.tracking_uri, f"sqlite:///{folder}/mlruns/mlflow.db", "sqlite:///mlruns/mlflow.db"):
-        again = store.connect(uri, create=False)
+        again = connection.connect(uri, create=False)
         assert Path(again.download_artifacts(run_id, "some/text.txt")).read_text() == "kept"
     assert [item.path for item in MlflowClient(client.tracking_uri).list_artifacts(run_id, "some")] == ["some/text.txt"]
     optuna.create_study(study_name="mine", storage=open_storage())
@@ -75,7 +76,7 @@ def test_an_address_means_what_is_there_else_what_its_escapes_say(tmp_path, monk
 def test_options_are_refused(tmp_path, monkeypatch, uri):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"--tracking-uri: .* has options.*allowed: sqlite:///FILE, with %3F for a \?"):
-        store.connect(uri)
+        connection.connect(uri)
     assert not list(tmp_path.iterdir())
 
 
@@ -84,7 +85,7 @@ def test_a_name_that_is_no_text_is_refused(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.chdir(folder)
     with pytest.raises(InputError, match="cannot be opened by"):
-        store.connect(None)
+        connection.connect(None)
     assert not list(folder.iterdir())
 
 
@@ -97,7 +98,7 @@ def trained(small_npz, tmp_path_factory):
     code, out, err = launcher.run(flags.split(), folder, environment(), 200)
     assert code == 0, err
     run_id = json.loads(out)["run_id"]
-    registry.register(connect(folder), shelf.find(f"{run_id}:1", tracking_uri=uri_of(folder), trained=True), "mine")
+    model_registry.register(connect(folder), find(f"{run_id}:1", tracking_uri=uri_of(folder), trained=True), "mine")
     return folder, run_id
 
 
@@ -106,7 +107,7 @@ def uri_of(folder):
 
 
 def connect(folder):
-    return store.connect(uri_of(folder), create=False)
+    return connection.connect(uri_of(folder), create=False)
 
 
 def paths(folder):
@@ -126,7 +127,7 @@ def contents(folder):
 def check_tickets(folder, run_id, expected):
     """The ticket is there, by its run and by its name, for any MLflow too, and every path lies in the folder."""
     for reference in (f"{run_id}:1", "models:/mine@smallest"):
-        found = shelf.find(reference, tracking_uri=uri_of(folder), trained=True)
+        found = find(reference, tracking_uri=uri_of(folder), trained=True)
         assert all(torch.equal(found.mask[name], expected.mask[name]) for name in expected.mask), reference
     assert all(path.startswith(f"{folder.as_uri()}/mlruns/artifacts/") for path in paths(folder)), paths(folder)
     plain = MlflowClient(connect(folder).tracking_uri)
@@ -144,7 +145,7 @@ def train(folder, npz):
 
 def test_a_project_that_was_copied_and_one_that_was_moved(trained, small_npz, tmp_path):
     folder, run_id = trained
-    expected = shelf.find(f"{run_id}:1", tracking_uri=uri_of(folder))
+    expected = find(f"{run_id}:1", tracking_uri=uri_of(folder))
     before = contents(folder)
     for name in ("p", "q"):  # recorded in p: where `trained` is
         shutil.copytree(folder, tmp_path / name)
@@ -163,7 +164,7 @@ def test_a_project_that_was_copied_and_one_that_was_moved(trained, small_npz, tm
     (tmp_path / "q").rename(tmp_path / "r")
     (tmp_path / "link").unlink()
     (tmp_path / "link").symlink_to(tmp_path / "r")
-    shelf.find(f"{run_id}:1", tracking_uri=uri_of(tmp_path / "link"))
+    find(f"{run_id}:1", tracking_uri=uri_of(tmp_path / "link"))
     check_tickets(tmp_path / "r", run_id, expected)
 
 
@@ -177,7 +178,7 @@ def test_one_store_under_two_paths_in_turn(trained, tmp_path):
     connect(there)
     there.rename(here)
     assert all(str(there) in path for path in paths(here))
-    new = client.create_run(store.ensure_experiment(client, "lottery-ticket")).info.run_id
+    new = client.create_run(connection.ensure_experiment(client, "lottery-ticket")).info.run_id
     client.log_text(new, "kept", "text.txt")
     assert not there.exists()
     assert (here / "mlruns" / "artifacts" / "lottery-ticket" / new / "artifacts" / "text.txt").read_text() == "kept"
@@ -219,7 +220,7 @@ def test_a_database_that_was_copied_alone(trained, small_npz, tmp_path):
     before = contents(folder)
     (tmp_path / "mlruns").mkdir()
     shutil.copy(folder / "mlruns" / "mlflow.db", tmp_path / "mlruns")
-    assert shelf.find(f"{run_id}:1", tracking_uri=uri_of(tmp_path)).origin.run_id == run_id
+    assert find(f"{run_id}:1", tracking_uri=uri_of(tmp_path)).origin.run_id == run_id
     new = train(tmp_path, small_npz)
     assert list(tmp_path.rglob(f"artifacts/lottery-ticket/{new}"))
     assert contents(folder) == before
@@ -227,10 +228,10 @@ def test_a_database_that_was_copied_alone(trained, small_npz, tmp_path):
 
 def test_what_lies_elsewhere_by_its_owners_wish_stays_there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    client = store.connect()
+    client = connection.connect()
     for location in (f"{tmp_path.as_uri()}/data/artifacts/x", "s3://bucket/artifacts/y", "/nowhere/mlruns/3"):
         client.create_experiment(location, artifact_location=location)
         (tmp_path / "data" / "artifacts" / "x").mkdir(parents=True, exist_ok=True)
-    store.connect()
+    connection.connect()
     for location in (f"{tmp_path.as_uri()}/data/artifacts/x", "s3://bucket/artifacts/y", "/nowhere/mlruns/3"):
         assert client.get_experiment_by_name(location).artifact_location == location

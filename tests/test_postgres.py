@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from lottery_ticket.errors import InputError
-from lottery_ticket.study_storage import open_storage
+from lottery_ticket.study.storage import open_storage
 from tests.conftest import free_port
 
 

@@ -7,14 +7,16 @@ import torch
 from torch import nn
 
 import lottery_ticket
-from lottery_ticket import store as stores
 from lottery_ticket.config import load_preset, settings_then
-from lottery_ticket.models import make_network
-from lottery_ticket.reading import read_run
-from lottery_ticket.reproduce import Job, find
-from lottery_ticket.seal import seal
-from lottery_ticket.stack import Stack, multiplies_bfloat16, stack
-from lottery_ticket.training import Member, train
+from lottery_ticket.engine.job import Member
+from lottery_ticket.engine.layers import multiplies_bfloat16
+from lottery_ticket.engine.stack import Stack, stack
+from lottery_ticket.engine.training import train
+from lottery_ticket.models.network import make_network
+from lottery_ticket.reproduction.reproduce import Job, find
+from lottery_ticket.store import connection
+from lottery_ticket.store.reading import read_run
+from lottery_ticket.store.seal import seal
 
 ULP = 2**-8  # of bfloat16, relative
 LINEAR = nn.Sequential(nn.Flatten(), nn.Linear(49, 10))
@@ -25,7 +27,7 @@ DEEP = nn.Sequential(nn.Flatten(), nn.Linear(49, 30, bias=False), nn.Tanh(), nn.
 @pytest.fixture(params=[True, False], ids=["products of bfloat16", "none"])
 def processor(request, monkeypatch):
     """A processor that has products of bfloat16, or one that has none."""
-    monkeypatch.setattr("lottery_ticket.stack.multiplies_bfloat16", lambda device: request.param)
+    monkeypatch.setattr("lottery_ticket.engine.layers.multiplies_bfloat16", lambda device: request.param)
 
 
 def rounded(value):
@@ -75,7 +77,7 @@ def test_a_training_does_not_depend_on_the_processor(settings, small, model, mon
     one = Member("winning", 0, network.dense_mask(), network.draw(0, "init"))
     ends = []
     for there in (True, False):
-        monkeypatch.setattr("lottery_ticket.stack.multiplies_bfloat16", lambda device, there=there: there)
+        monkeypatch.setattr("lottery_ticket.engine.layers.multiplies_bfloat16", lambda device, there=there: there)
         ends.append(train(network, [one], small, settings, 0)[0])
     (exact,) = train(network, [one], small, settings.model_copy(update={"precision": "float32"}), 0)
     assert ends[0].curve[-1].test_loss == pytest.approx(ends[1].curve[-1].test_loss, rel=2e-3)
@@ -126,7 +128,7 @@ def test_a_run_in_what_bfloat16_was_is_not_one_in_bfloat16(small_npz, tmp_path):
     found = {}
     for precision in ("bfloat16", "medium"):
         job = Job(settings.model_copy(update={"precision": precision}), "quick", [])
-        find(job, stores.connect(store), "lottery-ticket")
+        find(job, connection.connect(store), "lottery-ticket")
         found[precision] = job.run_id
     assert found == {"bfloat16": None, "medium": run.run_id}
 

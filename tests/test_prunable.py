@@ -13,10 +13,10 @@ from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from lottery_ticket.config import load_preset, params_then, settings_then
 from lottery_ticket.errors import InputError
-from lottery_ticket.models import make_network, tensors_of
-from lottery_ticket.retrain import begin, retrain_settings, train_ticket
-from lottery_ticket.seal import seal
-from lottery_ticket.ticket import Ticket
+from lottery_ticket.models.network import make_network, tensors_of
+from lottery_ticket.runs.retrain import begin, retrain_settings, train_ticket
+from lottery_ticket.store.seal import seal
+from lottery_ticket.tickets.ticket import Ticket
 
 SHAPE = (1, 6, 6)  # as a sequence: 6 rows of 6
 

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lottery_ticket.pruning import density, prune, survivors
+from lottery_ticket.masks import density, survivors
+from lottery_ticket.method.pruning import prune
 
 values = st.sampled_from([-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0])  # few values: many ties
 tensors = st.lists(st.lists(st.tuples(values, st.booleans()), min_size=1, max_size=40), min_size=1, max_size=4)

@@ -19,10 +19,11 @@ import pytest
 from mlflow import MlflowClient
 
 from lottery_ticket import Ticket
-from lottery_ticket.data import describe, load_images
-from lottery_ticket.models import make_network
-from lottery_ticket.store import connect
-from lottery_ticket.tracking import Tracker
+from lottery_ticket.data.prepared import describe
+from lottery_ticket.data.sources import load_images
+from lottery_ticket.models.network import make_network
+from lottery_ticket.store.connection import connect
+from lottery_ticket.store.tracking import Tracker
 from tests.conftest import environment, free_port, wait_for
 
 
@@ -80,7 +81,7 @@ def test_registered_pulled_loaded_and_served(lt, run_id, small_npz, tmp_path, mo
     told = json.loads(bare.stdout)
     assert told["classes"] == classes
     assert Path(told["code"]).is_relative_to(model_folder)
-    assert not (model_folder / "code/shipped/lottery_ticket/mnist").exists()
+    assert not (model_folder / "code/shipped/lottery_ticket/shipped/mnist").exists()
 
     port = free_port()
     serve = ["models", "serve", "-m", "models:/small@smallest", "--env-manager", "local", "--port", str(port)]

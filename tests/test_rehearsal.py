@@ -5,17 +5,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lottery_ticket.allocation import allocate
 from lottery_ticket.config import load_preset
-from lottery_ticket.data import load_images, prepare
+from lottery_ticket.data.prepared import prepare
+from lottery_ticket.data.sources import load_images
+from lottery_ticket.engine.allocation import allocate
+from lottery_ticket.engine.device import arithmetic
+from lottery_ticket.engine.job import Member
+from lottery_ticket.engine.training import train
 from lottery_ticket.errors import InputError
-from lottery_ticket.experiment import make_plan
-from lottery_ticket.files import load_weights, save_weights
-from lottery_ticket.models import make_network
+from lottery_ticket.models.network import make_network
+from lottery_ticket.models.tensors import give, tensors_of
 from lottery_ticket.randomness import generator
-from lottery_ticket.rehearsal import rehearse
-from lottery_ticket.tensors import give, tensors_of
-from lottery_ticket.training import Member, arithmetic, train
+from lottery_ticket.runs.plan import make_plan
+from lottery_ticket.runs.rehearsal import rehearse
+from lottery_ticket.tickets.files import load_weights, save_weights
 
 
 @pytest.fixture(scope="module")

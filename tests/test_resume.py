@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from lottery_ticket.files import load_mask, load_weights, save_weights
+from lottery_ticket.tickets.files import load_mask, load_weights, save_weights
 from tests import launcher
 from tests.conftest import environment
 from tests.outcomes import artifacts, outcome

@@ -10,18 +10,19 @@ import pytest
 import torch
 
 import lottery_ticket
+from lottery_ticket.analysis.verdict import judge
 from lottery_ticket.config import load_preset, settings_then
+from lottery_ticket.engine.job import Member
+from lottery_ticket.engine.training import train
+from lottery_ticket.engine.workers import Workers
 from lottery_ticket.errors import InputError
-from lottery_ticket.folder import card_digest, read_folder
-from lottery_ticket.measures import measure
-from lottery_ticket.models import make_network
-from lottery_ticket.reading import read_run
+from lottery_ticket.method.trajectory import find_tickets
+from lottery_ticket.models.network import make_network
 from lottery_ticket.record import Record
-from lottery_ticket.seal import seal
-from lottery_ticket.training import Member, train
-from lottery_ticket.trajectory import find_tickets
-from lottery_ticket.verdict import judge
-from lottery_ticket.workers import Workers
+from lottery_ticket.store.reading import read_run
+from lottery_ticket.store.seal import seal
+from lottery_ticket.study.measures import measure
+from lottery_ticket.tickets.folder import card_digest, read_folder
 
 ARMS = ("winning", "reinit", "random-mask", "reinit-own")
 PER_EPOCH = 17  # batches: 1,000 images, 60 at a time

@@ -2,12 +2,12 @@
 
 import pytest
 
+from lottery_ticket.analysis.figures import draw_accuracy, draw_learning_curves
+from lottery_ticket.analysis.verdict import judge
 from lottery_ticket.config import load_preset
-from lottery_ticket.figures import draw_accuracy, draw_learning_curves
-from lottery_ticket.listening import Lines
-from lottery_ticket.reading import Stored
-from lottery_ticket.rounds_table import conclusions, rounds_table
-from lottery_ticket.verdict import judge
+from lottery_ticket.runs.listener import Lines
+from lottery_ticket.runs.rounds_table import conclusions, rounds_table
+from lottery_ticket.store.reading import Stored
 from tests.test_verdict import record, run_of
 
 

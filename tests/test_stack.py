@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
 
-from lottery_ticket.models import make_network
-from lottery_ticket.stack import Stack, stack, unstack
+from lottery_ticket.engine.stack import Stack, stack, unstack
+from lottery_ticket.models.network import make_network
 from tests.networks import Residual
 
 SHAPE = (3, 12, 12)

@@ -3,17 +3,21 @@
 import numpy as np
 import pytest
 
-from lottery_ticket import data, reading, store
 from lottery_ticket.config import load_preset
-from lottery_ticket.data import channels_first, describe, load_images
+from lottery_ticket.data import prepared as data
+from lottery_ticket.data.images import Images
+from lottery_ticket.data.prepared import channels_first, describe
+from lottery_ticket.data.sources import load_images
 from lottery_ticket.errors import InputError
-from lottery_ticket.experiment import Listener, carry_out, make_plan, resume, sync
-from lottery_ticket.images import Images
-from lottery_ticket.retrain import train_ticket
-from lottery_ticket.study import parse
-from lottery_ticket.sweep import sweep
-from lottery_ticket.tracking import Tracker
-from lottery_ticket.trajectory import find_tickets
+from lottery_ticket.method.trajectory import find_tickets
+from lottery_ticket.runs.plan import make_plan
+from lottery_ticket.runs.retrain import train_ticket
+from lottery_ticket.runs.run import Listener, carry_out, resume
+from lottery_ticket.runs.sync import sync
+from lottery_ticket.store import connection, reading
+from lottery_ticket.store.tracking import Tracker
+from lottery_ticket.study.parse import parse
+from lottery_ticket.study.sweep import sweep
 
 
 class Interrupted(Listener):
@@ -51,7 +55,7 @@ def interrupted_run(path, images, **more):
     settings = load_preset(dataset=str(path), **more)
     plan = make_plan(settings, known=as_version_0_3(images))
     assert plan.data.info == as_version_0_3(images)
-    client, network = store.connect(None), plan.network
+    client, network = connection.connect(None), plan.network
     tracker = Tracker.create(client, "lottery-ticket", settings, "", "old", plan.images, plan.data.info, network)
 
     def method(after, watch, trainer):
@@ -122,7 +126,7 @@ def test_sync_keeps_what_the_run_says_of_its_data(tmp_path):
     images = write(path, (6,))
     run_id, _ = interrupted_run(path, images)
     sync(run_id)
-    client = store.connect(None)
+    client = connection.connect(None)
     for run in [run_id, *reading.read_run(client, run_id).children.values()]:
         assert reading.read_data_info(client, client.get_run(run)) == as_version_0_3(images)
 
@@ -136,6 +140,6 @@ def test_a_study_has_one_standardisation_whatever_version_began_it(tmp_path, mon
         version_0_3.setattr(data, "describe", lambda images, validation_size: as_version_0_3(images))
         sweep(parse("mine.toml", values | {"trials": 1}, {}, {}), "mine")
     trials = sweep(parse("mine.toml", values | {"trials": 2}, {}, {}), "mine").trials
-    client = store.connect(None)
+    client = connection.connect(None)
     runs = [client.get_run(trial.run_id) for trial in trials]
     assert [reading.read_data_info(client, run) for run in runs] == 2 * [as_version_0_3(images)]

@@ -15,8 +15,8 @@ import torch
 from mlflow import MlflowClient
 
 from lottery_ticket import Ticket, load_mask, load_weights
-from lottery_ticket.prunable import Inventory
-from lottery_ticket.seal import unseal
+from lottery_ticket.models.prunable import Inventory
+from lottery_ticket.store.seal import unseal
 
 OWN, VISION = "tests.strangers", "torchvision.models"
 COLOURS, TEST = 48, 40

@@ -3,10 +3,11 @@
 import optuna
 import pytest
 
-from lottery_ticket import store, study_storage
 from lottery_ticket.errors import InputError
-from lottery_ticket.study import load_study, parse, study_names
-from lottery_ticket.study_record import open_study
+from lottery_ticket.store import connection
+from lottery_ticket.study import storage as study_storage
+from lottery_ticket.study.opened import open_study
+from lottery_ticket.study.parse import load_study, parse, study_names
 
 GOOD = """trials = 2
 sampler = "grid"
@@ -144,7 +145,7 @@ def test_a_study_of_somebody_else_is_not_shown(lt, tmp_path):
 def test_objectives_have_names_in_the_storage_which_older_studies_lack(tmp_path, name, objective):
     study, name = load_study(name, {"objective": objective}, {})
     storage = study_storage.open_storage(f"sqlite:///{tmp_path}/optuna.db")
-    client = store.connect(f"sqlite:///{tmp_path}/mlflow.db")
+    client = connection.connect(f"sqlite:///{tmp_path}/mlflow.db")
 
     def opened():
         return open_study(study, study.definition(), name, storage, client, "lottery-ticket", False)

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from lottery_ticket import study_figures as figures
-from lottery_ticket import study_maps
-from lottery_ticket.figures import STYLE, style
-from lottery_ticket.importance import Share
-from lottery_ticket.study import parse
-from lottery_ticket.trials import Trial
+from lottery_ticket.analysis.plots import STYLE, style
+from lottery_ticket.study import figures, maps
+from lottery_ticket.study.importance import Share
+from lottery_ticket.study.parse import parse
+from lottery_ticket.study.trials import Trial
 
 LR = {"low": 1e-4, "high": 0.1, "log": True, "points": 4}
 RATE = {"low": 0.1, "high": 0.7, "points": 3}
@@ -20,7 +19,7 @@ RATE = {"low": 0.1, "high": 0.7, "points": 3}
 @pytest.fixture(autouse=True)
 def _style(monkeypatch):
     monkeypatch.setitem(STYLE, "figure.dpi", 50)
-    monkeypatch.setattr(study_maps, "_CELLS", 60)
+    monkeypatch.setattr(maps, "_CELLS", 60)
     with style():
         yield
 
@@ -144,7 +143,7 @@ def test_no_ticket_is_hollow_at_the_top():
 
 
 def test_dots_of_a_map_agree_with_the_phases():
-    for draw in (study_maps.draw_map_smallest, study_maps.draw_map_gap):
+    for draw in (maps.draw_map_smallest, maps.draw_map_gap):
         axes = draw(study(lr=LR, prune_rate=RATE), MAP, "n").axes[0]
         wins, others = [line for line in axes.lines if line.get_marker() == "o"]
         won = {(t.params["lr"], t.params["prune_rate"]) for t in MAP if t.phase == "winning"}
@@ -168,7 +167,7 @@ def at(lr, prune_rate):
 
 
 def test_cells_and_boundary_of_a_map():
-    coloured, grey, (line,) = cells(study_maps.draw_map_smallest(study(lr=LR, prune_rate=RATE), MAP, "n"))
+    coloured, grey, (line,) = cells(maps.draw_map_smallest(study(lr=LR, prune_rate=RATE), MAP, "n"))
     assert (coloured.compressed() == 10).all()
     assert not coloured.mask[at(1e-4, 0.1)]
     assert not coloured.mask[at(1e-3, 0.4)]
@@ -184,13 +183,13 @@ def test_cells_and_boundary_of_a_map():
 
 def test_a_map_without_winners_is_grey_near_its_trials():
     trials = [t for t in MAP if t.phase == "none"]
-    coloured, grey, lines = cells(study_maps.draw_map_smallest(study(lr=LR, prune_rate=RATE), trials, "n"))
+    coloured, grey, lines = cells(maps.draw_map_smallest(study(lr=LR, prune_rate=RATE), trials, "n"))
     assert coloured.mask.all()
     assert grey[at(1e-1, 0.1)]
     assert not lines
 
 
-@pytest.mark.parametrize("draw", [study_maps.draw_map_smallest, study_maps.draw_map_gap])
+@pytest.mark.parametrize("draw", [maps.draw_map_smallest, maps.draw_map_gap])
 def test_a_map_is_blank_where_no_trial_is_near(draw):
     """Trials below lr 0.001 say nothing of lr 0.02; around a point of a grid that was not tried it is blank."""
     places = [{"lr": lr, "prune_rate": rate} for lr in (1e-4, 3e-4, 6e-4, 9e-4) for rate in (0.1, 0.4, 0.7)]
@@ -242,7 +241,7 @@ def test_gaps_of_a_map_are_at_the_density_most_trials_have_and_blank_where_none_
         trial(corner[2], at=(51.2, 21.0), winning=0.1, reinit=0.6, won=False),
         trial(corner[3], at=(), won=False),
     ]
-    figure = study_maps.draw_map_gap(study((51.2, 21.0, 10.7), **space), trials, "n")
+    figure = maps.draw_map_gap(study((51.2, 21.0, 10.7), **space), trials, "n")
     assert "21 % left" in figure.axes[0].get_title()  # three have 51.2 and 21, which is nearer to 10.7
     coloured, grey, _ = cells(figure)
     assert (coloured[0, 0], coloured[-1, 0]) == (pytest.approx(1.5), pytest.approx(-1))

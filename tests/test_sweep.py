@@ -13,9 +13,10 @@ from mlflow import MlflowClient
 from optuna.trial import TrialState
 
 import lottery_ticket
-from lottery_ticket import study_storage, sweep
 from lottery_ticket.config import load_preset
-from lottery_ticket.study import load_study, parse
+from lottery_ticket.study import storage as study_storage
+from lottery_ticket.study.parse import load_study, parse
+from lottery_ticket.study.sweep import sweep
 from tests import launcher
 from tests.conftest import environment
 
@@ -110,7 +111,7 @@ def wait_until(happened, process):
 
 def test_a_trial_is_the_experiment_that_lt_run_does(small_npz, here):
     study = definition(small_npz)
-    outcome = sweep.sweep(study, "mine", **here)
+    outcome = sweep(study, "mine", **here)
     assert [trial.params["lr"] for trial in sorted(outcome.trials, key=lambda t: t.params["lr"])] == [1e-3, 1e-2]
     for trial in outcome.trials:
         alone = lottery_ticket.run(study.settings_of(trial.params), tracking_uri=here["tracking_uri"])
@@ -210,7 +211,7 @@ def test_an_answer_that_cannot_change_ends_a_trial_early(small_npz, here):
         settings=definition(small_npz).settings | {"optimizer": "sgd", "rounds": 5},
         space={"lr": {"choices": [0.1, 1e12]}},
     )
-    outcome = sweep.sweep(study, "mine", **here)
+    outcome = sweep(study, "mine", **here)
     ends = {trial.params["lr"]: trial for trial in outcome.trials}
     assert ends[0.1].ended_early == ""
     assert ends[1e12].ended_early == "training diverged in all seeds in round 0"
@@ -261,7 +262,7 @@ def test_what_a_process_left_is_tried_again(small_npz, toml, tmp_path, monkeypat
         gone = None
         time.sleep(3)  # past the grace period
     study, name = load_study(str(path), {}, {})
-    outcome = sweep.sweep(study, name, **stores)
+    outcome = sweep(study, name, **stores)
     assert len(outcome.trials) == 4
     assert len({trial.params["lr"] for trial in outcome.trials}) == 4
     after = {trial.number: trial for trial in trials_of(tmp_path)}

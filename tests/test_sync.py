@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 from mlflow import MlflowClient
 
-from lottery_ticket.reading import read_run
+from lottery_ticket.store.reading import read_run
 from tests import launcher
 from tests.conftest import environment
 from tests.outcomes import outcome as whole_outcome

@@ -19,16 +19,18 @@ from torch.nn.utils import prune as torch_prune
 from torch.optim.optimizer import _global_optimizer_post_hooks
 
 import lottery_ticket
-from lottery_ticket import InputError, LotteryTicketError, Ticket, shelf
-from lottery_ticket.arms import ARMS
-from lottery_ticket.data import channels_first, load_images
-from lottery_ticket.files import load_weights, read_tensors, save_weights, write_tensors
-from lottery_ticket.folder import CARD, SCHEMA_VERSION, TENSORS, card_digest
-from lottery_ticket.listing import _read_sqlite, _read_store, list_tickets
-from lottery_ticket.models import make_network
-from lottery_ticket.reading import read_run
+from lottery_ticket import InputError, LotteryTicketError, Ticket
+from lottery_ticket.data.prepared import channels_first
+from lottery_ticket.data.sources import load_images
+from lottery_ticket.method.arms import ARMS
+from lottery_ticket.method.trajectory import find_tickets
+from lottery_ticket.models.network import make_network
 from lottery_ticket.record import pack_bits
-from lottery_ticket.trajectory import find_tickets
+from lottery_ticket.store.find import _public, find
+from lottery_ticket.store.listing import _read_sqlite, _read_store, list_tickets
+from lottery_ticket.store.reading import read_run
+from lottery_ticket.tickets.files import load_weights, read_tensors, save_weights, write_tensors
+from lottery_ticket.tickets.folder import CARD, SCHEMA_VERSION, TENSORS, card_digest
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +88,7 @@ def same(a, b):
 @pytest.mark.parametrize("arm", ARMS)
 @pytest.mark.parametrize("seed", [0, 3])
 def test_a_ticket_is_the_mask_and_the_values_its_round_started_from(found, store, rounds, arm, seed):
-    ticket = shelf.find(f"{found.run_id}:2:{arm}-seed{seed}", tracking_uri=store, trained=True)
+    ticket = find(f"{found.run_id}:2:{arm}-seed{seed}", tracking_uri=store, trained=True)
     there = rounds[arm, seed, 2]
     assert same(ticket.mask, there.mask)
     start = {name: value * there.mask.get(name, 1) for name, value in there.start.items()}
@@ -241,10 +243,12 @@ def test_to_and_from_torch_prune(ticket, small):
 
 
 def test_a_users_own_model_runs_only_when_it_is_named(ticket):
-    strange = replace(ticket, settings=ticket.settings.model_copy(update={"model": "lottery_ticket.models:fc1"}))
+    strange = replace(
+        ticket, settings=ticket.settings.model_copy(update={"model": "lottery_ticket.models.network:fc1"})
+    )
     with pytest.raises(InputError, match=r"--model: None .* allowed: lottery_ticket\.models:fc1, which runs that code"):
         strange.module()
-    assert same(dict(strange.module(model="lottery_ticket.models:fc1").state_dict()), ticket.weights)
+    assert same(dict(strange.module(model="lottery_ticket.models.network:fc1").state_dict()), ticket.weights)
 
 
 def test_the_list_is_that_of_the_records(found, store, folder):
@@ -332,8 +336,8 @@ def test_a_ticket_prints_in_one_line(ticket):
 
 
 def test_users_and_passwords_stay_at_home():
-    assert shelf._public("https://me:secret@host:5000/x") == "https://host:5000/x"
-    assert shelf._public("sqlite:///mlruns/mlflow.db") == "sqlite:///mlruns/mlflow.db"
+    assert _public("https://me:secret@host:5000/x") == "https://host:5000/x"
+    assert _public("sqlite:///mlruns/mlflow.db") == "sqlite:///mlruns/mlflow.db"
 
 
 # What a folder may be given as and must not be.
@@ -501,7 +505,7 @@ def test_saving_is_all_or_nothing(ticket, tmp_path, monkeypatch):
     (tmp_path / "there").mkdir()
     with pytest.raises(InputError, match="is there already"):
         ticket.save(tmp_path / "there")
-    monkeypatch.setattr("lottery_ticket.folder.card_digest", lambda told: 1 / 0)
+    monkeypatch.setattr("lottery_ticket.tickets.folder.card_digest", lambda told: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         ticket.save(tmp_path / "new")
     assert [path.name for path in tmp_path.iterdir()] == ["there"]

@@ -13,8 +13,8 @@ from torchvision.models.swin_transformer import SwinTransformer
 from torchvision.models.vision_transformer import VisionTransformer
 
 from lottery_ticket import InputError, Ticket
-from lottery_ticket.data import load_images
-from lottery_ticket.export import export
+from lottery_ticket.data.sources import load_images
+from lottery_ticket.tickets.export import export
 from tests.test_export import make_ticket
 
 

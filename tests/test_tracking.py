@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 
 from lottery_ticket import load_mask, load_weights
 from lottery_ticket.config import Settings
-from lottery_ticket.reading import read_run
-from lottery_ticket.store import connect
+from lottery_ticket.store.connection import connect
+from lottery_ticket.store.reading import read_run
 from tests.conftest import environment
 
 METRICS = {

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 import lottery_ticket
-from lottery_ticket import InputError, Ticket, shelf
-from lottery_ticket.models import make_network
-from lottery_ticket.retrain import begin, retrain_settings
-from lottery_ticket.ticket import under
-from lottery_ticket.trajectory import find_tickets
+from lottery_ticket import InputError, Ticket
+from lottery_ticket.masks import under
+from lottery_ticket.method.trajectory import find_tickets
+from lottery_ticket.models.network import make_network
+from lottery_ticket.runs.retrain import begin, retrain_settings
+from lottery_ticket.store.find import find
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +120,7 @@ def test_every_control_starts_as_in_the_run_that_found_the_ticket(found, ticket,
 
 def test_the_dense_control_of_any_ticket_holds_the_tickets_values(found, store, ticket):
     pruned = Ticket.from_prune(ticket.to_prune(trained=True), ticket.settings)
-    reinit = shelf.find(f"{found.run_id}:2:reinit-seed0", tracking_uri=store)
+    reinit = find(f"{found.run_id}:2:reinit-seed0", tracking_uri=store)
     for each in (pruned, reinit):
         dense = beginning(each, seed=5).dense
         assert same(under(each.mask, dense), each.weights)
@@ -137,7 +138,7 @@ def test_the_dense_control_is_read_where_the_store_has_it(ticket, tmp_path):
 
 
 def test_a_ticket_is_not_its_own_control(found, store):
-    reinit = shelf.find(f"{found.run_id}:2:reinit-seed3", tracking_uri=store)
+    reinit = find(f"{found.run_id}:2:reinit-seed3", tracking_uri=store)
     with pytest.raises(InputError, match="starts with seed 3 from the values of this ticket"):
         beginning(reinit, seed=3)
     assert len(beginning(reinit, seed=4).members) == 2
@@ -160,7 +161,7 @@ def test_late_rewinding(store, settings, tmp_path):
 
 def test_controls_of_a_training_can_be_pulled(found, store, ticket):
     again = lottery_ticket.train_ticket(ticket, arms="winning,random-mask", tracking_uri=store, iterations=5)
-    control = shelf.find(f"{again.run_id}:2:random-mask-seed0", tracking_uri=store)
+    control = find(f"{again.run_id}:2:random-mask-seed0", tracking_uri=store)
     there = beginning(ticket, arms="winning,random-mask").members[1]
     assert same(control.mask, there.mask)
     assert same(control.weights, under(there.mask, there.weights))

@@ -8,13 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lottery_ticket.data import Split
-from lottery_ticket.models import make_network
-from lottery_ticket.optim import FROZEN_BELOW
+from lottery_ticket.data.prepared import Split
+from lottery_ticket.engine.device import arithmetic
+from lottery_ticket.engine.job import Member
+from lottery_ticket.engine.optim import FROZEN_BELOW
+from lottery_ticket.engine.stack import Stack
+from lottery_ticket.engine.training import train
+from lottery_ticket.method.trajectory import find_tickets
+from lottery_ticket.models.network import make_network
 from lottery_ticket.randomness import generator
-from lottery_ticket.stack import Stack
-from lottery_ticket.training import Member, arithmetic, train
-from lottery_ticket.trajectory import find_tickets
 
 
 def network_of(settings, data):

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from lottery_ticket.models import make_network
-from lottery_ticket.pruning import prune, survivors
-from lottery_ticket.trajectory import Checkpoint, find_tickets
+from lottery_ticket.masks import survivors
+from lottery_ticket.method.pruning import prune
+from lottery_ticket.method.trajectory import Checkpoint, find_tickets
+from lottery_ticket.models.network import make_network
 
 
 def network_of(settings, data):

@@ -12,8 +12,9 @@ import torch
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
-from lottery_ticket import shelf, store
-from lottery_ticket.data import describe
+from lottery_ticket.data.prepared import describe
+from lottery_ticket.store import connection
+from lottery_ticket.store.find import find
 from tests import launcher
 from tests.conftest import environment
 from tests.outcomes import outcome
@@ -56,7 +57,7 @@ def finished(small_npz, tmp_path_factory):
 def copied(finished, tmp_path):
     """A copy of it."""
     shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
-    store.connect(uri_of(tmp_path), create=False)  # so that `mlflow gc` there deletes nothing here
+    connection.connect(uri_of(tmp_path), create=False)  # so that `mlflow gc` there deletes nothing here
     return tmp_path, finished[1], MlflowClient(uri_of(tmp_path))
 
 
@@ -280,8 +281,8 @@ def test_runs_that_were_carried_over_to_another_store(copied, tmp_path, monkeypa
     ids = carry_over(source, target)
     for arm in ("winning", "reinit"):
         reference = f"{ids[run_id]}:1:{arm}-seed0"
-        there = shelf.find(reference, tracking_uri=target.tracking_uri, trained=True)
-        here = shelf.find(f"{run_id}:1:{arm}-seed0", tracking_uri=uri_of(folder), trained=True)
+        there = find(reference, tracking_uri=target.tracking_uri, trained=True)
+        here = find(f"{run_id}:1:{arm}-seed0", tracking_uri=uri_of(folder), trained=True)
         assert there.data.digest == here.data.digest
         expected = here.data if of == "now" else describe(here.images(), 0)  # 0.3: of all training images
         assert there.data == expected

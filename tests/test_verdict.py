@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from lottery_ticket.analysis.verdict import judge
 from lottery_ticket.record import Point, Record, pack_bits
-from lottery_ticket.verdict import judge
 
 N = 10_000
 

@@ -13,10 +13,11 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
+from lottery_ticket.engine.job import Member
+from lottery_ticket.engine.training import train
+from lottery_ticket.engine.workers import Workers
 from lottery_ticket.errors import LotteryTicketError
-from lottery_ticket.models import make_network
-from lottery_ticket.training import Member, train
-from lottery_ticket.workers import Workers
+from lottery_ticket.models.network import make_network
 from tests import launcher
 from tests.conftest import environment
 

@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-import lottery_ticket
 from lottery_ticket import terminal
 from lottery_ticket.cli import data, diff, export, figures, presets, reproduce, run, sweep, sync, tickets, train, ui
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
+from lottery_ticket.version import __version__
 
 app = typer.Typer(
     name="lt",
@@ -26,7 +26,7 @@ def options(
 ) -> None:
     """Find winning tickets, prove that they win, and hand them on."""
     if version:
-        typer.echo(f"lt {lottery_ticket.__version__}")
+        typer.echo(f"lt {__version__}")
         raise typer.Exit
 
 

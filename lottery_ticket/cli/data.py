@@ -18,7 +18,7 @@ def list_data(context: typer.Context, as_json: Json = False) -> None:
     if context.invoked_subcommand is not None:
         return
 
-    from lottery_ticket.sources import KNOWN, cached
+    from lottery_ticket.data.sources import KNOWN, cached
 
     rows: list[dict[str, Any]] = []
     for name, known in KNOWN.items():
@@ -38,9 +38,9 @@ def list_data(context: typer.Context, as_json: Json = False) -> None:
 @app.command()
 def fetch(name: Annotated[str, typer.Argument(help="The data set.")], as_json: Json = False) -> None:
     """Download a data set through torchvision into the cache (LT_DATA_DIR, else the user's cache folder)."""
+    from lottery_ticket.data.sources import KNOWN
+    from lottery_ticket.data.sources import fetch as fetch_data
     from lottery_ticket.errors import unknown
-    from lottery_ticket.sources import KNOWN
-    from lottery_ticket.sources import fetch as fetch_data
 
     if name not in KNOWN:
         raise unknown("NAME", name, KNOWN)

@@ -15,8 +15,8 @@ from lottery_ticket.config import is_code
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 
 if TYPE_CHECKING:
-    from lottery_ticket.compare import Comparison, Overlap, Range
-    from lottery_ticket.ticket import Ticket
+    from lottery_ticket.analysis.compare import Comparison, Overlap, Range
+    from lottery_ticket.tickets.ticket import Ticket
 
 _FORMATS = (".png", ".pdf", ".svg")
 
@@ -40,11 +40,11 @@ def diff(
     if figure is not None and figure.suffix.lower() not in _FORMATS:
         raise InputError("--figure", str(figure), f"is no picture; allowed: a path that ends in {', '.join(_FORMATS)}")
 
-    from lottery_ticket.compare import compare
-    from lottery_ticket.compare_figure import draw_comparison
-    from lottery_ticket.folder import must_be_new
-    from lottery_ticket.paths import NO_PATH
-    from lottery_ticket.ticket import Ticket
+    from lottery_ticket.analysis.compare import compare
+    from lottery_ticket.analysis.compare_figure import draw_comparison
+    from lottery_ticket.models.paths import NO_PATH
+    from lottery_ticket.tickets.ticket import Ticket
+    from lottery_ticket.untrusted import must_be_new
 
     if figure is not None:
         must_be_new(figure, "--figure")

@@ -14,11 +14,12 @@ from rich.table import Table
 from lottery_ticket.address import public
 from lottery_ticket.cli.options import output
 from lottery_ticket.config import is_code
-from lottery_ticket.experiment import Plan, Result
-from lottery_ticket.listening import Lines
-from lottery_ticket.reading import restoring
-from lottery_ticket.rounds_table import conclusions, rounds_table
-from lottery_ticket.training import Progress as TrainingProgress
+from lottery_ticket.engine.job import Progress as TrainingProgress
+from lottery_ticket.runs.listener import Lines
+from lottery_ticket.runs.plan import Plan
+from lottery_ticket.runs.result import Result
+from lottery_ticket.runs.rounds_table import conclusions, rounds_table
+from lottery_ticket.store.reading import restoring
 
 
 class Display(Lines):

@@ -12,7 +12,7 @@ from lottery_ticket.cli.tickets import ChangedModel, ModelCode, TicketReference,
 from lottery_ticket.errors import unknown
 
 if TYPE_CHECKING:
-    from lottery_ticket.export import Comparison
+    from lottery_ticket.tickets.export import Comparison
 
 
 def export(
@@ -40,11 +40,11 @@ def export(
     `scores`, N×classes. The safetensors are of a module that takes standardised images; mean and std stand in the
     metadata.
     """
-    from lottery_ticket.export import FORMATS
-    from lottery_ticket.export import export as write
-    from lottery_ticket.folder import must_be_new
-    from lottery_ticket.paths import NO_PATH
-    from lottery_ticket.ticket import Ticket
+    from lottery_ticket.models.paths import NO_PATH
+    from lottery_ticket.tickets.export import FORMATS
+    from lottery_ticket.tickets.export import export as write
+    from lottery_ticket.tickets.ticket import Ticket
+    from lottery_ticket.untrusted import must_be_new
 
     if format not in FORMATS:
         raise unknown("--format", format, FORMATS)

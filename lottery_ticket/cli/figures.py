@@ -20,7 +20,7 @@ def figures(
 ) -> None:
     """Draw the figures of a run again from what MLflow holds, and print its table."""
     from lottery_ticket.cli.display import print_result
-    from lottery_ticket.experiment import read_result
+    from lottery_ticket.runs.result import read_result
 
     result = read_result(run, tracking_uri, dest)
     if as_json:

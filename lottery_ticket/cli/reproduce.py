@@ -12,7 +12,7 @@ import typer
 
 from lottery_ticket.cli.options import Json, TrackingUri
 from lottery_ticket.errors import InputError, one_line, unknown
-from lottery_ticket.reproduction import REPORT_FILES
+from lottery_ticket.reproduction.definition import REPORT_FILES
 
 
 def reproduce(
@@ -38,7 +38,8 @@ def reproduce(
     Runs that are in the store with the same settings are read, not trained again; the same command goes on after an
     interruption.
     """
-    from lottery_ticket.reproduction import SCALES, load_reproduction
+    from lottery_ticket.reproduction.definition import SCALES
+    from lottery_ticket.reproduction.parse import load_reproduction
 
     wanted = next((known for known in SCALES if known == scale), None)
     if wanted is None:
@@ -49,14 +50,14 @@ def reproduce(
     folder = dest or Path("mlruns", "reproductions", "-".join([name, scale, *claims]))
     _check_folder(folder)
 
-    from lottery_ticket import reproduce as lab
     from lottery_ticket.cli.reproduce_display import Display, command_line, print_outcomes
-    from lottery_ticket.reproduction_report import keep_report
+    from lottery_ticket.reproduction.keep import keep_report
+    from lottery_ticket.reproduction.reproduce import reproduce
 
     display = Display()
     try:
         with display:
-            done = lab.reproduce(
+            done = reproduce(
                 told, name, wanted, claims, tracking_uri=tracking_uri, experiment=experiment, listener=display
             )
     except InputError:

@@ -7,19 +7,19 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from lottery_ticket import reproduce
 from lottery_ticket.address import public
 from lottery_ticket.cli import display
 from lottery_ticket.cli.display import program
 from lottery_ticket.cli.options import output
-from lottery_ticket.experiment import Plan
-from lottery_ticket.listening import clock
 from lottery_ticket.record import Record
-from lottery_ticket.reproduce import Job, Reproduced
-from lottery_ticket.reproduction_report import Kept, in_numbers
+from lottery_ticket.reproduction.keep import Kept
+from lottery_ticket.reproduction.report import in_numbers
+from lottery_ticket.reproduction.reproduce import Job, Reproduced, ReproductionListener
+from lottery_ticket.runs.listener import clock
+from lottery_ticket.runs.plan import Plan
 
 
-class Display(display.Display, reproduce.Listener):
+class Display(display.Display, ReproductionListener):
     """Progress on standard error: of the run that trains, and the time left of all."""
 
     def __init__(self) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+import lottery_ticket
 from lottery_ticket.cli.options import Config, Json, Preset, TrackingUri, with_settings
 from lottery_ticket.cli.tickets import ChangedModel
 from lottery_ticket.config import flag, load_settings
@@ -39,14 +40,13 @@ def run(
     else:
         chosen, base = load_settings(preset, config, settings)
 
-    from lottery_ticket import experiment as lab
     from lottery_ticket.cli.display import Display, print_result, resume_command, ui_command
 
     display = Display()
     try:
         with display:
             if resume is not None:
-                result = lab.resume(
+                result = lottery_ticket.resume(
                     resume,
                     model=settings.get("model"),
                     changed_model=changed_model,
@@ -54,7 +54,7 @@ def run(
                     listener=display,
                 )
             else:
-                result = lab.run(
+                result = lottery_ticket.run(
                     chosen, preset=base, tracking_uri=tracking_uri, experiment=experiment, listener=display
                 )
     except KeyboardInterrupt:

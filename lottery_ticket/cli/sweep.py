@@ -59,7 +59,7 @@ def run(
     **settings: Any,
 ) -> None:
     """Run a study, or go on with it. Each trial is a whole experiment: all arms, all seeds, all rounds."""
-    from lottery_ticket.study import load_study
+    from lottery_ticket.study.parse import load_study
 
     options = {"trials": trials, "batch": batch, "sampler": sampler, "timeout": timeout}
     overrides = {name: value for name, value in options.items() if value is not None}
@@ -69,10 +69,10 @@ def run(
         settings["jobs"] = "1"
     chosen, name = load_study(study, overrides, settings)
 
-    from lottery_ticket import study_record
-    from lottery_ticket import sweep as lab
     from lottery_ticket.cli.companions import Companions, end_with_caller
     from lottery_ticket.cli.sweep_display import Display, continue_command, print_outcome
+    from lottery_ticket.study.conclude import to_json
+    from lottery_ticket.study.sweep import sweep
 
     if worker:
         end_with_caller()
@@ -80,7 +80,7 @@ def run(
         display = Display(chosen, companions, quiet=worker)
         try:
             with display:
-                outcome = lab.sweep(
+                outcome = sweep(
                     chosen,
                     name,
                     storage=storage,
@@ -99,7 +99,7 @@ def run(
                 typer.echo(f"Go on with: {continue_command()}", err=True)
             raise
     if as_json:
-        typer.echo(json.dumps(study_record.to_json(outcome.opened, outcome.trials, outcome.concluded)))
+        typer.echo(json.dumps(to_json(outcome.opened, outcome.trials, outcome.concluded)))
     elif not worker:
         print_outcome(outcome)
 
@@ -119,27 +119,29 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Print a study's table and draw its figures again; without STUDY, list the studies in the storage."""
-    from lottery_ticket import study_record, study_storage
     from lottery_ticket.cli.sweep_display import print_studies, print_study, studies
-    from lottery_ticket.trials import finished
+    from lottery_ticket.study.conclude import conclude, to_json
+    from lottery_ticket.study.opened import read_study, study_folder
+    from lottery_ticket.study.storage import open_storage
+    from lottery_ticket.study.trials import finished
 
-    opened_storage = study_storage.open_storage(storage, create=False)
+    opened_storage = open_storage(storage, create=False)
     if study is None:
         if as_json:
             typer.echo(json.dumps(studies(opened_storage)))
         else:
             print_studies(opened_storage)
         return
-    opened = study_record.read_study(study, opened_storage)
+    opened = read_study(study, opened_storage)
     try:
-        concluded = study_record.conclude(opened, None, dest)
+        concluded = conclude(opened, None, dest)
     except OSError as error:
-        folder = dest or study_record.study_folder(opened.name)
+        folder = dest or study_folder(opened.name)
         raise InputError(
             "--dest", folder, f"cannot be written ({one_line(error)}); allowed: a writable folder"
         ) from None
     trials = finished(opened.optuna)
     if as_json:
-        typer.echo(json.dumps(study_record.to_json(opened, trials, concluded)))
+        typer.echo(json.dumps(to_json(opened, trials, concluded)))
     else:
         print_study(opened, trials, concluded)

@@ -16,25 +16,27 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from lottery_ticket import sweep
 from lottery_ticket.address import public
-from lottery_ticket.boundary import crossings
 from lottery_ticket.cli.companions import Companions
 from lottery_ticket.cli.display import program
 from lottery_ticket.cli.options import output
-from lottery_ticket.experiment import Plan
-from lottery_ticket.importance import FEWEST
-from lottery_ticket.listening import clock
+from lottery_ticket.engine.job import Progress as TrainingProgress
 from lottery_ticket.record import Record
-from lottery_ticket.study import Study
-from lottery_ticket.study_axes import in_words
-from lottery_ticket.study_record import Concluded, Opened
-from lottery_ticket.study_space import Space, from_unit, ranges
-from lottery_ticket.training import Progress as TrainingProgress
-from lottery_ticket.trials import Trial, finished, margins
+from lottery_ticket.runs.listener import clock
+from lottery_ticket.runs.plan import Plan
+from lottery_ticket.study.axes import in_words
+from lottery_ticket.study.boundary import crossings
+from lottery_ticket.study.conclude import Concluded
+from lottery_ticket.study.definition import Study
+from lottery_ticket.study.importance import FEWEST
+from lottery_ticket.study.listener import StudyListener
+from lottery_ticket.study.opened import Opened
+from lottery_ticket.study.space import Space, from_unit, ranges
+from lottery_ticket.study.sweep import Outcome
+from lottery_ticket.study.trials import Trial, finished, margins
 
 
-class Display(sweep.Listener):
+class Display(StudyListener):
     """Progress on standard error: live on a terminal, a line for each finished trial elsewhere.
 
     Args:
@@ -228,7 +230,7 @@ def continue_command() -> str:
     return shlex.join([*program(), *(public(argument) for argument in sys.argv[1:] if argument != "--fresh")])
 
 
-def print_outcome(outcome: sweep.Outcome) -> None:
+def print_outcome(outcome: Outcome) -> None:
     """The study's table and findings, and what it took."""
     print_study(outcome.opened, outcome.trials, outcome.concluded)
     print(f"{outcome.seconds:.0f} s. Run {outcome.opened.run_id}. See it in MLflow: {shlex.join([*program(), 'ui'])}")

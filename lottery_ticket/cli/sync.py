@@ -9,29 +9,29 @@ from lottery_ticket.cli.options import Json, TrackingUri
 from lottery_ticket.errors import LotteryTicketError, one_line
 
 if TYPE_CHECKING:
-    from lottery_ticket.experiment import Synced
+    from lottery_ticket.runs.sync import Synced
 
 
 def sync(tracking_uri: TrackingUri = None, as_json: Json = False) -> None:
     """Deliver the rounds that a run kept because the tracking store did not answer; conclude runs that are trained."""
     from lottery_ticket.address import tracking_uri as address
-    from lottery_ticket.outbox import Outbox, outbox_root
+    from lottery_ticket.store.outbox import Outbox, outbox_root
 
     uri = address(tracking_uri)
     root = outbox_root(uri)
     folders = sorted(folder.name for folder in root.iterdir() if folder.is_dir()) if root.is_dir() else []
     waiting = [run_id for run_id in folders if not Outbox(uri, run_id).settled]
 
-    from lottery_ticket import experiment as lab
-    from lottery_ticket import store
+    from lottery_ticket.runs.sync import sync
+    from lottery_ticket.store import connection
 
     if waiting or tracking_uri:
-        store.connect(tracking_uri, create=False)
+        connection.connect(tracking_uri, create=False)
     done: list[Synced] = []
     failed = 0
     for run_id in waiting:
         try:
-            done.append(lab.sync(run_id, tracking_uri=tracking_uri))
+            done.append(sync(run_id, tracking_uri=tracking_uri))
         except Exception as error:  # whatever it is, it holds up no other run
             failed += 1
             why = str(error) if isinstance(error, LotteryTicketError) else f"{run_id}: {one_line(error)}"

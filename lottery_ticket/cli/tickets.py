@@ -11,11 +11,11 @@ import typer
 
 from lottery_ticket.cli.options import Json, TrackingUri, output
 from lottery_ticket.errors import InputError, unknown
-from lottery_ticket.summary import in_words, longer_in_words
+from lottery_ticket.store.summary import in_words, longer_in_words
 
 if TYPE_CHECKING:
-    from lottery_ticket.listing import Listed
-    from lottery_ticket.ticket import Ticket
+    from lottery_ticket.store.listing import Listed
+    from lottery_ticket.tickets.ticket import Ticket
 
 Trained = Annotated[bool, typer.Option("--trained", help="Bring the trained weights along.")]
 TicketReference = Annotated[
@@ -74,7 +74,7 @@ def tickets(
     if sort not in _SORTS:
         raise unknown("--sort", sort, _SORTS)
 
-    from lottery_ticket.listing import list_tickets
+    from lottery_ticket.store.listing import list_tickets
 
     found = list_tickets(tracking_uri)
     for option, value, known in (
@@ -127,12 +127,12 @@ def pull(
     as_json: Json = False,
 ) -> None:
     """Bring a ticket from the store into a folder: mask, start values and where it came from."""
-    from lottery_ticket import shelf
-    from lottery_ticket.folder import must_be_new
+    from lottery_ticket.store.find import find
+    from lottery_ticket.untrusted import must_be_new
 
     if dest is not None:
         must_be_new(dest)
-    ticket = shelf.find(source, tracking_uri=tracking_uri, trained=trained, model=model, changed_model=changed_model)
+    ticket = find(source, tracking_uri=tracking_uri, trained=trained, model=model, changed_model=changed_model)
     if trained and (unchecked := ticket.check(model)):
         typer.echo(f"lt: not compared with the logged accuracy: {unchecked}", err=True)
     name = re.sub(r"[@/]", "-", source.removeprefix("models:/")) if source.startswith("models:/") else ticket.name
@@ -155,16 +155,18 @@ def register(
     as_json: Json = False,
 ) -> None:
     """Put a trained ticket into the MLflow Model Registry, ready for `mlflow models serve` and `lt pull`."""
-    from lottery_ticket import registry, shelf, store
+    from lottery_ticket.store import connection, model_registry
+    from lottery_ticket.store.find import find
+    from lottery_ticket.tickets.reference import in_store
 
-    registry.check_names(name, alias)
-    if source.startswith("models:") or not shelf.in_store(source):
+    model_registry.check_names(name, alias)
+    if source.startswith("models:") or not in_store(source):
         raise InputError("RUN", source, "is no run; allowed: RUN or RUN:ROUND, as `lt tickets` lists them")
-    ticket = shelf.find(
+    ticket = find(
         source, tracking_uri=tracking_uri, trained=True, model=model, option="RUN", changed_model=changed_model
     )
     ticket.network(model)
-    made = registry.register(store.connect(tracking_uri, create=False), ticket, name, alias)
+    made = model_registry.register(connection.connect(tracking_uri, create=False), ticket, name, alias)
     if as_json:
         typer.echo(json.dumps(asdict(made)))
     else:

@@ -40,8 +40,8 @@ def _train(
     round it was found in, and round 0 is the dense control.
     """
     from lottery_ticket.cli.display import Display, print_result, ui_command
-    from lottery_ticket.retrain import train_ticket
-    from lottery_ticket.ticket import Ticket
+    from lottery_ticket.runs.retrain import train_ticket
+    from lottery_ticket.tickets.ticket import Ticket
 
     loaded = Ticket.load(ticket, tracking_uri=tracking_uri, trained=False, model=model, changed_model=changed_model)
     try:

@@ -67,16 +67,16 @@ def ui(
 
 
 def _show_runs(experiment: str, tracking_uri: str | None, host: str, port: int | None) -> None:
-    from lottery_ticket import store
     from lottery_ticket.address import artifact_root, public
-    from lottery_ticket.view import QUERY
+    from lottery_ticket.store import connection
+    from lottery_ticket.store.chart_view import QUERY
 
-    client = store.connect(tracking_uri, create=False)
+    client = connection.connect(tracking_uri, create=False)
     found = client.get_experiment_by_name(experiment)
     if found is None:
         known = ", ".join(each.name for each in client.search_experiments())
         raise InputError("--experiment", experiment, f"is not in {public(client.tracking_uri)}; allowed: {known}")
-    page = f"/#/experiments/{store.ensure_experiment(client, experiment)}/runs?{QUERY}"
+    page = f"/#/experiments/{connection.ensure_experiment(client, experiment)}/runs?{QUERY}"
     if client.tracking_uri.startswith("http"):
         typer.echo(f"The tracking server shows it at {public(client.tracking_uri).rstrip('/')}{page}")
         return
@@ -115,7 +115,7 @@ def _show_studies(storage: str | None, host: str, port: int | None) -> None:
         why = f"needs the package {error.name}; allowed: after pip install 'lottery-ticket-lab[dashboard]'"
         raise InputError("--optuna", True, why) from None
 
-    from lottery_ticket.study_storage import open_storage
+    from lottery_ticket.study.storage import open_storage
 
     dashboard = optuna_dashboard.wsgi(open_storage(storage, create=False))
     # Served by this process: nothing to wait for or to end, and no password in the arguments of another.

@@ -1,0 +1,1 @@
+"""TODO lottery_ticket.analysis."""

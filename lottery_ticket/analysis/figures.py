@@ -1,0 +1,201 @@
+"""Figures fit for a paper, drawn from the records of a run (and the masks, for the picture of the input)."""
+
+import math
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from lottery_ticket.analysis.comparable import comparable, dense_accuracy
+from lottery_ticket.analysis.plots import ARM_COLOURS, log_percent, save_all, style, subplots
+from lottery_ticket.masks import Mask
+from lottery_ticket.record import Record
+
+_CURVES_AT = (100.0, 41.0, 21.0, 10.0, 5.0)  # percent of weights left, as the densities Frankle & Carbin show
+_PICTURES_AT = (41.0, 21.0, 10.0, 5.0)
+
+
+def draw_all(
+    records: Sequence[Record],
+    name: str,
+    folder: Path,
+    mask: Callable[[int], Mask],
+    image_shape: tuple[int, ...] | None,
+) -> list[Path]:
+    """Draw what the records allow into the folder; the paths, in order of interest.
+
+    Args:
+        records: rounds of all arms and seeds.
+        name: the run's name, for the titles.
+        folder: made if need be.
+        mask: round → the winning arm's mask, of one seed.
+        image_shape: of one image as the data set keeps it, (H, W), (H, W, C) or (D,); None = not known.
+    """
+    drawn: dict[str, Figure | None] = {}
+    name = textwrap.fill(name, 60)
+    with style():
+        drawn["accuracy"] = draw_accuracy(records, name)
+        drawn["early_stop"] = draw_early_stop(records, name)
+        drawn["learning_curves"] = draw_learning_curves(records, name)
+        drawn["survivors"] = draw_survivors(records, name)
+        drawn["input_mask"] = draw_input_mask(records, name, mask, image_shape) if image_shape else None
+        return save_all(drawn, folder)
+
+
+def draw_accuracy(records: Sequence[Record], name: str) -> Figure:
+    """Test accuracy at the end of each round against percent of weights left, and the dense level."""
+    figure, axes = subplots(figsize=(6, 4))
+    lowest = _over_weights(axes, records, lambda record: 100 * record.test_accuracy)
+    if (dense := dense_accuracy(records)) is not None:
+        axes.axhline(100 * dense, color="0.4", linestyle="--", linewidth=1, label=f"dense {100 * dense:.2f} %")
+    axes.set(ylabel="test accuracy (%)", title=name, ylim=(max(0, lowest - 0.5), None))
+    axes.legend(loc="lower left")
+    return figure
+
+
+def draw_early_stop(records: Sequence[Record], name: str) -> Figure | None:
+    """Iteration of minimum validation loss against percent of weights left; None without a validation set."""
+    measured = [record for record in records if record.early_stop_iteration is not None]
+    if not measured:
+        return None
+    figure, axes = subplots(figsize=(6, 4))
+    _over_weights(axes, measured, lambda record: float(record.early_stop_iteration or 0))
+    axes.set(ylabel="early-stopping iteration", title=name, ylim=(0, None))
+    axes.legend(loc="best")
+    return figure
+
+
+def draw_learning_curves(records: Sequence[Record], name: str) -> Figure:
+    """Test accuracy within a round at a few densities: winning arm solid, control dashed; means over seeds."""
+    records = comparable(records) or records
+    figure, axes = subplots(figsize=(6, 4))
+    arms = [arm for arm in ("winning", "reinit", "reinit-own", "random-mask") if any(r.arm == arm for r in records)]
+    shown = _nearest_rounds([r for r in records if r.arm == arms[0]], _CURVES_AT)
+    colours = colormaps["viridis"](np.linspace(0, 0.85, len(shown)))
+    values = []
+    for arm, line in zip(arms[:2], ("-", "--"), strict=False):
+        for (r, pct), colour in zip(shown.items(), colours, strict=True):
+            curves = [record.curve for record in records if record.arm == arm and record.round == r]
+            if curves:
+                steps = [point.iteration for point in curves[0]]
+                mean = np.mean([[100 * point.test_accuracy for point in curve] for curve in curves], axis=0)
+                marker = "o" if len(steps) < 12 else None
+                axes.plot(
+                    steps,
+                    mean,
+                    line,
+                    color=colour,
+                    marker=marker,
+                    markersize=3,
+                    label=f"{arm} {pct:.3g} % left",
+                )
+                values += list(mean)
+    low = max(0.0, np.percentile(values, 5) - 1)
+    axes.set(xlabel="iteration within the round", ylabel="test accuracy (%)", title=name, ylim=(low, None))
+    axes.legend(fontsize=7, ncols=2)
+    return figure
+
+
+def draw_survivors(records: Sequence[Record], name: str) -> Figure:
+    """Percent of weights left in each tensor against percent left in the network; winning arm, mean over seeds."""
+    trunk = [r for r in records if r.arm == "winning"] or [r for r in records if r.arm == records[0].arm]
+    figure, axes = subplots(figsize=(6, 4))
+    rounds = sorted({record.round for record in trunk})
+    count = len(trunk[0].densities)
+    overall = [float(np.mean([100 * r.density for r in trunk if r.round == index])) for index in rounds]
+    for width, tensor in enumerate(reversed(trunk[0].densities)):  # thinner on top: equal rates lie on one line
+        left = [np.mean([100 * r.densities[tensor] for r in trunk if r.round == index]) for index in rounds]
+        survivors = min(r.survivors[tensor] for r in trunk)
+        label = f"{tensor} (at the end {survivors:,})"
+        axes.plot(overall, left, linewidth=1.5 + 2.5 * (count - width) / count, label=label)
+    log_percent(axes, "x", overall)
+    log_percent(axes, "y", [100 * value for record in trunk for value in record.densities.values()])
+    axes.set(ylabel="weights left in the tensor (%)", title=name)
+    axes.legend()
+    return figure
+
+
+def draw_input_mask(
+    records: Sequence[Record], name: str, mask: Callable[[int], Mask], image_shape: tuple[int, ...]
+) -> Figure | None:
+    """Surviving first-layer weights of each pixel, or of each column of a table; None where no layer sees them all."""
+    trunk = [record for record in records if record.arm == "winning"]
+    shown = _nearest_rounds(trunk, _PICTURES_AT) if trunk else {}
+    shown = {r: pct for r, pct in shown.items() if r > 0}
+    counted = [survivors_by_input(next(iter(mask(r).values())), image_shape) for r in shown]
+    pictures = [picture for picture in counted if picture is not None]
+    if not pictures:
+        return None
+    figure, axes = subplots(1, len(shown), figsize=(2.6 * len(shown), 2.9), squeeze=False)
+    for panel, picture, pct in zip(axes[0], pictures, shown.values(), strict=True):
+        panel.set(title=f"{pct:.3g} % left")
+        if picture.ndim == 1:
+            panel.stairs(picture, np.arange(len(picture) + 1) - 0.5, fill=True, color=ARM_COLOURS["winning"])
+            panel.set(xlabel="column", ylim=(0, None))
+            continue
+        drawn = panel.imshow(picture, cmap="magma", vmin=0)
+        panel.set(xticks=[], yticks=[])
+        panel.grid(visible=False)
+        figure.colorbar(drawn, ax=panel, fraction=0.046, pad=0.03)
+    figure.suptitle(f"{name}: surviving first-layer weights per {'column' if len(image_shape) == 1 else 'pixel'}")
+    figure.tight_layout()
+    return figure
+
+
+def survivors_by_input(first: Tensor, image_shape: tuple[int, ...]) -> np.ndarray | None:
+    """How many weights of a network's first layer survive at each pixel (H×W, channels summed) or column (D).
+
+    None unless the mask is that of a fully connected layer over all values of an image, channels first.
+    """
+    if first.ndim != 2 or first.shape[1] != math.prod(image_shape):
+        return None
+    left = first.sum(0).numpy()
+    return left if len(image_shape) == 1 else left.reshape(-1, *image_shape[:2]).sum(0)
+
+
+def _over_weights(axes: Axes, records: Sequence[Record], value: Callable[[Record], float]) -> float:
+    """Mean over seeds and min–max band of each arm against percent of weights left; the lowest value.
+
+    Over the seeds that can be compared; trainings that diverged are crosses at the bottom.
+    """
+    lowest, counted = math.inf, comparable(records)
+    for arm in dict.fromkeys(record.arm for record in records):
+        colour, of = ARM_COLOURS.get(arm), len({record.seed for record in records if record.arm == arm})
+        if mine := [record for record in counted if record.arm == arm]:
+            rounds = sorted({record.round for record in mine})
+            pct = [float(np.mean([r.weights_remaining_pct for r in mine if r.round == index])) for index in rounds]
+            values = [[value(r) for r in mine if r.round == index] for index in rounds]
+            fewest, most = (end(map(len, values)) for end in (min, max))
+            among = (
+                f"{most}" if fewest == of else f"{most} of {of}" if fewest == most else f"{fewest} to {most} of {of}"
+            )
+            label = arm if of == 1 else f"{arm} (mean, min–max of {among} seeds)"
+            joined = rounds == list(range(rounds[0], rounds[-1] + 1)) and len(rounds) > 1
+            style = "-" if joined else "none"
+            mean = [np.mean(each) for each in values]
+            (line,) = axes.plot(pct, mean, linestyle=style, marker="o", markersize=3.5, color=colour, label=label)
+            colour = line.get_color()
+            if most > 1:
+                low, high = [min(each) for each in values], [max(each) for each in values]
+                if joined:
+                    axes.fill_between(pct, low, high, color=colour, alpha=0.2, linewidth=0)
+                else:  # the rounds between were not trained
+                    axes.vlines(pct, low, high, color=colour, alpha=0.3, linewidth=4)
+            lowest = min(lowest, *(min(each) for each in values))
+        if burst := [record.weights_remaining_pct for record in records if record.arm == arm and record.diverged]:
+            bottom = axes.get_xaxis_transform()
+            axes.plot(burst, [0.02] * len(burst), "x", color=colour, transform=bottom, label=f"{arm}, diverged")
+    log_percent(axes, "x", [r.weights_remaining_pct for r in records])
+    return lowest if math.isfinite(lowest) else 0.0
+
+
+def _nearest_rounds(records: Sequence[Record], percents: Sequence[float]) -> dict[int, float]:
+    """The rounds whose percent of weights left is nearest (in ratio) to each of `percents`, and that percent."""
+    left = {record.round: record.weights_remaining_pct for record in records}
+    chosen = {min(left, key=lambda r: abs(math.log(left[r] / pct))) for pct in percents}
+    return {r: left[r] for r in sorted(chosen)}

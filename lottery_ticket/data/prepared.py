@@ -1,0 +1,149 @@
+"""Data sets as tensors: loaded, split, standardised and moved to the device."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from torch import Tensor
+
+from lottery_ticket.data.images import Images
+from lottery_ticket.errors import InputError
+from lottery_ticket.randomness import generator
+
+_AT_ONCE = 2**18
+"""Values whose statistics are summed in float64 at a time."""
+
+
+class DataInfo(BaseModel):
+    """What a network must know of the data set that it was trained on to take its images.
+
+    Attributes:
+        name, digest: as those of `Images`.
+        image_shape, dtype: of one image as it is kept on disk: (H, W), (H, W, C) or (D,); uint8 or float32.
+        classes: how many.
+        mean, std: of the images trained on, one for each channel, or for each column of images (D,). In runs
+            of version 0.3 they are those of all training images, held out or not, and images (D,) have one in all.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: str
+    digest: str
+    image_shape: tuple[PositiveInt, ...] = Field(min_length=1, max_length=3)
+    dtype: Literal["uint8", "float32"]
+    classes: PositiveInt
+    mean: tuple[float, ...]
+    std: tuple[PositiveFloat, ...]
+
+    @model_validator(mode="after")
+    def _fits(self) -> "DataInfo":
+        counts = {self.input_shape[0]} | ({1} if len(self.image_shape) == 1 else set())
+        if len(self.mean) not in counts or len(self.std) != len(self.mean):
+            raise ValueError(f"mean and std are not those of {self.input_shape[0]} channel(s)")
+        return self
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one image as networks take it: (C, H, W) or (D,)."""
+        shape = self.image_shape
+        return shape if len(shape) == 1 else (1, *shape) if len(shape) == 2 else (shape[2], *shape[:2])
+
+    def standardise(self, x: Tensor) -> Tensor:
+        """Images N×C×H×W (or N×D) in float32, as kept on disk, made what the network was trained on."""
+        shape = [-1] + [1] * (x.ndim - 2)
+        return (x - torch.tensor(self.mean).view(shape)).div_(torch.tensor(self.std).view(shape))
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images on a device: x is N×C×H×W (or N×D) float32, standardised per channel (column); y is N int64 labels."""
+
+    x: Tensor = field(repr=False)
+    y: Tensor = field(repr=False)
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.y)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Training, validation (possibly empty) and test images on a device, and what they come from."""
+
+    train: Split
+    validation: Split
+    test: Split
+    info: DataInfo
+
+    @property
+    def classes(self) -> int:
+        """The number of classes."""
+        return self.info.classes
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one image: (C, H, W) or (D,)."""
+        return tuple(self.train.x.shape[1:])
+
+
+def prepare(images: Images, validation_size: int, device: torch.device, info: DataInfo | None = None) -> Data:
+    """Split off `validation_size` of the training images, standardise by the others, move to the device.
+
+    The split is drawn once from a fixed seed, so that all arms and seeds validate on the same images. `info` is what a
+    network was trained on before, whose mean and standard deviation are taken as they are.
+    """
+    info = info or describe(images, validation_size)
+    kept, held = split(images, validation_size)
+
+    def part(x: np.ndarray, y: np.ndarray) -> Split:
+        return Split(info.standardise(channels_first(x)).to(device), torch.from_numpy(y).to(device))
+
+    train, validation = (part(images.x_train[which], images.y_train[which]) for which in (kept, held))
+    return Data(train, validation, part(images.x_test, images.y_test), info)
+
+
+def split(images: Images, validation_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which training images are trained on and which are held out, each in order. InputError where none is left."""
+    total = len(images.y_train)
+    if validation_size >= total:
+        allowed = f"fewer than the {total} training images of {images.name}, or 0 for none"
+        raise InputError("--validation-size", validation_size, f"is not allowed; allowed: {allowed}")
+    order = torch.randperm(total, generator=generator(0, "validation split")).numpy()
+    return np.sort(order[validation_size:]), np.sort(order[:validation_size])
+
+
+def describe(images: Images, validation_size: int) -> DataInfo:
+    """What a network must know of these images that is trained on all but the held-out ones."""
+    mean, std = _statistics(images.x_train[split(images, validation_size)[0]])
+    return DataInfo(
+        name=images.name,
+        digest=images.digest,
+        image_shape=images.x_train.shape[1:],
+        dtype="uint8" if images.x_train.dtype == np.uint8 else "float32",
+        classes=images.classes,
+        mean=tuple(mean.tolist()),
+        std=tuple(std.tolist()),
+    )
+
+
+def _statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation (1 where there is none) of each channel of N×H×W(×C), each column of N×D; float32."""
+    if x.ndim == 4:  # one after another: sums over a short last axis are slow
+        channels = [_statistics(x[..., channel]) for channel in range(x.shape[3])]
+        return np.concatenate([mean for mean, _ in channels]), np.concatenate([std for _, std in channels])
+    columns = x.reshape(-1, 1) if x.ndim == 3 else x
+    rows = max(1, _AT_ONCE // columns.shape[1])
+    parts = [columns[first : first + rows] for first in range(0, len(columns), rows)]
+    mean = sum(part.sum(0, dtype=np.float64) for part in parts) / len(columns)
+    square = sum(((part - mean) ** 2).sum(0) for part in parts) / len(columns)
+    std = np.sqrt(square).astype(np.float32)
+    return mean.astype(np.float32), np.where(std >= np.finfo(np.float32).tiny, std, np.float32(1))
+
+
+def channels_first(x: np.ndarray) -> Tensor:
+    """Images as kept on disk in float32: N×H×W×C → N×C×H×W, N×H×W → N×1×H×W; N×D stays."""
+    if x.ndim == 4:
+        x = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+    return torch.from_numpy(np.array(x[:, None] if x.ndim == 3 else x, dtype=np.float32))

@@ -1,0 +1,144 @@
+"""How the members of a round are spread: how many in a stack, in how many processes, and whether they fit."""
+
+from dataclasses import dataclass
+
+import torch
+
+from lottery_ticket.config import Settings
+from lottery_ticket.data.prepared import Data
+from lottery_ticket.engine.device import free_memory
+from lottery_ticket.engine.layers import multiplies_bfloat16
+from lottery_ticket.engine.stack import Stack, stack
+from lottery_ticket.errors import InputError
+from lottery_ticket.models.network import Network
+from lottery_ticket.models.tensors import tensors_of
+
+CPU_STACK, CUDA_STACK = 8, 256
+"""The largest stacks that `auto` takes: more gained nothing on a CPU (bench/README.md)."""
+
+IN_EACH_PROCESS = 2
+"""Networks that each process must have at least for processes to be faster than one stack (bench/README.md)."""
+
+FILLED = 0.9
+"""The part of the free memory that is used."""
+
+PROCESS_BYTES = 650 * 2**20
+"""Memory of a worker process before its data: Python and torch."""
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """What `auto` stands for, or what was asked for as far as it fits.
+
+    Attributes:
+        stack: networks trained as one set of tensors.
+        jobs: processes that train; 1 is this process alone.
+        threads: of each process.
+        notes: what the user should know about it, each a line.
+    """
+
+    stack: int
+    jobs: int
+    threads: int
+    notes: tuple[str, ...]
+
+
+def allocate(
+    settings: Settings, network: Network, data: Data, available: int | None = None, experiments: int = 1
+) -> Allocation:
+    """Spread arms × seeds × experiments over processes and stacks, by the rules measured in bench/README.md.
+
+    On a CPU, networks without convolutions are trained in stacks, in one process for every two of them, at most one a
+    core; those with convolutions one after another on all cores. On CUDA they are stacked up to 256. No stack is larger
+    than fits.
+
+    Args:
+        settings: stack and jobs, each `auto` or a number.
+        network, data: what is trained, on the device.
+        available: bytes of memory that may be used; default what is free now.
+        experiments: how many have these settings but for what each member has of its own.
+    """
+    device = data.train.x.device
+    members, cores = experiments * len(settings.arms) * len(settings.seeds), torch.get_num_threads()
+    on_cpu, convolutional = device.type == "cpu", "conv" in network.kinds.values()
+    notes = []
+    if settings.jobs != "auto":
+        if settings.jobs > 1 and not on_cpu:
+            raise InputError("--jobs", settings.jobs, f"is for training on a CPU; allowed on {device}: auto or 1")
+        jobs = min(settings.jobs, members)
+    else:
+        importable = not settings.model.startswith("__main__:")  # in a worker that is another module
+        spread = on_cpu and not convolutional and importable
+        jobs = max(1, min(cores, members // IN_EACH_PROCESS)) if spread else 1
+
+    available = free_memory(device) if available is None else available
+    images = sum(part.x.nbytes for part in (data.train, data.validation, data.test))
+    if jobs > 1 and available is not None:
+        fit = max(1, int(FILLED * available / (PROCESS_BYTES + images)))
+        if fit < jobs:
+            notes.append(f"{jobs} processes do not fit into the {_gib(available)} that are free: {fit} are started")
+            jobs = fit
+
+    architecture = Stack(network.module, data.input_shape, settings.precision)
+    most = -(-members // jobs)
+    if architecture.unknown:
+        size = 1
+        if members > 1:
+            notes.append(f"networks are trained one at a time: the engine cannot stack {architecture.unknown}")
+    elif settings.stack != "auto":
+        size = min(settings.stack, most)
+    else:
+        size = 1 if on_cpu and convolutional else min(CPU_STACK if on_cpu else CUDA_STACK, most)
+    if size > 1 and available is not None:
+        own = FILLED * available / jobs - (PROCESS_BYTES + images if jobs > 1 else 0)
+        fit = max(1, int(own / member_bytes(network, architecture, data, settings)))
+        if fit < size:
+            each = f"the {_gib(available)} that are free" + (f" for {jobs} processes" if jobs > 1 else "")
+            notes.append(f"a stack of {size} does not fit into {each}: {fit} at a time")
+            size = fit
+    if settings.precision == "bfloat16" and not multiplies_bfloat16(device):
+        notes.append(
+            "this processor has no products of bfloat16: values are rounded to it, which takes longer than float32"
+        )
+    if settings.precision == "medium" and on_cpu:
+        notes.append("precision medium: products of fully connected layers are rounded only if the processor does that")
+    return Allocation(size, jobs, max(1, cores // jobs), tuple(notes))
+
+
+def member_bytes(network: Network, architecture: Stack, data: Data, settings: Settings) -> int:
+    """Memory that one more member of a stack takes while it is trained and evaluated, from above.
+
+    Its weights, gradients, optimiser state, mask and snapshot, and the values kept for the backward pass, twice.
+    """
+    weights = sum(value.numel() for value in tensors_of(network.module).values())
+    prunable = sum(kept.numel() for kept in network.dense_mask().values())
+    state = 2 if settings.optimizer.startswith("adam") else 1
+    floats = weights * (3 + state + (1 if settings.rewind_iteration else 0))
+    kept = activation_bytes(network, architecture, data.input_shape)
+    return 4 * floats + 9 * prunable + 2 * settings.batch_size * kept
+
+
+def activation_bytes(network: Network, architecture: Stack, input_shape: tuple[int, ...]) -> int:
+    """Bytes of the values that the backward pass needs of one image, read off a pass over two."""
+    weights = {
+        name: value.requires_grad_() if name in network.trainable else value
+        for name, value in stack([network.draw(0, "activations")], torch.device("cpu")).items()
+    }
+    own = {value.untyped_storage().data_ptr() for value in weights.values()}
+    kept: dict[int, int] = {}
+
+    def note(value: torch.Tensor) -> torch.Tensor:
+        storage = value.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return value
+
+    images = torch.zeros(1, 2, *input_shape)
+    with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(note, lambda value: value):
+        scores = architecture(weights, images, training=True, generators=[torch.Generator()])
+    del scores
+    return sum(kept.values()) // 2
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB"

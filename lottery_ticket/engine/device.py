@@ -1,0 +1,60 @@
+"""Devices: which one, how it multiplies, and how much memory it has free."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from lottery_ticket.config import Settings
+from lottery_ticket.errors import InputError
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that are free on the device, or in this machine's memory; None where it cannot be told."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return None
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` (CUDA where there is one, else the CPU), `cpu`, `cuda` or `cuda:N`; InputError if it is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    found = ["auto", "cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    found += [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    if name not in found:
+        raise InputError("--device", name, f"is not there; allowed on this machine: {', '.join(found)}")
+    return torch.device(name)
+
+
+@contextmanager
+def arithmetic(settings: Settings, device: torch.device) -> Iterator[None]:
+    """Within it, matrix products have the settings' precision, convolutions are deterministic, CUDA is this device.
+
+    `bfloat16` is the stack's; `medium` on a CPU has oneDNN round the factors of float32 products where it can.
+    Numbers below the least normal float32 (1.2e-38) count as zero, on this thread and those of torch that are made here
+    (it reaches no others): the moments of a weight that gets no gradient end there, and a CPU is many times slower with
+    them (bench/denormals.py).
+    """
+    if settings.precision == "tf32" and device.type != "cuda":
+        raise InputError("--precision", "tf32", f"needs a CUDA device; allowed on {device.type}: float32, bfloat16")
+    tf32 = settings.precision == "tf32"
+    before = torch.get_float32_matmul_precision()
+    low = "medium" if device.type == "cpu" and settings.precision == "medium" else "highest"
+    denormals = bool(torch.tensor(1e-40).mul(1.0))
+    torch.set_float32_matmul_precision("high" if tf32 else low)
+    torch.set_flush_denormal(True)
+    try:
+        with (
+            torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False, allow_tf32=tf32),
+            torch.cuda.device(device if device.type == "cuda" else -1),  # -1: none
+        ):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+        torch.set_flush_denormal(not denormals)

@@ -1,0 +1,116 @@
+"""What is asked of whoever trains, and what comes back: members in, trained networks out."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lottery_ticket.config import Settings
+from lottery_ticket.data.prepared import Data
+from lottery_ticket.errors import InputError
+from lottery_ticket.masks import Mask, Weights
+from lottery_ticket.models.network import Network
+from lottery_ticket.record import Point
+
+
+@dataclass(frozen=True)
+class Member:
+    """One network to train: whose data order it sees, where it starts, which weights survive.
+
+    `begins_at` is the iteration that its training goes on from: k with late rewinding. `settings` are its own lr,
+    weight decay, schedule and warm-up where they are not those of the run.
+    """
+
+    arm: str
+    seed: int
+    mask: Mask
+    weights: Weights
+    begins_at: int = 0
+    settings: Settings | None = None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training made of a member.
+
+    Attributes:
+        weights: the trained parameters and buffers, on the CPU; pruned weights are exactly zero.
+        curve: the evaluations, in order; the last is at the end of training.
+        train_loss: mean over the images of the last (perhaps partial) epoch.
+        correct: for each test image, whether the trained network classes it right; bool.
+        snapshot: the weights at the iteration asked for, if one was.
+        diverged: whether a loss or a weight stopped being finite.
+        majority: the part of the test images that are of the most frequent class.
+        constant: whether every test image gets the same scores.
+        connected: whether a path of surviving weights leads from the images to the scores.
+        seconds: the stack's wall time divided by its members.
+    """
+
+    weights: Weights
+    curve: list[Point]
+    train_loss: float
+    correct: np.ndarray
+    snapshot: Weights | None
+    diverged: bool
+    majority: float
+    constant: bool
+    connected: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a round is.
+
+    Attributes:
+        done, total: iterations done in this round and in it altogether, summed over all its members.
+        accuracy: of the members that were just evaluated, (arm, seed) → test accuracy.
+    """
+
+    round: int
+    done: int
+    total: int
+    accuracy: dict[tuple[str, int], float]
+
+
+Watch = Callable[[Progress], None]
+
+Train = Callable[[Network, Sequence[Member], Data, Settings, int, int | None, Watch | None], list[Trained]]
+"""`train`, or what does the same in other processes."""
+
+
+def evenly(indices: Sequence[int], size: int) -> list[Sequence[int]]:
+    """The indices in as few parts of at most `size` as will do, as even as can be."""
+    count = math.ceil(len(indices) / size)
+    ends = [len(indices) * (i + 1) // count for i in range(count)]
+    return [indices[first:end] for first, end in zip([0, *ends], ends, strict=False)]
+
+
+def iterations_per_round(settings: Settings, images: int) -> int:
+    """The iteration at which every round ends: what the dense network trains, and what is left from k on if rewound."""
+    more = settings.rewind_iteration if settings.rewind_steps == "all" else 0
+    if settings.iterations is not None:
+        return settings.iterations + more
+    assert settings.epochs is not None
+    return settings.epochs * math.ceil(images / settings.batch_size) + more
+
+
+def steps(members: Sequence[Member], settings: Settings, images: int) -> int:
+    """Optimiser steps of these members in one round, summed."""
+    return sum(iterations_per_round(settings, images) - member.begins_at for member in members)
+
+
+def check_length(settings: Settings, images: int) -> None:
+    """InputError for what a round of so many images is too short for: rewinding, a warm-up, a schedule."""
+    end = iterations_per_round(settings, images)
+    whole = f"the {end} iterations of a round"
+    if settings.rewound_at >= end or settings.rewind_iteration > end:
+        raise InputError(
+            "--rewind-iteration", settings.rewind_iteration, f"is not allowed; allowed: fewer than {whole}"
+        )
+    if settings.warmup_iterations >= end:
+        why = "would be under way when training ends"
+        raise InputError("--warmup-iterations", settings.warmup_iterations, f"{why}; allowed: fewer than {whole}")
+    if settings.schedule != "constant" and end == 1:
+        raise InputError("--schedule", settings.schedule, "does nothing in rounds of one iteration; allowed: constant")

@@ -1,0 +1,247 @@
+"""Layers for K networks at once: what `Stack` runs where a module has one of these layers, functions or methods."""
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class NotStackable(Exception):
+    """Something that the engine cannot do for several networks at once."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """What the steps of one pass share; `low`: products in bfloat16, `low_linear`: those of linear layers too."""
+
+    weights: Mapping[str, Tensor]
+    members: int
+    training: bool
+    low: bool
+    low_linear: bool
+    generators: Sequence[torch.Generator]
+
+    def channels(self, x: Tensor) -> Tensor:
+        """Any layout of images → B×(K·C)×H×W."""
+        if x.ndim == 5:
+            x = x.transpose(0, 1).flatten(1, 2)
+        if x.ndim != 4:
+            raise NotStackable("a layer for images after a layer for vectors")
+        return x
+
+    def first(self, x: Tensor) -> Tensor:
+        """Any layout → members first."""
+        return x.unflatten(1, (self.members, -1)).transpose(0, 1) if x.ndim == 4 else x
+
+    def side_by_side(self, name: str) -> Tensor | None:
+        """A stacked parameter or buffer K×C×… as one of K·C channels, sharing its memory."""
+        value = self.weights.get(name)
+        return None if value is None else value.flatten(0, 1)
+
+
+Run = Callable[..., Any]
+
+
+@cache
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the device has products of bfloat16; a CPU that has none takes many times longer for them."""
+    here = torch.cpu.get_capabilities()
+    return device.type != "cpu" or bool(here.get("avx512_bf16") or here.get("amx_bf16"))
+
+
+def _rounded(value: Tensor) -> Tensor:
+    """A factor rounded to bfloat16, in the type that its device multiplies.
+
+    The product is rounded to bfloat16 too, and so are the gradients of both, so that nothing but the order in which
+    products are summed depends on the device.
+    """
+    low = value.to(torch.bfloat16)
+    return low if multiplies_bfloat16(value.device) else low.float()
+
+
+def _linear(layer: Any, path: str) -> Run:
+    def run(call: Call, x: Tensor) -> Tensor:
+        if x.ndim != 3:
+            raise NotStackable("a linear layer over more than one axis")
+        weight, bias = call.weights[f"{path}.weight"], call.weights.get(f"{path}.bias")
+        if call.low_linear:
+            x, weight, bias = _rounded(x), _rounded(weight), None if bias is None else _rounded(bias)
+        # W·xᵀ instead of x·Wᵀ: this way round autograd gives a gradient that lies in memory as the weights do
+        x = x.to(weight.dtype).mT
+        result = (torch.bmm(weight, x) if bias is None else torch.baddbmm(bias.unsqueeze(2), weight, x)).mT
+        return result.to(torch.bfloat16) if call.low_linear else result
+
+    return run
+
+
+def _conv2d(layer: Any, path: str) -> Run:
+    if layer.padding_mode != "zeros":
+        raise NotStackable(f"padding of mode {layer.padding_mode}")
+
+    def run(call: Call, x: Tensor) -> Tensor:
+        x, weight, bias = call.channels(x), call.side_by_side(f"{path}.weight"), call.side_by_side(f"{path}.bias")
+        assert weight is not None
+        if call.low:
+            x, weight, bias = _rounded(x), _rounded(weight), None if bias is None else _rounded(bias)
+            if call.members == 1:
+                x = x.contiguous(memory_format=torch.channels_last)
+        result = F.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation, call.members * layer.groups)
+        return result.to(torch.bfloat16) if call.low else result
+
+    return run
+
+
+def _normalisation(one: Callable[[Call, Tensor], Tensor]) -> Run:
+    """A normalisation of B×(K·C)×… for vectors and images."""
+
+    def run(call: Call, x: Tensor) -> Tensor:
+        if x.ndim == 3:
+            return one(call, x.transpose(0, 1).flatten(1)).unflatten(1, (call.members, -1)).transpose(0, 1)
+        return one(call, call.channels(x))
+
+    return run
+
+
+def _batch_norm(layer: Any, path: str) -> Run:
+    if layer.momentum is None:
+        raise NotStackable("batch normalisation with a cumulative average")
+
+    def one(call: Call, x: Tensor) -> Tensor:
+        mean, var = call.side_by_side(f"{path}.running_mean"), call.side_by_side(f"{path}.running_var")
+        if call.training and mean is not None:
+            call.weights[f"{path}.num_batches_tracked"].add_(1)
+        weight, bias = call.side_by_side(f"{path}.weight"), call.side_by_side(f"{path}.bias")
+        return F.batch_norm(x, mean, var, weight, bias, call.training or mean is None, layer.momentum, layer.eps)
+
+    return _normalisation(one)
+
+
+def _group_norm(layer: Any, path: str) -> Run:
+    def one(call: Call, x: Tensor) -> Tensor:
+        weight, bias = call.side_by_side(f"{path}.weight"), call.side_by_side(f"{path}.bias")
+        return F.group_norm(x.float() if call.low else x, call.members * layer.num_groups, weight, bias, layer.eps)
+
+    return _normalisation(one)
+
+
+def _dropout(layer: Any, path: str) -> Run:
+    """Draws of the member's own generator, so that they do not depend on who else is in the stack."""
+    scale = 1 / (1 - layer.p) if layer.p < 1 else 0.0
+
+    def run(call: Call, x: Tensor) -> Tensor:
+        if not call.training:
+            return x
+        kept = torch.empty(call.first(x).shape, dtype=x.dtype, device=x.device)
+        for own, generator in zip(kept, call.generators, strict=True):
+            own.bernoulli_(1 - layer.p, generator=generator)
+        return x * (call.channels(kept) if x.ndim == 4 else kept) * scale
+
+    return run
+
+
+def _plain(layer: Any, path: str) -> Run:
+    """An element-wise layer."""
+    return lambda call, x: layer(x)
+
+
+def _pool(layer: Any, path: str) -> Run:
+    if getattr(layer, "return_indices", False):
+        raise NotStackable("pooling that gives indices")
+    return lambda call, x: layer(call.channels(x))
+
+
+def _flatten(layer: Any, path: str) -> Run:
+    return lambda call, x: _flat(call, x, layer.start_dim, layer.end_dim)
+
+
+def _flat(call: Call, x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+    x = call.first(x)
+    if start_dim != 1 or end_dim not in (-1, x.ndim - 2):
+        raise NotStackable("a flatten of other axes than all of an image's")
+    return x.flatten(2)
+
+
+def _view(call: Call, x: Tensor, *sizes: Any) -> Tensor:
+    flat = call.first(x).flatten(2)
+    if len(sizes) == 1 and isinstance(sizes[0], tuple | list):
+        sizes = tuple(sizes[0])
+    if len(sizes) != 2 or sizes[1] not in (-1, flat.shape[2]):
+        raise NotStackable("a view other than a flatten")
+    return flat
+
+
+def _mean(call: Call, x: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
+    if keepdim or x.ndim not in (4, 5) or sorted(axis % 4 for axis in dim) != [2, 3]:
+        raise NotStackable("a mean over other axes than an image's height and width")
+    return call.first(x).mean((3, 4))
+
+
+def _elementwise(function: Callable[..., Tensor]) -> Callable[[Mapping[str, Any]], Run]:
+    """A function of one or more values of one shape, such as a residual sum."""
+
+    def make(options: Mapping[str, Any]) -> Run:
+        def run(call: Call, *values: Any) -> Tensor:
+            layouts = {value.ndim for value in values if isinstance(value, Tensor)}
+            if layouts == {4, 5}:
+                values = tuple(call.channels(value) if isinstance(value, Tensor) else value for value in values)
+            elif len(layouts) != 1:
+                raise NotStackable(f"{function.__name__} of values of different shapes")
+            return function(*values, **options)
+
+        return run
+
+    return make
+
+
+def _on_channels(function: Callable[..., Tensor]) -> Callable[[Mapping[str, Any]], Run]:
+    return lambda options: lambda call, x, *rest: function(call.channels(x), *rest, **options)
+
+
+def _own(run: Run) -> Callable[[Mapping[str, Any]], Run]:
+    return lambda options: lambda call, *values: run(call, *values, **options)
+
+
+LAYERS: dict[type, Callable[[Any, str], Run]] = {
+    nn.Linear: _linear,
+    nn.Conv2d: _conv2d,
+    nn.BatchNorm1d: _batch_norm,
+    nn.BatchNorm2d: _batch_norm,
+    nn.GroupNorm: _group_norm,
+    nn.Dropout: _dropout,
+    nn.Flatten: _flatten,
+    **dict.fromkeys([nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d], _pool),
+    **dict.fromkeys([nn.Identity, nn.ReLU, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.ELU, nn.Tanh, nn.Sigmoid], _plain),
+}
+"""Layer type → what makes its step from (the layer, its path in the network)."""
+
+FUNCTIONS: dict[Any, Callable[[Mapping[str, Any]], Run]] = {
+    **{
+        function: _elementwise(function)
+        for function in (operator.add, torch.add, torch.relu, F.relu, F.gelu, torch.tanh, F.silu)
+    },
+    operator.iadd: _elementwise(operator.add),  # the left side may be the images
+    **{function: _on_channels(function) for function in (F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d)},
+    torch.flatten: _own(_flat),
+    getattr: _own(lambda call, x, name: getattr(call.first(x)[0], name) if name == "shape" else _refuse(name)),
+    operator.getitem: _own(lambda call, shape, index: shape[index] if not isinstance(shape, Tensor) else _refuse("[]")),
+}
+
+METHODS: dict[str, Callable[[Mapping[str, Any]], Run]] = {
+    "relu": _elementwise(torch.relu),
+    "tanh": _elementwise(torch.tanh),
+    "add": _elementwise(torch.add),
+    "flatten": _own(_flat),
+    "view": _own(_view),
+    "reshape": _own(_view),
+    "mean": _own(_mean),
+    "size": _own(lambda call, x, *axis: call.first(x)[0].size(*axis)),
+}
+
+
+def _refuse(name: str) -> Any:
+    raise NotStackable(f"the use of {name} outside of a layer")

@@ -1,0 +1,310 @@
+"""The training loop: trains and evaluates a stack of networks in lockstep."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lottery_ticket.config import Settings
+from lottery_ticket.data.prepared import Data, Split
+from lottery_ticket.engine.device import arithmetic
+from lottery_ticket.engine.job import Member, Progress, Trained, Watch, evenly, iterations_per_round, steps
+from lottery_ticket.engine.optim import Optimizer
+from lottery_ticket.engine.stack import Stack, stack, unstack
+from lottery_ticket.masks import Weights
+from lottery_ticket.models.network import Network
+from lottery_ticket.models.paths import connected, constant
+from lottery_ticket.randomness import derive, forked, generator
+from lottery_ticket.record import Point
+
+EVALUATED_AT_ONCE = 2000
+"""Images × members in one forward pass of an evaluation, where that is more than a batch each."""
+
+
+def train(
+    network: Network,
+    members: Sequence[Member],
+    data: Data,
+    settings: Settings,
+    round: int,
+    snapshot_at: int | None = None,
+    watch: Watch | None = None,
+) -> list[Trained]:
+    """Train every member from its start under its mask to the round's end; results in the members' order.
+
+    Each member sees the data in the order of (its seed, round, epoch), so arms of one seed share it. With late
+    rewinding, one that begins at iteration k takes the k-th batch of that order first, and schedule and warm-up go on
+    at k. The optimiser is new at k, for those that come from iteration 0 too: what is rewound has no other, and is to
+    differ in nothing else. So it is in open_lth (lottery/runner.py: training to k is a phase of its own).
+
+    Args:
+        network: the architecture of all members.
+        members: what to train; split into stacks of at most `settings.stack`.
+        data: on the device to train on.
+        settings: optimiser, length of the round, precision, stack.
+        round: selects the data order.
+        snapshot_at: an iteration after which to keep the weights (late rewinding).
+        watch: told of progress every few iterations and at each evaluation.
+    """
+    architecture = Stack(network.module, data.input_shape, settings.precision)
+    size = 1 if architecture.unknown else len(members) if settings.stack == "auto" else settings.stack
+    trained: dict[int, Trained] = {}
+    before, total = 0, steps(members, settings, len(data.train))
+    with arithmetic(settings, data.train.x.device):
+        for stacked in stacks(members, size):
+            group = [members[index] for index in stacked]
+            results = _Training(network, architecture, group, data, settings, round).run(
+                snapshot_at, _shifted(watch, before, total)
+            )
+            trained |= zip(stacked, results, strict=True)
+            before += steps(group, settings, len(data.train))
+    return [trained[index] for index in range(len(members))]
+
+
+def stacks(members: Sequence[Member], size: int) -> list[Sequence[int]]:
+    """Which members, by index, are trained as one stack: such as begin at one iteration, at most `size` of them.
+
+    As few stacks as it takes, as equal as can be.
+    """
+    alike: dict[int, list[int]] = {}
+    for index, member in enumerate(members):
+        alike.setdefault(member.begins_at, []).append(index)
+    return [stacked for indices in alike.values() for stacked in evenly(indices, size)]
+
+
+def evaluated_at_once(settings: Settings, members: int) -> int:
+    """Images in one forward pass of an evaluation of a stack."""
+    return max(settings.batch_size, EVALUATED_AT_ONCE // members)
+
+
+class _Training:
+    """One stack in one round."""
+
+    def __init__(
+        self,
+        network: Network,
+        architecture: Stack,
+        members: Sequence[Member],
+        data: Data,
+        settings: Settings,
+        round: int,
+    ) -> None:
+        self._begun = time.perf_counter()
+        self._network, self._architecture, self._members, self._data = network, architecture, members, data
+        self._settings, self._round = settings, round
+        self._device = device = data.train.x.device
+        self._total = iterations_per_round(settings, len(data.train))
+        self._begins_at = members[0].begins_at
+        self._weights = stack([member.weights for member in members], device)
+        masks = stack([member.mask for member in members], device)
+        for name, kept in masks.items():
+            self._weights[name].mul_(kept)
+        self._trainable = [self._weights[name].requires_grad_() for name in network.trainable]
+        self._optimizer = Optimizer(
+            [member.settings or settings for member in members],
+            self._trainable,
+            [masks.get(name) for name in network.trainable],
+            self._total,
+            self._begins_at,
+        )
+        self._generators = [
+            torch.Generator(device).manual_seed(derive(member.seed, "dropout", round))
+            for member in members
+            if architecture.draws
+        ]
+        self._loss_sum = torch.zeros(len(members), device=device)
+        self._curves: list[list[Point]] = [[] for _ in members]
+        self._diverged = [False] * len(members)
+        self._constant = [False] * len(members)
+
+    def run(self, snapshot_at: int | None, watch: Watch) -> list[Trained]:
+        """Train for the round and evaluate."""
+        data, size, every = self._data, self._settings.batch_size, self._settings.evaluate_every
+        step = _Replayed(self._step, self._generators) if self._capturable() else self._step
+        snapshot: list[Weights] | None = None
+        correct = torch.zeros(0)
+        iteration, seen, per_epoch = self._begins_at, 0, math.ceil(len(data.train) / size)
+        with self._global_generator():
+            while iteration < self._total:
+                epoch, batches_done = divmod(iteration, per_epoch)
+                order, seen = self._order(epoch), 0
+                self._loss_sum.zero_()
+                for first in range(batches_done * size, len(data.train), size):
+                    batch = order[:, first : first + size]
+                    step(batch)
+                    seen += batch.shape[1]
+                    iteration += 1
+                    if iteration == snapshot_at:
+                        snapshot = unstack(self._weights)
+                    if iteration == self._settings.rewound_at:
+                        self._optimizer.restart()
+                    ended = iteration == self._total or first + size >= len(data.train)
+                    if ended or (every and iteration % every == 0):
+                        correct = self._evaluate(iteration, epoch + 1 if ended else None)
+                        accuracy = [curve[-1].test_accuracy for curve in self._curves]
+                        names = [(member.arm, member.seed) for member in self._members]
+                        watch(self._progress(iteration, dict(zip(names, accuracy, strict=True))))
+                    elif iteration % 20 == 0:
+                        watch(self._progress(iteration, {}))
+                    if iteration == self._total:
+                        break
+        return self._results((self._loss_sum / seen).tolist(), correct.cpu().numpy(), snapshot)
+
+    def _step(self, batch: Tensor) -> None:
+        """One iteration on the images K×B."""
+        flat = batch.flatten()
+        x, y = self._data.train.x.index_select(0, flat), self._data.train.y.index_select(0, flat)
+        scores = self._architecture(
+            self._weights, x.unflatten(0, batch.shape), training=True, generators=self._generators
+        )
+        losses = F.cross_entropy(scores.flatten(0, 1).float(), y, reduction="none").view_as(batch).sum(1)
+        total = losses.sum() / batch.shape[1]  # no term has two members in it, so each gets its own gradients
+        self._optimizer.step(torch.autograd.grad(total, self._trainable, materialize_grads=True))
+        self._loss_sum += losses.detach()
+
+    def _capturable(self) -> bool:
+        return self._device.type == "cuda" and self._architecture.unknown is None
+
+    @contextmanager
+    def _global_generator(self) -> Iterator[None]:
+        """Within it, layers of a network that the engine does not know draw from the (one) member's seed."""
+        with forked(derive(self._members[0].seed, "dropout", self._round), self._device):
+            yield
+
+    def _order(self, epoch: int) -> Tensor:
+        """The data order of every member in this epoch, K×N, from its seed."""
+        images = len(self._data.train)
+        orders = {
+            seed: torch.randperm(images, generator=generator(seed, "order", self._round, epoch))
+            for seed in {member.seed for member in self._members}
+        }
+        return torch.stack([orders[member.seed] for member in self._members]).to(self._device)
+
+    def _progress(self, iteration: int, accuracy: dict[tuple[str, int], float]) -> Progress:
+        members = len(self._members)
+        done, total = iteration - self._begins_at, self._total - self._begins_at
+        return Progress(self._round, done * members, total * members, accuracy)
+
+    def _evaluate(self, iteration: int, epoch: int | None) -> Tensor:
+        """Evaluate every member on validation and test images, extend the curves; test correctness K×N."""
+        test_loss, correct, constant = self._measure(self._data.test)
+        self._constant = constant.tolist()
+        test_accuracy = correct.double().mean(1).tolist()
+        validation_loss, validation_accuracy = [None] * len(self._curves), [None] * len(self._curves)
+        if len(self._data.validation):
+            validation_loss, right, _ = self._measure(self._data.validation)
+            validation_accuracy = right.double().mean(1).tolist()
+        trained = self._loss_sum.tolist()
+        for k, curve in enumerate(self._curves):
+            losses = trained[k], test_loss[k], validation_loss[k] or 0.0
+            self._diverged[k] |= not all(map(math.isfinite, losses))
+            curve.append(
+                Point(
+                    iteration=iteration,
+                    epoch=epoch,
+                    validation_loss=validation_loss[k],
+                    validation_accuracy=validation_accuracy[k],
+                    test_loss=test_loss[k],
+                    test_accuracy=test_accuracy[k],
+                )
+            )
+        return correct
+
+    def _exact(self) -> AbstractContextManager[None]:
+        """Within it, matrix products are in float32 where those of training are in TF32."""
+        if self._settings.precision != "tf32":
+            return nullcontext()
+        return arithmetic(self._settings.model_copy(update={"precision": "float32"}), self._device)
+
+    @torch.no_grad()
+    def _measure(self, images: Split) -> tuple[list, Tensor, Tensor]:
+        """Mean loss of each member, which images it gets right (K×N), and whether it gives all the same scores (K)."""
+        members = len(self._members)
+        correct: list[Tensor] = []
+        lowest: list[Tensor] = []
+        highest: list[Tensor] = []
+        losses = torch.zeros(members, dtype=torch.float64, device=self._device)
+        size = evaluated_at_once(self._settings, members)
+        for x, y in zip(images.x.split(size), images.y.split(size), strict=True):
+            with self._exact():
+                scores = self._architecture(self._weights, x.expand(members, *x.shape), training=False).float()
+            each = F.cross_entropy(scores.flatten(0, 1), y.repeat(members), reduction="none")
+            losses += each.view(members, -1).sum(1, dtype=torch.float64)
+            correct.append(scores.argmax(2) == y)
+            lowest.append(scores.amin(1))
+            highest.append(scores.amax(1))
+        same = constant(torch.stack(lowest).amin(0), torch.stack(highest).amax(0))
+        return (losses / len(images)).tolist(), torch.cat(correct, 1), same
+
+    def _results(self, train_loss: list[float], correct: np.ndarray, snapshot: list[Weights] | None) -> list[Trained]:
+        seconds = (time.perf_counter() - self._begun) / len(self._members)
+        labels = self._data.test.y
+        majority = int(labels.cpu().bincount().max()) / len(labels)
+        return [
+            Trained(
+                weights=trained,
+                curve=self._curves[k],
+                train_loss=train_loss[k],
+                correct=correct[k],
+                snapshot=snapshot[k] if snapshot else None,
+                diverged=self._diverged[k] or not all(bool(value.isfinite().all()) for value in trained.values()),
+                majority=majority,
+                constant=self._constant[k],
+                connected=not self._constant[k]
+                or connected(self._network.module, self._members[k].mask, self._data.input_shape),
+                seconds=seconds,
+            )
+            for k, trained in enumerate(unstack(self._weights))
+        ]
+
+
+class _Replayed:
+    """A training step captured as a CUDA graph and replayed: one launch an iteration instead of a hundred.
+
+    The first steps are run as they are, on a side stream, as capturing asks for; so is a smaller last batch of an
+    epoch. Source: PyTorch's notes on CUDA graphs ("whole-network capture").
+    """
+
+    def __init__(self, step: Callable[[Tensor], None], generators: Sequence[torch.Generator]) -> None:
+        self._step, self._generators = step, generators
+        self._to_warm_up = 3
+        self._side = torch.cuda.Stream()
+        self._batch: Tensor | None = None
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self, batch: Tensor) -> None:
+        if self._batch is None:
+            self._batch = batch.clone()
+        if batch.shape != self._batch.shape:
+            self._step(batch)
+        elif self._to_warm_up:
+            self._to_warm_up -= 1
+            current = torch.cuda.current_stream()
+            self._side.wait_stream(current)
+            with torch.cuda.stream(self._side):
+                self._step(batch)
+            current.wait_stream(self._side)
+        else:
+            self._batch.copy_(batch)
+            self._captured(self._batch).replay()
+
+    def _captured(self, batch: Tensor) -> torch.cuda.CUDAGraph:
+        if self._graph is None:
+            self._graph = torch.cuda.CUDAGraph()
+            for own in self._generators:
+                self._graph.register_generator_state(own)
+            with torch.cuda.graph(self._graph):
+                self._step(batch)
+        return self._graph
+
+
+def _shifted(watch: Watch | None, before: int, total: int) -> Watch:
+    """A watch for one stack that reports on a whole round of `total` iterations, `before` of them done by others."""
+    if watch is None:
+        return lambda progress: None
+    return lambda p: watch(Progress(p.round, before + p.done, total, p.accuracy))

@@ -1,0 +1,199 @@
+"""The method: train, prune, rewind, train again (Frankle & Carbin 2019), for every arm and seed at once."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from lottery_ticket.config import Settings
+from lottery_ticket.data.prepared import Data
+from lottery_ticket.engine.job import Member, Train, Trained, Watch
+from lottery_ticket.engine.training import train as train_here
+from lottery_ticket.masks import Mask, Weights, density, survivors
+from lottery_ticket.method.arms import ARMS, Moment
+from lottery_ticket.method.pruning import prune
+from lottery_ticket.models.network import Network
+from lottery_ticket.record import Record, best_point, early_stop_point, pack_bits
+
+
+@dataclass(frozen=True)
+class Round:
+    """A finished round of one trajectory: what was trained, what came of it.
+
+    Attributes:
+        record: its numbers.
+        mask: prunable tensor → bool tensor, the survivors during this round.
+        start: the values the training started from (θ₀ for a winning ticket); pruned ones do not count.
+        weights: the trained parameters and buffers, pruned weights exactly zero.
+        rewound: what the arm `winning` starts from in later rounds where that is not θ₀: θₖ, told in round 0, or the
+            values of a ticket that is trained again, told in its first round.
+        next_mask: what pruning leaves for the next round, where there is one and this arm finds its own mask.
+    """
+
+    record: Record
+    mask: Mask = field(repr=False)
+    start: Weights = field(repr=False)
+    weights: Weights = field(repr=False)
+    rewound: Weights | None = field(default=None, repr=False)
+    next_mask: Mask | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All that a run goes on with after a complete round.
+
+    Attributes:
+        records: of the round, one for each trajectory.
+        masks: (arm, seed) → mask of the next round, for the arms that find their own and go on.
+        initial: seed → θ₀ as it was drawn when the run began, of the seeds of the arm `winning` that go on.
+        rewound: seed → θₖ, with late rewinding.
+    """
+
+    records: Sequence[Record]
+    masks: dict[tuple[str, int], Mask]
+    initial: dict[int, Weights]
+    rewound: dict[int, Weights]
+
+
+def find_tickets(
+    settings: Settings,
+    network: Network,
+    data: Data,
+    after: Checkpoint | None = None,
+    watch: Watch | None = None,
+    train: Train = train_here,
+) -> Iterator[list[Round]]:
+    """Iterative magnitude pruning with rewinding: yields each round's trajectories as they are finished.
+
+    A trajectory ends that diverged, so that its own mask cannot be found, or whose mask leaves no path from the images
+    to the scores; the others go on.
+
+    Args:
+        settings: arms, seeds, rounds, rates and training.
+        network, data: what to train on what.
+        after: the round to go on after.
+        watch: told of progress within a round.
+        train: what trains the members of a round: this process, or `Workers.train`.
+    """
+    state = Trajectories(settings, network, after)
+    while members := state.members():
+        trained = train(network, members, data, settings, state.round, state.snapshot_at, watch)
+        yield state.finish(members, trained)
+
+
+class Trajectories:
+    """The trajectories of one experiment between two rounds: what is to be trained next, and what came of it.
+
+    `find_tickets` goes through them; a sweep goes through those of several experiments side by side.
+
+    Args:
+        settings: arms, seeds, rounds and rates.
+        network: what is trained.
+        after: the round to go on after.
+    """
+
+    def __init__(self, settings: Settings, network: Network, after: Checkpoint | None = None) -> None:
+        self._settings, self._network = settings, network
+        self._rates = network.rates(settings)
+        if after is None:
+            dense = {(arm, seed): network.dense_mask() for arm in settings.arms for seed in settings.seeds}
+            after = Checkpoint([], dense, {}, {})
+        self._last, self._masks = after.records, after.masks
+        self._initial = {seed: after.initial.get(seed) or network.draw(seed, "init") for seed in settings.seeds}
+        self._rewound = dict(after.rewound)
+
+    @property
+    def round(self) -> int:
+        """The round to train next."""
+        return self._last[0].round + 1 if self._last else 0
+
+    @property
+    def snapshot_at(self) -> int | None:
+        """The iteration of that round after which the weights are kept to rewind to."""
+        return self._settings.rewind_iteration or None if self.round == 0 else None
+
+    @property
+    def alive(self) -> list[tuple[str, int]]:
+        """The (arm, seed) of the next round; none where the experiment ends."""
+        return alive(self._settings, self._last) if self.round < self._settings.rounds else []
+
+    def members(self) -> list[Member]:
+        """What to train in the next round, each from its start under its mask."""
+        return [Member(arm, seed, *ARMS[arm].start(self._moment(arm, seed))) for arm, seed in self.alive]
+
+    def finish(self, members: Sequence[Member], trained: Sequence[Trained]) -> list[Round]:
+        """The round that was trained; the next one begins."""
+        r = self.round
+        going_on = r + 1 < self._settings.rounds
+        self._masks = _next_masks(members, trained, self._rates, self._settings) if going_on else {}
+        rounds = [
+            finished_round(r, member, result, self._masks.get((member.arm, member.seed)))
+            for member, result in zip(members, trained, strict=True)
+        ]
+        self._rewound |= {done.record.seed: done.rewound for done in rounds if done.rewound is not None}
+        self._last = [done.record for done in rounds]
+        return rounds
+
+    def _moment(self, arm: str, seed: int) -> Moment:
+        trunk = self._masks.get(("winning", seed), {})
+        own = self._masks[arm, seed] if ARMS[arm].own_mask else trunk
+        initial, rewound = self._initial[seed], self._rewound.get(seed, self._initial[seed])
+        rewound_at = self._settings.rewound_at if seed in self._rewound else 0
+        return Moment(lambda: self._network, seed, self.round, own, trunk, initial, rewound, rewound_at)
+
+
+def alive(settings: Settings, last: Sequence[Record]) -> list[tuple[str, int]]:
+    """The (arm, seed) that go on after a round: all at the start, then those whose mask could be found."""
+    found = {(r.arm, r.seed) for r in last if ARMS[r.arm].own_mask and r.goes_on}
+    return [
+        (arm, seed)
+        for arm in settings.arms
+        for seed in settings.seeds
+        if not last or ((arm if ARMS[arm].own_mask else "winning"), seed) in found
+    ]
+
+
+def _next_masks(
+    members: Sequence[Member], trained: Sequence[Trained], rates: dict[str, float], settings: Settings
+) -> dict[tuple[str, int], Mask]:
+    """(arm, seed) → mask of the next round, for the arms that find their own and go on."""
+    return {
+        (member.arm, member.seed): prune(result.weights, member.mask, rates, settings.scope, settings.criterion)
+        for member, result in zip(members, trained, strict=True)
+        if ARMS[member.arm].own_mask and not result.diverged and result.connected
+    }
+
+
+def finished_round(index: int, member: Member, trained: Trained, next_mask: Mask | None = None) -> Round:
+    """What training made of a member, as a round."""
+    last, best, stop = trained.curve[-1], best_point(trained.curve), early_stop_point(trained.curve)
+    record = Record(
+        arm=member.arm,
+        seed=member.seed,
+        round=index,
+        density=density(member.mask),
+        densities={name: float(kept.float().mean()) for name, kept in member.mask.items()},
+        survivors=survivors(member.mask),
+        iterations=last.iteration,
+        begins_at=member.begins_at,
+        train_loss=trained.train_loss,
+        validation_loss=last.validation_loss,
+        test_loss=last.test_loss,
+        test_accuracy=last.test_accuracy,
+        test_loss_best=best.test_loss,
+        test_accuracy_best=best.test_accuracy,
+        best_epoch=best.epoch,
+        early_stop_iteration=stop.iteration if stop else None,
+        test_loss_early_stop=stop.test_loss if stop else None,
+        test_accuracy_early_stop=stop.test_accuracy if stop else None,
+        seconds=trained.seconds,
+        finished_at=round(time.time() * 1000),
+        diverged=trained.diverged,
+        test_size=len(trained.correct),
+        correct=pack_bits(trained.correct),
+        curve=trained.curve,
+        majority=trained.majority,
+        constant=trained.constant,
+        connected=trained.connected,
+    )
+    rewound = trained.snapshot if member.arm == "winning" else None
+    return Round(record, member.mask, member.weights, trained.weights, rewound, next_mask)

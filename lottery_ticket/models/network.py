@@ -1,0 +1,150 @@
+"""A network: how it is built, how its weights are drawn, which tensors are prunable."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from lottery_ticket import plugins
+from lottery_ticket.config import Settings
+from lottery_ticket.errors import InputError, one_line
+from lottery_ticket.masks import Weights
+from lottery_ticket.models import building
+from lottery_ticket.models.fingerprint import Fingerprint, fingerprint
+from lottery_ticket.models.lenet import fc1, lenet5
+from lottery_ticket.models.products import products
+from lottery_ticket.models.prunable import Inventory, Kind, choose, of_layers
+from lottery_ticket.models.tensors import tensors_of
+from lottery_ticket.names import is_name
+from lottery_ticket.randomness import derive, forked
+
+MODELS: dict[str, Callable[..., nn.Module]] = {"fc1": fc1, "lenet5": lenet5}
+
+
+@dataclass(frozen=True)
+class Network:
+    """An architecture: how to build it, how to draw its weights, which tensors are prunable.
+
+    Attributes:
+        module: one instance, whose own values are never used.
+        factory: with its arguments.
+        ready: makes what the factory returns a module to train.
+        kinds: prunable tensor → "fc", "conv" or "output", in the module's order.
+        output: the weights of the output layer, prunable or not.
+        inventory: what is prunable and what stays dense, in numbers.
+    """
+
+    module: nn.Module
+    factory: partial[Any] = field(repr=False)
+    ready: Callable[[Any], Any] = field(repr=False)
+    kinds: Mapping[str, Kind]
+    output: tuple[str, ...]
+    inventory: Inventory
+    init: str
+    bias_init: str
+
+    def build(self) -> nn.Module:
+        """Another instance, its values drawn from the global generators."""
+        return self.ready(self.factory())
+
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """What the network is, but for its values."""
+        with forked(0):
+            return fingerprint(self.build(), self.factory.func)
+
+    @property
+    def trainable(self) -> list[str]:
+        """The names of the parameters that are trained; the others and the buffers are not."""
+        return [name for name, value in self.module.named_parameters() if value.requires_grad]
+
+    def draw(self, seed: int, purpose: str, *at: int) -> Weights:
+        """New initial weights, the same for the same (seed, purpose, at): Glorot & Bengio 2010, He et al. 2015."""
+        return {name: value.clone() for name, value in tensors_of(self.drawn(seed, purpose, *at)).items()}
+
+    def drawn(self, seed: int, purpose: str, *at: int) -> nn.Module:
+        """Another instance, which has the weights that `draw` gives."""
+        own = derive(seed, purpose, *at)
+        with forked(own):
+            module = self.build()
+            if torch.initial_seed() != own:  # the factory has seeded torch's generator, with one number for every seed
+                torch.manual_seed(own)
+            for layer in module.modules():
+                if isinstance(layer, nn.Linear | _ConvNd) and self.init != "module":
+                    _INIT[self.init](layer.weight)
+                    if layer.bias is not None:
+                        (nn.init.zeros_ if self.bias_init == "zero" else nn.init.normal_)(layer.bias)
+        return module
+
+    def dense_mask(self) -> dict[str, Tensor]:
+        """The mask of round 0: everything survives. Prunable tensor → bool tensor of its shape."""
+        state = tensors_of(self.module)
+        return {name: torch.ones(state[name].shape, dtype=torch.bool) for name in self.kinds}
+
+    def rates(self, settings: Settings) -> dict[str, float]:
+        """The fraction of its survivors that each prunable tensor loses a round."""
+        own = {"fc": None, "conv": settings.prune_rate_conv, "output": settings.prune_rate_output}
+        return {name: own[kind] or settings.prune_rate for name, kind in self.kinds.items()}
+
+
+_INIT: dict[str, Callable[[Tensor], Tensor]] = {
+    "xavier-normal": nn.init.xavier_normal_,
+    "xavier-uniform": nn.init.xavier_uniform_,
+    "kaiming-normal": lambda weight: nn.init.kaiming_normal_(weight, nonlinearity="relu"),
+    "kaiming-uniform": lambda weight: nn.init.kaiming_uniform_(weight, nonlinearity="relu"),
+}
+
+
+def make_network(settings: Settings, input_shape: tuple[int, ...], classes: int) -> Network:
+    """The network that the settings name, checked against the data's shape.
+
+    A factory `package.module:factory` is called with those of the arguments `input_shape`, `classes` and `num_classes`
+    that it names (`num_classes` also where it takes any, as torchvision's do). Raises InputError when it is missing,
+    raises, returns no module, does not take the data, gives anything but a score for each class, or has no weights
+    that the settings leave prunable (see `lottery_ticket.models.prunable`).
+    """
+    name = settings.model
+
+    def refuse(why: str) -> InputError:
+        return InputError("--model", name, why)
+
+    as_before = settings.prunable == "layers"
+    ready = building.as_it_is if as_before else partial(building.ready, input_shape=input_shape)
+    factory = plugins.named("models", name, MODELS, "--model")
+    if not callable(factory):
+        raise refuse("cannot be called; allowed: a function or class that makes a module")
+    try:
+        with forked():
+            called, made = building.call(factory, input_shape, classes)
+            module = ready(made)
+    except (Exception, SystemExit) as error:
+        raise refuse(f"could not be built for data of shape {tuple(input_shape)}: {one_line(error)}") from error
+    if not isinstance(module, nn.Module):
+        raise refuse(f"returned a {type(module).__name__}; allowed: a torch.nn.Module")
+    if extra := next((each for each in module.state_dict() if each.rpartition(".")[2] == "_extra_state"), None):
+        raise refuse(f"keeps {extra} by get_extra_state, which no ticket does; allowed: parameters and buffers")
+    if odd := next((each for each in module.state_dict() if not is_name(each)), None):
+        raise refuse(
+            f"has a tensor named {odd[:60]!a}; allowed: names that can be printed, of at most 4,096 characters"
+        )
+    if (path := building.scripted(module)) is not None:
+        where = f"its {path}" if path else "it"
+        raise refuse(f"cannot be trained: {where} is made by torch.jit; allowed: the module from which that was made")
+    try:
+        found, scores = products(module, input_shape)
+    except Exception as error:
+        raise refuse(f"does not take data of shape {tuple(input_shape)}: {one_line(error)}") from error
+    if not isinstance(scores, Tensor):
+        why = f"returns {building.in_words(scores)} in training; allowed: one tensor, N×{classes} scores"
+        raise refuse(f"{why}, as of a factory of your own that picks them or has aux_logits=False, say")
+    if scores.shape != (2, classes):
+        why = f"gives {tuple(scores.shape)} for 2 images; allowed: one score for each of {classes} classes"
+        raise refuse(f"{why}, which a factory is told that takes `num_classes` or `classes`")
+    choice = choose(module, of_layers(module) if as_before else found, settings)
+    return Network(
+        module, called, ready, choice.kinds, choice.output, choice.inventory, settings.init, settings.bias_init
+    )

@@ -1,0 +1,387 @@
+"""Do the records bear a claim out? Measures over seeds with their intervals, and the answers that follow."""
+
+import itertools
+import math
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from lottery_ticket.analysis.statistics import family_wise, over_seeds
+from lottery_ticket.analysis.verdict import judge
+from lottery_ticket.record import Answer, Record
+from lottery_ticket.reproduction.definition import Attribution, Claim, Part, Reproduction, Variant, is_dense, setup_of
+
+Word = Literal["holds", "holds in part", "does not hold", "undecided"]
+
+_NEAREST = 1.15
+"""A round stands for a percentage of weights left where the ratio of the two is at most this."""
+
+
+class Estimate(NamedTuple):
+    """A mean over seeds with its interval, and the seeds' own values.
+
+    Attributes:
+        low, high: infinite where nothing is known on that side.
+        censored: how many early stops never came before the end of training, of how many.
+        lost: how many seeds are left out, because they diverged or ended before, on whichever side.
+    """
+
+    mean: float
+    low: float
+    high: float
+    values: tuple[float, ...]
+    censored: tuple[int, int] = (0, 0)
+    lost: int = 0
+
+
+class Ends(NamedTuple):
+    """A measured value, and from where to where the true one may be: apart where an early stop is censored."""
+
+    value: float
+    low: float
+    high: float
+    censored: int = 0
+    stops: int = 0
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What was found with one setup in one variant.
+
+    Attributes:
+        records: all rounds of its runs, accuracies as the variant reads them (see `read_as`).
+        part: of the iterations at report scale that were trained here, 0–1.
+        seconds: of training all its runs, each process's where several train side by side.
+        steady_seconds: the same by the median round of each trajectory.
+        trajectories: networks that were trained, in all its runs.
+        tolerance: accuracy (0–1) that a matching ticket may lose.
+    """
+
+    records: Sequence[Record]
+    part: float
+    seconds: float
+    steady_seconds: float
+    trajectories: int = 1
+    tolerance: float = 0.002
+
+
+Experiments = Mapping[tuple[str, str], Experiment]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was measured of a part of a claim; `estimate` is None where the records do not reach that far."""
+
+    part: Part
+    estimate: Estimate | None
+    answer: Answer
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A claim in one variant, and what became of it."""
+
+    claim: Claim
+    variant: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def word(self) -> Word:
+        """Holds where all parts do, in part where only some do; undecided where none fails but one may."""
+        answers = [finding.answer for finding in self.findings]
+        if all(answer == "yes" for answer in answers):
+            return "holds"
+        if "no" in answers:
+            return "holds in part" if "yes" in answers else "does not hold"
+        return "undecided"
+
+
+@dataclass(frozen=True)
+class Share:
+    """One variant in an attribution.
+
+    Attributes:
+        winning, control: accuracy in percent at the density where it is read.
+        gap: winning − control there, in points.
+        on: the same in the mean over rounds from there on.
+        more, more_on: both less the first variant's; None for that.
+    """
+
+    variant: str
+    winning: Estimate
+    control: Estimate
+    gap: Estimate
+    on: Estimate
+    more: Estimate | None
+    more_on: Estimate | None
+
+
+def read_as(records: Iterable[Record], variant: Variant) -> list[Record]:
+    """The records with the variant's accuracy as `test_accuracy`; rounds that have none are left out."""
+    read: dict[str, Callable[[Record], float | None]] = {
+        "last": lambda record: record.test_accuracy,
+        "best": lambda record: record.test_accuracy_best,
+        "early-stop": lambda record: record.test_accuracy_early_stop,
+    }
+    found = [(record, read[variant.accuracy](record)) for record in records]
+    return [record.model_copy(update={"test_accuracy": value}) for record, value in found if value is not None]
+
+
+def decide(reproduction: Reproduction, experiments: Experiments) -> list[Outcome]:
+    """Every claim in every variant it is judged in."""
+    return [
+        Outcome(claim, variant, tuple(_find(part, variant, reproduction, experiments) for part in claim.parts))
+        for claim in reproduction.claims
+        for variant in claim.variants
+    ]
+
+
+def attribute(attribution: Attribution, reproduction: Reproduction, experiments: Experiments) -> list[Share]:
+    """The gap in each variant, where its records reach that density."""
+    shares: list[Share] = []
+    first: list[dict[int, float]] = []
+    for name in attribution.variants:
+        sides = _Sides(attribution.setup, name, reproduction, experiments)
+        winning, control = sides.of("winning"), sides.of("control")
+        at: dict[int, tuple[float, float]] = {}
+        on: dict[int, float] = {}
+        for seed in winning.keys() & control.keys():
+            one, other = (_nearest(each[seed], attribution.at_pct) for each in (winning, control))
+            if one and other and not (one.diverged or other.diverged):
+                at[seed] = 100 * one.test_accuracy, 100 * other.test_accuracy
+                beside = {record.round: record for record in control[seed]}
+                rounds = [record for record in winning[seed] if record.round >= one.round and record.round in beside]
+                on[seed] = float(np.mean([100 * (r.test_accuracy - beside[r.round].test_accuracy) for r in rounds]))
+        if not at:
+            continue
+        gaps = {seed: mine - theirs for seed, (mine, theirs) in at.items()}
+        estimates = [
+            estimate(values, reproduction.level)
+            for values in ({s: each[0] for s, each in at.items()}, {s: each[1] for s, each in at.items()}, gaps, on)
+        ]
+        more = [
+            estimate({seed: mine[seed] - theirs[seed] for seed in shared}, reproduction.level)
+            for mine, theirs in zip((gaps, on), first, strict=False)
+            if (shared := mine.keys() & theirs.keys())
+        ]
+        shares.append(Share(name, *estimates, *(more or (None, None))))
+        first = first or [gaps, on]
+    return shares
+
+
+def gaps_by_round(setup: str, variant: str, reproduction: Reproduction, experiments: Experiments) -> dict[float, float]:
+    """Percent of weights left → winning − control in points, mean over seeds; densest first."""
+    sides = _Sides(setup, variant, reproduction, experiments)
+    gaps: dict[int, list[tuple[float, float]]] = {}
+    controls = {(record.seed, record.round): record for each in sides.of("control").values() for record in each}
+    for each in sides.of("winning").values():
+        for record in each:
+            if beside := controls.get((record.seed, record.round)):
+                gap = 100 * (record.test_accuracy - beside.test_accuracy)
+                gaps.setdefault(record.round, []).append((record.weights_remaining_pct, gap))
+    return {float(left): float(gap) for left, gap in (np.mean(gaps[r], axis=0) for r in sorted(gaps))}
+
+
+def estimate(values: Mapping[int, float], level: float) -> Estimate:
+    """Mean and t-interval over seeds; without bounds where there is but one, or all give the same."""
+    found = [float(values[seed]) for seed in sorted(values)]
+    spread = over_seeds(found)
+    low, high = spread.interval(level) if spread else (-math.inf, math.inf)
+    return Estimate(float(np.mean(found)), low, high, tuple(found))
+
+
+def _between_ends(ends: Mapping[int, Ends], level: float) -> Estimate:
+    """The same where stops are censored: from the interval of the lower ends to that of the upper ones."""
+    found = estimate({seed: each.value for seed, each in ends.items()}, level)
+    censored, stops = (sum(counts) for counts in zip(*((e.censored, e.stops) for e in ends.values()), strict=True))
+    if not censored:
+        return found._replace(censored=(0, stops))
+    lows, highs = ([each[side] for each in ends.values()] for side in (1, 2))
+    spread_low, spread_high = (over_seeds(each) if all(map(math.isfinite, each)) else None for each in (lows, highs))
+    low = spread_low.interval(level)[0] if spread_low else -math.inf
+    high = spread_high.interval(level)[1] if spread_high else math.inf
+    return found._replace(low=low, high=high, censored=(censored, stops))
+
+
+def value_of(record: Record, measure: str) -> float:
+    """Accuracy in percent, or the early-stopping iteration (NaN where there is none)."""
+    if measure == "accuracy":
+        return 100 * record.test_accuracy
+    return math.nan if record.early_stop_iteration is None else float(record.early_stop_iteration)
+
+
+def answer(found: Estimate, above: float | None, below: float | None) -> Answer:
+    """Whether the interval lies where it has to."""
+    if (above is None or found.low > above) and (below is None or found.high < below):
+        return "yes"
+    misses = (above is not None and found.high <= above) or (below is not None and found.low >= below)
+    return "no" if misses else "undecided"
+
+
+class _Sides:
+    """The rounds of the sides of one setup in one variant, by seed, densest first."""
+
+    def __init__(self, setup: str, variant: str, reproduction: Reproduction, experiments: Experiments) -> None:
+        self._setup, self._variant, self._experiments = setup, variant, experiments
+        self._control = reproduction.variants[variant].control
+
+    def of(self, side: str) -> dict[int, list[Record]]:
+        setup, arm = setup_of(side) or self._setup, side.rpartition(":")[2]
+        arm = self._control if arm == "control" else arm
+        found: dict[int, list[Record]] = {}
+        for record in self._experiments[setup, self._variant].records:
+            if record.arm == arm or (arm == "dense" and record.arm == "winning" and record.round == 0):
+                found.setdefault(record.seed, []).append(record)
+        return {seed: sorted(each, key=lambda record: -record.density) for seed, each in found.items()}
+
+
+def _find(part: Part, variant: str, reproduction: Reproduction, experiments: Experiments) -> Finding:
+    measure = {
+        "accuracy": _over_rounds,
+        "early_stop": _over_rounds,
+        "fluctuation": _fluctuation,
+        "hours": _hours,
+    }
+    level = reproduction.level
+    experiment = experiments[part.setup, variant]
+    if part.measure == "winning_streak":
+        found = _streak(experiment, reproduction.variants[variant].control, level)
+    else:
+        sides = _Sides(part.setup, variant, reproduction, experiments)
+        values, lost = measure[part.measure](part, sides, experiment)
+        found = _between_ends(values, level)._replace(lost=lost) if values else None
+        if found and part.measure == "hours" and len(found.values) > 1 and math.isinf(found.low):
+            found = found._replace(low=found.mean, high=found.mean)  # a stack's time, which is measured for all at once
+    decided = found is not None and not found.lost
+    return Finding(part, found, answer(found, part.above, part.below) if found and decided else "undecided")
+
+
+def _whole(values: Mapping[int, Sequence[Any]]) -> tuple[list[int], int]:
+    """The seeds that have a value for as many rounds as any, and the number of the others."""
+    most = max(map(len, values.values()), default=0)
+    kept = [seed for seed, each in values.items() if most and len(each) == most]
+    return kept, len(values) - len(kept) if most else 0
+
+
+def _over_rounds(part: Part, sides: _Sides, _: Experiment) -> tuple[dict[int, Ends], int]:
+    """Seed → the measure of a side, or its difference or ratio to another, at one density or over a range.
+
+    And the number of seeds that are left out: those that diverged in one of these rounds on either side.
+    """
+    other = part.minus or part.over
+    others = sides.of(other) if other else {}
+
+    def compared(record: Record, seed: int) -> Ends | None:
+        mine = _ends(record, part.measure)
+        if other is None or mine is None:
+            return mine
+        beside = others.get(seed, [])
+        match = beside[0] if beside and is_dense(other) else _nearest(beside, record.weights_remaining_pct)
+        theirs = _ends(match, part.measure) if match else None
+        if theirs is None or (part.over and not theirs.low):
+            return None
+        counts = mine.censored + theirs.censored, mine.stops + theirs.stops
+        if part.minus:
+            return Ends(mine.value - theirs.value, mine.low - theirs.high, mine.high - theirs.low, *counts)
+        return Ends(mine.value / theirs.value, mine.low / theirs.high, mine.high / theirs.low, *counts)
+
+    takes: dict[str, Callable[[Sequence[float]], Any]] = {"mean": np.mean, "least": np.min, "largest": np.max}
+    take = takes[part.take]
+    values: dict[int, list[Ends]] = {}
+    for seed, records in sides.of(part.of).items():
+        nearest = None if part.at_pct is None else _nearest(records, part.at_pct)
+        chosen = _between(records, part) if part.at_pct is None else [nearest] if nearest else []
+        values[seed] = [ends for record in chosen if (ends := compared(record, seed))]
+    kept, lost = _whole(values)
+    found = {}
+    for seed in kept:
+        value, low, high, censored, stops = zip(*values[seed], strict=True)
+        found[seed] = Ends(float(take(value)), float(take(low)), float(take(high)), sum(censored), sum(stops))
+    return found, lost
+
+
+def _ends(record: Record, measure: str) -> Ends | None:
+    """The measure of one round; None where it diverged or has none."""
+    value = value_of(record, measure)
+    if record.diverged or math.isnan(value):
+        return None
+    if measure == "accuracy":
+        return Ends(value, value, value)
+    return Ends(value, value, math.inf if record.stop_censored else value, record.stop_censored, 1)
+
+
+def _fluctuation(part: Part, sides: _Sides, _: Experiment) -> tuple[dict[int, Ends], int]:
+    """Seed → standard deviation of the change of accuracy from round to round, in points; or that minus another's."""
+    compared = [part.of, *([part.minus] if part.minus else [])]
+    rounds: dict[int, list[list[float]]] = {}
+    for side in compared:
+        for seed, records in sides.of(side).items():
+            accuracies = [100 * record.test_accuracy for record in _between(records, part) if not record.diverged]
+            rounds.setdefault(seed, []).append(accuracies)
+    kept, lost = _whole({seed: [*itertools.chain(*each)] for seed, each in rounds.items()})
+    found = {}
+    for seed in kept:
+        steps = [float(np.std(np.diff(each))) for each in rounds[seed] if len(each) > 2]
+        if len(steps) == len(compared):
+            found[seed] = _exactly(steps[0] - sum(steps[1:]))
+    return found, lost
+
+
+def _exactly(value: float) -> Ends:
+    return Ends(value, value, value)
+
+
+def _hours(part: Part, sides: _Sides, experiment: Experiment) -> tuple[dict[int, Ends], int]:
+    """Seed → hours that the winning arm and its control take at report scale, by their median rounds."""
+    rounds: dict[int, list[list[Record]]] = {}
+    for side in ("winning", "control"):
+        for seed, records in sides.of(side).items():
+            rounds.setdefault(seed, []).append(records)
+    kept, lost = _whole({seed: [*itertools.chain(*each)] for seed, each in rounds.items()})
+    seconds = {seed: math.fsum(map(steady_seconds, rounds[seed])) for seed in kept}
+    return {seed: _exactly(each / experiment.part / 3600) for seed, each in seconds.items()}, lost
+
+
+def steady_seconds(records: Sequence[Record]) -> float:
+    """Seconds that a trajectory's rounds take by their median: what a pause adds to one does not count."""
+    return statistics.median(record.seconds for record in records) * len(records)
+
+
+def _streak(experiment: Experiment, control: str, level: float) -> Estimate | None:
+    """Most rounds on end that win, by the verdict over seeds.
+
+    From the longest run of rounds that are shown to win to the longest of those that are not shown not to: shown among
+    all rounds, any wrongly with a probability of at most (1 − level) / 2 (Holm 1979). The value is the longest run of
+    rounds that win judged alone. One seed shows nothing.
+    """
+    verdict = judge(experiment.records, experiment.tolerance, level, (control,), only_seeds=True)
+    if verdict is None or not verdict.rounds:
+        return None
+    rounds, risk = verdict.rounds, (1 - level) / 2
+    shown = [p <= risk for p in family_wise([judged.p_wins for judged in rounds])]
+    possible = [p > risk for p in family_wise([judged.p_does_not for judged in rounds])]
+    alone = [judged.wins_alone == "yes" for judged in rounds]
+    return Estimate(_longest(alone), _longest(shown), _longest(possible), ())
+
+
+def _longest(run: Sequence[bool]) -> int:
+    """The most of them that are true on end."""
+    return max((len(list(streak)) for true, streak in itertools.groupby(run) if true), default=0)
+
+
+def _between(records: Sequence[Record], part: Part) -> list[Record]:
+    """The rounds from `from_pct` to `to_pct`, those within 2 % of either included."""
+    slack = 1.02
+    last = (part.to_pct or 0) / slack
+    return [record for record in records if last <= record.weights_remaining_pct <= part.from_pct * slack]
+
+
+def _nearest(records: Sequence[Record], pct: float) -> Record | None:
+    """The round whose percentage of weights left is nearest, None where none is near."""
+    if not records:
+        return None
+    found = min(records, key=lambda record: abs(math.log(record.weights_remaining_pct / pct)))
+    return found if abs(math.log(found.weights_remaining_pct / pct)) <= math.log(_NEAREST) else None

@@ -1,0 +1,224 @@
+"""What a report or paper claims: which experiments, measured how, against what."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lottery_ticket.config import Layer, Settings, merge, preset_layer
+from lottery_ticket.errors import unknown
+
+Scale = Literal["quick", "report"]
+SCALES: tuple[Scale, ...] = get_args(Scale)
+
+REPORT_FILES = ("report.md", "report.html", "claims.csv", "rounds.csv")
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=60)]
+Percent = Annotated[float, Field(gt=0, le=100)]
+
+
+class _Table(BaseModel):
+    """A part of the file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Setup(_Table):
+    """A network on a data set as the source trains it.
+
+    Attributes:
+        preset, settings: of every run.
+        quick, report: settings over those, at that scale.
+        each: setting → values, each of which is a run of its own (one-shot pruning to several densities); their last
+            rounds make one curve.
+    """
+
+    preset: str
+    settings: dict[str, Any] = {}
+    quick: dict[str, Any]
+    report: dict[str, Any]
+    each: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field({}, max_length=1)
+
+
+class Variant(_Table):
+    """One way to read the method.
+
+    Attributes:
+        says: it in words.
+        settings: over those of the setup.
+        control: the arm that winning tickets are compared with.
+        accuracy: of a round: at its last epoch, at its best one on the test set, or at the early-stopping point.
+    """
+
+    says: str
+    settings: dict[str, Any] = {}
+    control: str = "reinit"
+    accuracy: Literal["last", "best", "early-stop"] = "last"
+
+
+class Part(_Table):
+    """One thing that a claim says, as a measure and where it has to lie.
+
+    A side is an arm, `control` (that of the variant) or `dense` (round 0 of the arm winning); `setup:arm` is one of
+    another setup.
+
+    Attributes:
+        says: it in words.
+        setup: whose experiments.
+        measure: `accuracy` in percent, `early_stop` in iterations, `fluctuation` (standard deviation of the change
+            of accuracy from round to round, in points), `hours` (training at report scale, from this one's seconds
+            an iteration) or `winning_streak` (most rounds on end whose tickets win, by the verdict).
+        of: the side that is measured.
+        minus, over: another side, to which it is the difference or the ratio.
+        at_pct: percent of weights left where it is measured; the nearest round.
+        from_pct, to_pct: from here (more weights) to there (fewer); all rounds between.
+        take: the mean, least or largest over those rounds.
+        above, below: where the value has to lie.
+    """
+
+    says: str
+    setup: str
+    measure: Literal["accuracy", "early_stop", "fluctuation", "hours", "winning_streak"] = "accuracy"
+    of: str = "winning"
+    minus: str | None = None
+    over: str | None = None
+    at_pct: Percent | None = None
+    from_pct: Percent = 100
+    to_pct: Percent | None = None
+    take: Literal["mean", "least", "largest"] = "mean"
+    above: float | None = None
+    below: float | None = None
+
+
+class Claim(_Table):
+    """A claim of the source: it holds where all its parts do.
+
+    Attributes:
+        id, figure: how the source or this file calls it, and where it stands there.
+        says: the claim in our words.
+        variants: in which it is judged.
+        note: what else is to be known of the claim.
+    """
+
+    id: str = Field(pattern=r"^[A-Za-z0-9.-]+$", max_length=60)
+    figure: str
+    says: str
+    variants: tuple[str, ...] = Field(min_length=1)
+    parts: tuple[Part, ...] = Field(min_length=1)
+    note: str = ""
+
+
+class Drawing(_Table):
+    """A figure: a measure of each round against percent of weights left, a panel for each variant.
+
+    Attributes:
+        name, title: of its file, and above it.
+        setup: whose experiments.
+        measure: accuracy in percent, or the early-stopping iteration.
+        sides: what is drawn.
+        variants: the panels.
+        claims: those it belongs to.
+    """
+
+    name: str = Field(pattern=r"^[a-z0-9-]+$")
+    title: str
+    setup: str
+    measure: Literal["accuracy", "early_stop"] = "accuracy"
+    sides: tuple[str, ...] = ("winning", "control")
+    variants: tuple[str, ...] = Field(min_length=1)
+    claims: tuple[str, ...] = ()
+
+
+class Attribution(_Table):
+    """A gap taken apart: winning − control in each variant, and how far that is from the first variant's.
+
+    Attributes:
+        name, title: of its figure's file, and above it.
+        setup: whose experiments.
+        at_pct: percent of weights left where it is read.
+        variants: the first is the one the others are compared with.
+        claims: those it belongs to.
+    """
+
+    name: str = Field(pattern=r"^[a-z0-9-]+$")
+    title: str
+    setup: str
+    at_pct: Percent
+    variants: tuple[str, ...] = Field(min_length=2)
+    claims: tuple[str, ...] = ()
+
+
+class Reproduction(_Table):
+    """A report or paper and its claims; one key of the file is one field.
+
+    Attributes:
+        title, source, about: what is reproduced, where it is published, and in a few words how.
+        level: confidence level of all intervals.
+        setups, variants: by name; each pair that a claim, drawing or attribution names is an experiment.
+        remarks: what else there is to say of the source, a paragraph each.
+    """
+
+    title: str
+    source: str
+    about: str
+    level: float = Field(0.95, gt=0.5, lt=1)
+    setups: dict[Name, Setup] = Field(min_length=1)
+    variants: dict[Name, Variant] = Field(min_length=1)
+    claims: tuple[Claim, ...] = Field(min_length=1)
+    drawings: tuple[Drawing, ...] = ()
+    attributions: tuple[Attribution, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    def only(self, ids: Sequence[str]) -> "Reproduction":
+        """What belongs to some of the claims; InputError for an id that is not there."""
+        known = [claim.id for claim in self.claims]
+        for each in ids:
+            if each not in known:
+                raise unknown("--only", each, known)
+        return self.model_copy(
+            update={
+                "claims": tuple(claim for claim in self.claims if claim.id in ids),
+                "drawings": tuple(each for each in self.drawings if set(each.claims) & set(ids)),
+                "attributions": tuple(each for each in self.attributions if set(each.claims) & set(ids)),
+            }
+        )
+
+    @property
+    def experiments(self) -> list[tuple[str, str]]:
+        """Every (setup, variant) that something here asks for, each once, in order."""
+        pairs = [(part.setup, variant) for claim in self.claims for part in claim.parts for variant in claim.variants]
+        pairs += [
+            (other, variant)
+            for claim in self.claims
+            for part in claim.parts
+            for other in map(setup_of, (part.of, part.minus, part.over))
+            for variant in claim.variants
+            if other
+        ]
+        pairs += [(each.setup, variant) for each in self.drawings for variant in each.variants]
+        pairs += [(each.setup, variant) for each in self.attributions for variant in each.variants]
+        return list(dict.fromkeys(pairs))
+
+    def settings(self, setup: str, variant: str, scale: Scale) -> list[Settings]:
+        """The settings of the runs of an experiment; InputError if they are not allowed."""
+        chosen, read = self.setups[setup], self.variants[variant]
+        layers: tuple[Layer, ...] = (
+            preset_layer(chosen.preset, f"setups.{setup}: preset"),
+            (chosen.settings, f"setups.{setup}: settings"),
+            (read.settings, f"variants.{variant}: settings"),
+            (getattr(chosen, scale), f"setups.{setup}: {scale}"),
+        )
+        varied: list[Layer] = [
+            ({name: value}, f"setups.{setup}: each") for name, values in chosen.each.items() for value in values
+        ]
+        return [merge(*layers, more) for more in varied or [({}, None)]]
+
+
+def is_dense(side: str) -> bool:
+    """Whether a side is the dense network, which has one round alone."""
+    return side.rpartition(":")[2] == "dense"
+
+
+def setup_of(side: str | None) -> str | None:
+    """The setup that a side names, None where it is the part's own."""
+    return side.rpartition(":")[0] or None if side else None

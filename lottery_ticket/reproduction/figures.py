@@ -1,0 +1,97 @@
+"""A source's figures drawn again, a panel for each variant, and the gap taken apart."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lottery_ticket.analysis.figures import Axes, Figure, colormaps
+from lottery_ticket.analysis.plots import ARM_COLOURS, log_percent, save_all, style, subplots
+from lottery_ticket.record import Record
+from lottery_ticket.reproduction.claims import Experiments, Share, gaps_by_round, value_of
+from lottery_ticket.reproduction.definition import Attribution, Drawing, Reproduction
+
+
+def draw_reproduction(
+    reproduction: Reproduction, experiments: Experiments, attributions: Sequence[Sequence[Share]], folder: Path
+) -> Mapping[str, Path]:
+    """Draw everything into the folder; the figures' names → paths, in the file's order."""
+    drawn: dict[str, Figure | None] = {}
+    with style():
+        for drawing in reproduction.drawings:
+            drawn[drawing.name] = draw_rounds(drawing, reproduction, experiments)
+        for attribution, shares in zip(reproduction.attributions, attributions, strict=True):
+            if shares:
+                drawn[attribution.name] = draw_attribution(attribution, shares, reproduction, experiments)
+        return dict(zip(drawn, save_all(drawn, folder), strict=True))
+
+
+def draw_rounds(drawing: Drawing, reproduction: Reproduction, experiments: Experiments) -> Figure:
+    """A measure against percent of weights left: each seed thin, their mean, and the band they fill."""
+    count = len(drawing.variants)
+    figure, axes = subplots(1, count, figsize=(1 + 4.2 * count, 4), sharey=True, squeeze=False)
+    for panel, name in zip(axes[0], drawing.variants, strict=True):
+        variant, records = reproduction.variants[name], experiments[drawing.setup, name].records
+        for side in drawing.sides:
+            arm = variant.control if side == "control" else side
+            _curve(panel, [record for record in records if record.arm == arm], arm, drawing.measure)
+        log_percent(panel, "x", [record.weights_remaining_pct for record in records])
+        panel.set_title(name, fontsize=10)
+        panel.legend(loc="lower left")
+    axes[0][0].set_ylabel({"accuracy": "test accuracy (%)", "early_stop": "early-stopping iteration"}[drawing.measure])
+    figure.suptitle(drawing.title)
+    figure.tight_layout()
+    return figure
+
+
+def draw_attribution(
+    attribution: Attribution, shares: Sequence[Share], reproduction: Reproduction, experiments: Experiments
+) -> Figure:
+    """The gap of each variant against percent of weights left, and its interval where it is read."""
+    figure, (left, right) = subplots(1, 2, figsize=(11, 4.4), width_ratios=(1.25, 1))
+    colours = colormaps["tab10"](range(len(shares)))
+    everything: list[float] = []
+    for share, colour in zip(shares, colours, strict=True):
+        gaps = gaps_by_round(attribution.setup, share.variant, reproduction, experiments)
+        left.plot(list(gaps), list(gaps.values()), color=colour, marker="o", markersize=2.5, linewidth=1.2)
+        everything += gaps
+    log_percent(left, "x", everything)
+    left.axvline(attribution.at_pct, color="0.5", linestyle=":", linewidth=1)
+    left.axhline(0, color="0.5", linewidth=0.8)
+    left.set_ylabel("winning − control (points, mean over seeds)")
+    places = np.arange(len(shares))[::-1]
+    for place, share, colour in zip(places, shares, colours, strict=True):
+        right.barh(place, share.gap.mean, color=colour, alpha=0.75)
+        if np.isfinite(share.gap.low):
+            right.plot([share.gap.low, share.gap.high], [place, place], color="black", linewidth=1.2)
+        right.plot(share.gap.values, [place] * len(share.gap.values), "o", color="black", markersize=2.5)
+    right.set_yticks(places, [share.variant for share in shares])
+    right.axvline(0, color="0.5", linewidth=0.8)
+    right.grid(visible=False, axis="y")
+    right.set_xlabel(f"winning − control at {attribution.at_pct:g} % left (points)")
+    figure.suptitle(attribution.title)
+    figure.tight_layout()
+    return figure
+
+
+def _curve(axes: Axes, records: Sequence[Record], arm: str, measure: str) -> None:
+    rounds = sorted({record.round for record in records})
+    seeds = sorted({record.seed for record in records})
+    table = {(record.seed, record.round): record for record in records}
+    colour = ARM_COLOURS.get(arm)
+    for seed in seeds:
+        mine = [table[seed, r] for r in rounds if (seed, r) in table]
+        axes.plot(
+            [record.weights_remaining_pct for record in mine],
+            [value_of(record, measure) for record in mine],
+            color=colour,
+            alpha=0.35,
+            linewidth=0.7,
+        )
+    here = [[table[seed, r] for seed in seeds if (seed, r) in table] for r in rounds]
+    left = [float(np.mean([record.weights_remaining_pct for record in each])) for each in here]
+    values = [[value_of(record, measure) for record in each] for each in here]
+    label = arm if len(seeds) == 1 else f"{arm} ({len(seeds)} seeds)"
+    axes.plot(left, [np.mean(each) for each in values], color=colour, marker="o", markersize=3, label=label)
+    low, high = [min(each) for each in values], [max(each) for each in values]
+    axes.fill_between(left, low, high, color=colour, alpha=0.15, linewidth=0)

@@ -1,0 +1,154 @@
+"""The TOML file of a reproduction, read and checked."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from lottery_ticket import shipped
+from lottery_ticket.errors import InputError, unknown
+from lottery_ticket.reproduction.definition import (
+    Attribution,
+    Claim,
+    Drawing,
+    Part,
+    Reproduction,
+    Setup,
+    Variant,
+    _Table,
+    is_dense,
+    setup_of,
+)
+from lottery_ticket.untrusted import read_toml
+
+_UNUSED = {
+    "fluctuation": ("over", "at_pct", "take"),
+    "hours": ("of", "minus", "over", "at_pct", "from_pct", "to_pct", "take"),
+    "winning_streak": ("of", "minus", "over", "at_pct", "from_pct", "to_pct", "take"),
+}
+"""Keys of a part that its measure does not look at."""
+
+
+def reproduction_names() -> list[str]:
+    """The shipped reproductions."""
+    return shipped.names("reports")[::-1]
+
+
+def load_reproduction(source: str) -> tuple[Reproduction, str]:
+    """A reproduction and its name.
+
+    Args:
+        source: the name of a shipped one, or the path of a `.toml` file.
+
+    Raises:
+        InputError: none of that name, a wrong key, or a value that is not allowed.
+    """
+    if source in reproduction_names():
+        name, values = source, tomllib.loads(shipped.text("reports", source, "REPORT"))
+    elif source.endswith(".toml"):
+        name, values = Path(source).stem, read_toml(source, "REPORT")
+    else:
+        raise unknown("REPORT", source, [*reproduction_names(), "the path of a .toml file"])
+    return parse(source, values), name
+
+
+def parse(source: str, values: Mapping[str, Any]) -> Reproduction:
+    """The reproduction that the keys of a file make; InputError as for `load_reproduction`."""
+    try:
+        made = Reproduction(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            above = ".".join(map(str, first["loc"][:-1]))
+            raise unknown(
+                f"{source}: {above} key".replace(":  ", ": "), first["loc"][-1], _fields(first["loc"])
+            ) from None
+        given = None if first["type"] == "missing" else first["input"]
+        raise InputError(f"{source}: {where}", given, f"is not allowed; allowed: {first['msg']}") from None
+    _check_once(f"{source}: claims: id", [claim.id for claim in made.claims])
+    names = [drawing.name for drawing in made.drawings] + [attribution.name for attribution in made.attributions]
+    _check_once(f"{source}: drawings, attributions: name", names)
+    for claim in made.claims:
+        for part in claim.parts:
+            _check_part(f"{source}: claim {claim.id}", part, claim.variants, made)
+    for drawing in made.drawings:
+        where = f"{source}: drawing {drawing.name}"
+        for side in drawing.sides:
+            if is_dense(side) or setup_of(side):
+                raise InputError(f"{where}: sides", side, "cannot be drawn; allowed: arms of its setup, control")
+        _check_shown(where, drawing, drawing.sides, made)
+    for attribution in made.attributions:
+        _check_shown(f"{source}: attribution {attribution.name}", attribution, ("winning", "control"), made)
+    return made
+
+
+def _check_once(where: str, names: Sequence[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(where, name, "is there twice; allowed: each once")
+
+
+def _check_shown(where: str, shown: Drawing | Attribution, sides: tuple[str, ...], made: Reproduction) -> None:
+    measure = shown.measure if isinstance(shown, Drawing) else "accuracy"
+    for side in sides:
+        _check_side(where, side, shown.setup, shown.variants, made, measure)
+    known = [claim.id for claim in made.claims]
+    for claim in shown.claims:
+        if claim not in known:
+            raise unknown(f"{where}: claims", claim, known)
+
+
+def _check_part(where: str, part: Part, variants: tuple[str, ...], made: Reproduction) -> None:
+    for side in (part.of, part.minus, part.over):
+        if side is not None:
+            _check_side(where, side, part.setup, variants, made, part.measure)
+    if part.above is None and part.below is None:
+        raise InputError(f"{where}: above, below", None, "are missing; allowed: a number for one of them or both")
+    if part.to_pct is not None and part.to_pct > part.from_pct:
+        raise InputError(f"{where}: to_pct", part.to_pct, f"is above from_pct; allowed: at most {part.from_pct:g}")
+    if part.above is not None and part.below is not None and part.above >= part.below:
+        raise InputError(f"{where}: above", part.above, f"is not below below; allowed: less than {part.below:g}")
+    for key in _UNUSED.get(part.measure, ()):
+        if key in part.model_fields_set:
+            raise InputError(
+                f"{where}: {key}", getattr(part, key), f"has no meaning with measure {part.measure}; allowed: none"
+            )
+    if part.minus is not None and part.over is not None:
+        raise InputError(f"{where}: over", part.over, "cannot stand beside minus; allowed: one of the two")
+    if part.measure in ("accuracy", "early_stop") and (part.at_pct is None) == (part.to_pct is None):
+        raise InputError(f"{where}: at_pct, to_pct", part.at_pct, "are both there or missing; allowed: one of the two")
+
+
+def _check_side(where: str, side: str, setup: str, variants: tuple[str, ...], made: Reproduction, measure: str) -> None:
+    if side.startswith(":"):
+        raise unknown(f"{where}: setup", "", made.setups)
+    setup, arm = setup_of(side) or setup, side.rpartition(":")[2]
+    if setup not in made.setups:
+        raise unknown(f"{where}: setup", setup, made.setups)
+    for variant in variants:
+        if variant not in made.variants:
+            raise unknown(f"{where}: variants", variant, made.variants)
+        settings = made.settings(setup, variant, "report")[0]
+        if measure == "early_stop" and not settings.validation_size:
+            why = f"needs validation images, of which setup {setup} has none; allowed: setups with a validation_size"
+            raise InputError(f"{where}: measure", measure, why)
+        named = made.variants[variant].control if arm == "control" else arm
+        if named not in (*settings.arms, "dense"):
+            raise unknown(f"{where}: side in variant {variant}", named, [*settings.arms, "dense", "control"])
+
+
+def _fields(loc: tuple[int | str, ...]) -> list[str]:
+    """The keys that are known where an unknown one stands."""
+    tables: dict[str, type[_Table]] = {
+        "setups": Setup,
+        "variants": Variant,
+        "claims": Claim,
+        "parts": Part,
+        "drawings": Drawing,
+        "attributions": Attribution,
+    }
+    named = [tables[part] for part in loc[:-1] if isinstance(part, str) and part in tables]
+    return list((named[-1] if named else Reproduction).model_fields)

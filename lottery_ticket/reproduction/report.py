@@ -1,0 +1,234 @@
+"""A reproduction as a page to read: report.md, the same as one self-contained report.html, the data as CSV."""
+
+import base64
+import html
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from lottery_ticket.config import Settings, as_text, load_preset
+from lottery_ticket.reproduction.claims import Estimate, Finding, Share
+from lottery_ticket.reproduction.definition import Part
+from lottery_ticket.reproduction.reproduce import Reproduced
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }
+h1, h2, h3 { line-height: 1.2; margin-top: 2em; } h1 { margin-top: 0; }
+table { border-collapse: collapse; margin: 1em 0; font-size: .92rem; display: block; overflow-x: auto; }
+th, td { padding: .35em .7em; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
+th { border-bottom: 2px solid #888; } img { max-width: 100%; } code { font-size: .88em; background: #f3f3f3; }
+pre { background: #f3f3f3; padding: .8em; overflow-x: auto; }
+"""
+
+
+def to_markdown(done: Reproduced, figures: Mapping[str, str], command: str) -> str:
+    """The report; `figures` are their names → links."""
+    told = done.reproduction
+    variants = list(dict.fromkeys(variant for _, variant in done.experiments))
+    lines = [f"# {told.title}", "", told.about, "", f"Source: {told.source}.", ""]
+    lines += [f"To make it again: `{command}`. Made with {_where(done)}", ""]
+    lines += claims_section(done)
+    lines += [f"- **{name}**: {told.variants[name].says}." for name in variants] + [""]
+    if told.drawings:
+        lines += ["## The figures, drawn again", ""]
+        lines += ["Each seed thin, their mean thick, the band from the lowest to the highest seed.", ""]
+        for drawing in told.drawings:
+            lines += [f"![{drawing.title}]({figures[drawing.name]})", ""]
+    for attribution, shares in zip(told.attributions, done.attributions, strict=True):
+        if shares:
+            lines += [f"## {attribution.title}", "", *_attribution(shares)]
+            lines += [f"![{attribution.title}]({figures[attribution.name]})", ""]
+    lines += _cost(done)
+    lines += _runs(done)
+    if told.remarks:
+        lines += ["## Remarks", "", *(line for remark in told.remarks for line in (f"- {remark}", "")), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def to_html(text: str, title: str, figures: Mapping[str, str], folder: Path) -> str:
+    """The report's Markdown as one page that needs nothing else: with its figures, and no other image."""
+
+    def image(_: object, tokens: Sequence[Token], index: int, *__: object) -> str:
+        source, label = str(tokens[index].attrs["src"]), html.escape(tokens[index].content)
+        if source not in figures.values():  # whatever else the report's file asks for
+            return label
+        data = base64.b64encode((folder / source).read_bytes()).decode()
+        return f'<img src="data:image/png;base64,{data}" alt="{label}">'
+
+    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+    markdown.add_render_rule("image", image)
+    body = markdown.render(text)
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
+    )
+
+
+def in_numbers(part: Part, found: Estimate) -> str:
+    """A measured value with its interval and unit, and what was left out or cut off."""
+    unit, digits, sign = _unit(part)
+    value, low, high = (f"{each:{sign}.{digits}f}" for each in found[:3])
+    if part.measure == "winning_streak":
+        told = [f"shown {low} to {high}"] if found.low < found.high else []
+    elif math.isfinite(found.low) and math.isfinite(found.high):
+        told = [f"{low} to {high}"] if found.low < found.high else []
+    elif math.isfinite(found.low) or math.isfinite(found.high):
+        told = [f"at least {low}" if math.isfinite(found.low) else f"at most {high}"]
+    elif len(found.values) == 1:
+        told = ["one seed, no interval"]
+    else:
+        told = ["no interval"] if found.censored[0] else ["all seeds the same, no interval"]
+    if found.censored[0]:
+        told.append("{} of {} stops never came before the end".format(*found.censored))
+    if found.lost:
+        told.append(
+            f"{len(found.values)} of {len(found.values) + found.lost} seeds, the others diverged or ended before"
+        )
+    return f"{value}{unit}" + (f" ({'; '.join(told)})" if told else "")
+
+
+def _unit(part: Part) -> tuple[str, int, str]:
+    if part.over:
+        return " ×", 2, ""
+    if part.measure == "accuracy":
+        return (" points", 2, "+") if part.minus else (" %", 2, "")
+    units = {"early_stop": " iterations", "fluctuation": " points", "hours": " h", "winning_streak": " round(s)"}
+    digits = 0 if part.measure in ("early_stop", "winning_streak") else 2
+    return units[part.measure], digits, "+" if part.minus else ""
+
+
+def _asked(part: Part) -> str:
+    unit = _unit(part)[0]
+    if part.above is not None and part.below is not None:
+        return f"{part.above:g} to {part.below:g}{unit}"
+    return f"above {part.above:g}{unit}" if part.above is not None else f"below {part.below:g}{unit}"
+
+
+def claims_section(done: Reproduced) -> list[str]:
+    """Each claim with what became of it, and below it what was measured of its parts."""
+    told = done.reproduction
+    judged = list(dict.fromkeys(outcome.variant for outcome in done.outcomes))
+    rows = []
+    for claim in told.claims:
+        mine = {outcome.variant: outcome for outcome in done.outcomes if outcome.claim.id == claim.id}
+        words = [f"**{mine[variant].word}**" if variant in mine else "" for variant in judged]
+        rows.append([f"**{claim.id}**", f"**{claim.says}** {claim.figure}. {claim.note}", "", *words])
+        for index, part in enumerate(claim.parts):
+            found = [_value(mine[variant].findings[index]) if variant in mine else "" for variant in judged]
+            rows.append(["", f"– {part.says}", _asked(part), *found])
+    lines = ["## Which claims hold", "", *_table(["", "claim", "asked", *judged], rows)]
+    tolerances: dict[float, list[str]] = {}
+    for (setup, _), experiment in done.experiments.items():
+        tolerances.setdefault(100 * experiment.tolerance, []).append(setup)
+    tolerance = "; ".join(
+        f"{points:g} points" + (f" ({', '.join(dict.fromkeys(setups))})" if len(tolerances) > 1 else "")
+        for points, setups in tolerances.items()
+    )
+    lines += [
+        f"Means over seeds with {told.level:.0%} t-intervals, of the paired differences where two sides are compared. "
+        "A part is decided where its interval lies wholly where it has to (yes) or wholly elsewhere (no); an answer is "
+        f"wrong in at most {100 * (1 - told.level):.3g} % of cases. A seed that diverged or ended before, on either "
+        "side, is left out of both, and the part is undecided; so is one whose seeds all give the same. An early stop "
+        "at the end of training is censored: it would have come later, and its interval is open there. Rounds that win "
+        f"match the dense network to {tolerance} and beat their control, by the same intervals; a streak goes from the "
+        "rounds that are shown to win to those that are not shown not to, each among all rounds (Holm 1979). A claim "
+        "holds where all its parts do, and in part where some do and some do not. The variants:",
+        "",
+    ]
+    return lines
+
+
+def _value(finding: Finding) -> str:
+    if finding.estimate is None:
+        return "not measured"
+    return f"{in_numbers(finding.part, finding.estimate)}: {finding.answer}"
+
+
+def _attribution(shares: Sequence[Share]) -> list[str]:
+    first, *others = shares
+    rows = [
+        [
+            share.variant,
+            f"{share.winning.mean:.2f}",
+            f"{share.control.mean:.2f}",
+            _interval(share.gap),
+            _interval(share.more) if share.more else "",
+            _interval(share.on),
+            _interval(share.more_on) if share.more_on else "",
+        ]
+        for share in shares
+    ]
+    more = f"more than {first.variant}"
+    head = ["variant", "winning (%)", "control (%)", "winning − control (points)", more]
+    changes = [(share.variant, share.more_on) for share in others if share.more_on]
+    told = {
+        "clearly larger": [name for name, more in changes if more.low > 0],
+        "clearly smaller": [name for name, more in changes if more.high < 0],
+        "not clearly different": [name for name, more in changes if more.low <= 0 <= more.high],
+    }
+    said = "; ".join(f"{how} in {', '.join(names)}" for how, names in told.items() if names)
+    return [
+        *_table([*head, "from there on, mean over rounds", more], rows),
+        f"From there on, the gap is {said or 'not compared'}, against {first.variant}.",
+        "",
+    ]
+
+
+def _interval(found: Estimate) -> str:
+    if not math.isfinite(found.low):
+        return f"{found.mean:+.2f}"
+    return f"{found.mean:+.2f} ({found.low:+.2f} to {found.high:+.2f})"
+
+
+def _cost(done: Reproduced) -> list[str]:
+    rows, total = [], 0.0
+    seen: set[str] = set()
+    for (setup, variant), experiment in done.experiments.items():
+        runs = [run for run in done.runs[setup, variant] if run.info.run_id not in seen]
+        seen |= {run.info.run_id for run in runs}
+        if runs:
+            total += experiment.seconds
+            networks = experiment.trajectories
+            hours = experiment.steady_seconds / networks / experiment.part / 3600
+            rows.append([setup, variant, str(networks), f"{experiment.seconds:.0f}", f"{hours:.2f}"])
+    lines = ["## Cost", ""]
+    lines += [
+        f"- {outcome.claim.id}, {outcome.variant}: {finding.part.says}? {_value(finding)}."
+        for outcome in done.outcomes
+        for finding in outcome.findings
+        if finding.part.measure == "hours"
+    ]
+    lines += ["", *_table(["setup", "variant", "trajectories", "seconds", "hours a trajectory at report scale"], rows)]
+    return [*lines, f"{total:.0f} seconds of training in all (of each process, where several train side by side).", ""]
+
+
+def _runs(done: Reproduced) -> list[str]:
+    lines = ["## Settings and runs", ""]
+    rows = []
+    for (setup, variant), runs in done.runs.items():
+        preset = done.reproduction.setups[setup].preset
+        for settings, run in zip(done.reproduction.settings(setup, variant, done.scale), runs, strict=True):
+            rows.append([setup, variant, preset, f"`{_changed(settings, preset)}`", f"`{run.info.run_id}`"])
+    return [*lines, *_table(["setup", "variant", "preset", "and", "MLflow run"], rows)]
+
+
+def _changed(settings: Settings, preset: str) -> str:
+    base = load_preset(preset)
+    changed = [f"{name}={as_text(value)}" for name, value in settings if value not in (None, getattr(base, name))]
+    return " ".join(changed)
+
+
+def _where(done: Reproduced) -> str:
+    """Versions and hardware, as the runs tell of themselves."""
+    tags = [run.data.tags for runs in done.runs.values() for run in runs]
+    told = {key: sorted({each.get(f"lt.{key}", "?") for each in tags}) for key in ("version", "torch", "hardware")}
+    return f"lt {', '.join(told['version'])}, torch {', '.join(told['torch'])}, {'; '.join(told['hardware'])}."
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    cells = [head, ["---"] * len(head), *rows]
+    return [f"| {' | '.join(each.replace('|', '/') for each in row)} |" for row in cells] + [""]

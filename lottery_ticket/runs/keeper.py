@@ -1,0 +1,75 @@
+"""Keeping the rounds of one experiment, and going on where an earlier process left it."""
+
+import platform
+from collections.abc import Sequence
+
+from mlflow import MlflowClient
+
+from lottery_ticket.config import Settings
+from lottery_ticket.method.arms import ARMS
+from lottery_ticket.method.trajectory import Checkpoint, Round, alive
+from lottery_ticket.record import Record
+from lottery_ticket.runs.plan import Plan
+from lottery_ticket.store import layout, reading
+from lottery_ticket.store.layout import REWOUND
+from lottery_ticket.store.limits import TAG, cut
+from lottery_ticket.store.tracking import Tracker
+
+
+def complete_rounds(settings: Settings, records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
+    """The records of the last round that every living trajectory has finished, and those of rounds after it."""
+    last: list[Record] = []
+    for r in range(settings.rounds):
+        here = {(record.arm, record.seed): record for record in records if record.round == r}
+        wanted = alive(settings, last)
+        if not wanted or not set(wanted) <= set(here):
+            break
+        last = [here[key] for key in wanted]
+    done = last[0].round if last else -1
+    return last, [record for record in records if record.round > done]
+
+
+class Keeper:
+    """Keeps the rounds of one experiment in MLflow, from where an earlier process left it.
+
+    Args:
+        plan: of the experiment.
+        tracker: writes its runs.
+        kept: the records that are there already.
+
+    Attributes:
+        after: what the method goes on after; None from the start.
+    """
+
+    def __init__(self, plan: Plan, tracker: Tracker, kept: Sequence[Record]) -> None:
+        self._plan, self._tracker = plan, tracker
+        last, self._partial = complete_rounds(plan.settings, kept)
+        self._there = {(record.arm, record.seed, record.round) for record in self._partial}
+        chosen = {f"lt.{name}": getattr(plan.resolved, name) for name in ("device", "stack", "jobs")}
+        notes = {"lt.data_notes": cut("\n".join(plan.data_notes), TAG)} if plan.data_notes else {}
+        tracker.tag(chosen | notes | {"lt.host": platform.node()})
+        tracker.repeat_metrics(last, self._partial)
+        self.done = last[0].round + 1 if last else 0
+        self.after = _checkpoint(tracker.client, tracker, plan.settings, last) if last else None
+
+    def keep(self, rounds: Sequence[Round]) -> list[Record]:
+        """Keep a finished round; its records."""
+        new = [r for r in rounds if (r.record.arm, r.record.seed, r.record.round) not in self._there]
+        old = [record for record in self._partial if record.round == rounds[0].record.round]
+        self._tracker.log_rounds(new)
+        return [*old, *(r.record for r in new)]
+
+
+def _checkpoint(client: MlflowClient, tracker: Tracker, settings: Settings, last: Sequence[Record]) -> Checkpoint:
+    """What the run goes on with after its last complete round."""
+    masks, initial, rewound = {}, {}, {}
+    going_on = {seed for _, seed in alive(settings, last)} if last[0].round + 1 < settings.rounds else set()
+    for seed in going_on if "winning" in settings.arms else ():
+        initial[seed] = reading.read_weights(client, tracker.children["winning", seed], layout.INIT)
+    for record in last:
+        child = tracker.children[record.arm, record.seed]
+        if ARMS[record.arm].own_mask and record.goes_on and record.round + 1 < settings.rounds:
+            masks[record.arm, record.seed] = reading.read_mask(client, child, record.round + 1)
+        if record.arm == "winning" and settings.rewind_iteration:
+            rewound[record.seed] = reading.read_weights(client, child, REWOUND)
+    return Checkpoint(last, masks, initial, rewound)

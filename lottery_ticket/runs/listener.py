@@ -1,0 +1,109 @@
+"""Who listens to a run: nobody, somebody who reads lines, or what else is made of `Listener`."""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from lottery_ticket.analysis.comparable import comparable, mean_accuracy
+from lottery_ticket.engine.job import Progress
+from lottery_ticket.models.paths import NO_PATH
+from lottery_ticket.record import Record
+
+if TYPE_CHECKING:
+    from lottery_ticket.runs.plan import Plan
+
+
+class Listener:
+    """What a run tells whoever listens; every method may be left out."""
+
+    def started(self, plan: "Plan", run_id: str, done: int) -> None:
+        """Training is about to begin after `done` finished rounds; the run can be resumed by its id."""
+
+    def progress(self, progress: Progress) -> None:
+        """Every few iterations and at each evaluation."""
+
+    def rounds_finished(self, records: Sequence[Record]) -> None:
+        """A round of every trajectory is finished and kept."""
+
+    def warned(self, message: str) -> None:
+        """Something is not as it should be, but training goes on; may come from another thread."""
+
+
+class Lines(Listener):
+    """Lines for a person: what is trained on what, then one for each finished round.
+
+    Args:
+        say: takes a line.
+        to_go: whether a round's line ends with the time that is left.
+    """
+
+    def __init__(self, say: Callable[[str], None], to_go: bool = True) -> None:
+        self._say, self._to_go = say, to_go
+        self._rounds: Sequence[int] = ()
+        self._first = 0
+        self._begun = 0.0
+
+    def started(self, plan: "Plan", run_id: str, done: int) -> None:
+        """Say what is trained on what."""
+        settings = plan.settings
+        self._rounds, self._first = plan.rounds, done
+        self._begun = time.monotonic()
+        self._say(
+            f"{settings.model} on {settings.dataset}: {', '.join(settings.arms)} × {len(settings.seeds)} seed(s), "
+            f"{len(plan.rounds)} rounds of {plan.iterations} iterations on {plan.resolved.device}, {_spread(plan)}; "
+            f"MLflow run {run_id}"
+        )
+        for line in plan.network.inventory.in_words():
+            self._say(line)
+        if done:
+            self._say(f"going on after {done} complete round(s)")
+        if k := settings.rewound_at:
+            self._say(f"rewound to iteration {k}: rounds after the first go on there, {plan.iterations - k} left")
+        for note in plan.notes:
+            self._say(note)
+
+    def warned(self, message: str) -> None:
+        """Say it."""
+        self._say(message)
+
+    def rounds_finished(self, records: Sequence[Record]) -> None:
+        """A line for the finished round."""
+        r, counted = records[0].round, comparable(records)
+        means = []
+        for arm in dict.fromkeys(record.arm for record in records):
+            mine = [record for record in records if record.arm == arm]
+            diverged = sum(record.diverged for record in mine)
+            mean = mean_accuracy([record for record in counted if record.arm == arm])
+            means.append(f"{arm} {mean} %" + (f" ({diverged} of {len(mine)} diverged)" if diverged else ""))
+        spent = time.monotonic() - self._begun
+        done = self._rounds.index(r) + 1
+        left = spent / (done - self._first) * (len(self._rounds) - done)
+        line = f"{self.title(r)}  {records[0].weights_remaining_pct:6.4g} % left  {'  '.join(means)}"
+        self._say(f"{line}  ({clock(left)} to go)" if self._to_go else line)
+        for record in records:
+            if record.connected is False:
+                self._say(f"{self.title(r)}  {record.arm}-seed{record.seed}: {NO_PATH}")
+
+    def title(self, r: int) -> str:
+        """Which round of how many."""
+        return f"round {r:>2}/{self._rounds[-1]}"
+
+
+def whoever_is_here() -> Listener:
+    """Lines on standard error where a person reads them, in a notebook or a terminal; else nobody listens."""
+    if "ipykernel" in sys.modules or sys.stderr.isatty():
+        return Lines(lambda line: print(line, file=sys.stderr, flush=True))
+    return Listener()
+
+
+def clock(seconds: float) -> str:
+    """Seconds as h:mm:ss."""
+    return f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02}:{int(seconds) % 60:02}"
+
+
+def _spread(plan: "Plan") -> str:
+    """How the networks of a round are trained, in words."""
+    chosen = plan.allocation
+    together = "one network" if plan.members == 1 else f"{chosen.stack} of {plan.members} networks at a time"
+    return together if chosen.jobs == 1 else f"{together} in each of {chosen.jobs} processes"

@@ -1,0 +1,96 @@
+"""What a run found, from training it or from the store alone."""
+
+import json
+import time
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+
+from lottery_ticket.analysis.verdict import Verdict
+from lottery_ticket.record import Record
+from lottery_ticket.runs.conclude import draw, figure_folder, judge_stored
+from lottery_ticket.runs.rounds_table import conclusions, rounds_table
+from lottery_ticket.store import connection, reading
+from lottery_ticket.store.find import find
+from lottery_ticket.store.reading import Stored
+from lottery_ticket.tickets.ticket import Ticket
+
+
+@dataclass(frozen=True, repr=False)
+class Result:
+    """What a run found; a notebook shows it as its table and verdict.
+
+    Attributes:
+        stored: the run as MLflow has it: ids, settings and the records of all rounds.
+        verdict: None without the arm `winning`.
+        figures: paths of the figures drawn.
+        seconds, tracking_seconds: wall time of this process's part of the run, and of MLflow in it.
+    """
+
+    stored: Stored
+    verdict: Verdict | None
+    figures: list[Path]
+    seconds: float
+    tracking_seconds: float
+    client: MlflowClient
+
+    def __repr__(self) -> str:
+        last = max((record.round for record in self.rounds), default=None)
+        return f"Result(run_id={self.run_id!r}, name={self.stored.name!r}, last_round={last})"
+
+    def _repr_html_(self) -> str:
+        table = rounds_table(self.stored, self.verdict).to_html()
+        sentences = [*conclusions(self.stored, self.verdict), f"Run {self.run_id}."]
+        return table + "".join(f"<div>{escape(sentence)}</div>" for sentence in sentences)
+
+    @property
+    def run_id(self) -> str:
+        """The id of the parent run in MLflow."""
+        return self.stored.run_id
+
+    @property
+    def rounds(self) -> list[Record]:
+        """The numbers of every finished round of every arm and seed, in order of round."""
+        return self.stored.records
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as plain data; rounds without curves and per-image correctness, which MLflow has."""
+        return {
+            "run_id": self.run_id,
+            "name": self.stored.name,
+            "experiment_id": self.stored.experiment_id,
+            "tracking_uri": self.client.tracking_uri,
+            "settings": self.stored.settings.model_dump(),
+            "rounds": [record.model_dump(exclude={"curve", "correct"}) for record in self.rounds],
+            "verdict": json.loads(self.verdict.to_json()) if self.verdict else None,
+            "figures": [str(path) for path in self.figures],
+            "seconds": self.seconds,
+            "tracking_seconds": self.tracking_seconds,
+        }
+
+    def ticket(self, round: int, seed: int | None = None) -> Ticket:
+        """The winning arm's ticket at a round, read from MLflow; the seed defaults to the smallest.
+
+        InputError where that round was not finished.
+        """
+        trajectory = "" if seed is None else f":winning-seed{seed}"
+        return find(f"{self.run_id}:{round}{trajectory}", tracking_uri=self.client.tracking_uri)
+
+    def smallest_winning_ticket(self) -> Ticket | None:
+        """The winning ticket with the fewest weights, of the smallest seed that has it; None if the run found none."""
+        won = [r for r in self.verdict.rounds if r.wins == "yes"] if self.verdict else []
+        return self.ticket(won[-1].round, min(won[-1].seeds)) if won else None
+
+
+@connection.quietly()
+def read_result(run_id: str, tracking_uri: str | None = None, figures: Path | None = None) -> Result:
+    """A run's result from MLflow alone, its figures drawn into the folder `figures`."""
+    begun = time.perf_counter()
+    client = connection.connect(tracking_uri, create=False)
+    stored = reading.read_run(client, run_id)
+    verdict = judge_stored(stored)
+    drawn = draw(client, stored, figures or figure_folder(run_id))
+    return Result(stored, verdict, drawn, time.perf_counter() - begun, 0.0, client)

@@ -1,0 +1,195 @@
+"""One `lt run` from settings to result: a plan, the method, a tracker and a listener put together."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from mlflow import MlflowClient
+
+from lottery_ticket.address import public
+from lottery_ticket.config import Settings, is_code
+from lottery_ticket.engine.executors import trainer
+from lottery_ticket.engine.job import Train, Watch
+from lottery_ticket.errors import InputError
+from lottery_ticket.method.trajectory import Checkpoint, Round, find_tickets
+from lottery_ticket.models.fingerprint import Fingerprint, shapes_of
+from lottery_ticket.models.tensors import give
+from lottery_ticket.randomness import forked
+from lottery_ticket.record import Record
+from lottery_ticket.runs.conclude import conclude
+from lottery_ticket.runs.keeper import Keeper, complete_rounds
+from lottery_ticket.runs.listener import Listener, whoever_is_here
+from lottery_ticket.runs.plan import Plan, make_plan, run_name
+from lottery_ticket.runs.result import Result
+from lottery_ticket.store import connection, layout, locks, reading
+from lottery_ticket.store.outbox import check_working_folder
+from lottery_ticket.store.reading import Stored
+from lottery_ticket.store.tracking import Tracker
+from lottery_ticket.tickets.accuracy import check_accuracy
+
+
+@connection.quietly()
+def run(
+    settings: Settings,
+    *,
+    preset: str | None = None,
+    tracking_uri: str | None = None,
+    experiment: str = connection.DEFAULT_EXPERIMENT,
+    listener: Listener | None = None,
+) -> Result:
+    """Run the lottery-ticket experiment that the settings describe and keep every round in MLflow.
+
+    Args:
+        settings: what to do; see `load_preset`.
+        preset: the preset they come from, kept as a tag; default: the one that `load_preset` was given.
+        tracking_uri: of the MLflow store; default MLFLOW_TRACKING_URI, else SQLite at mlruns/mlflow.db.
+        experiment: the MLflow experiment's name.
+        listener: told of progress; default: lines on standard error in a notebook or a terminal, else nobody.
+            `Listener()` is silent.
+
+    Raises:
+        InputError: settings that cannot be run here, or an unreachable store; before training starts.
+        KeyboardInterrupt: names the run and how to `resume` it.
+    """
+    begun = time.perf_counter()
+    preset = settings.preset if preset is None else preset
+    plan = make_plan(settings)
+    connecting = time.perf_counter()
+    client = connection.connect(tracking_uri, experiment=experiment)
+    connecting = time.perf_counter() - connecting
+    name = run_name(settings, preset)
+    network = plan.network
+    tracker = Tracker.create(client, experiment, settings, preset, name, plan.images, plan.data.info, network)
+    tracker.seconds += connecting
+    with _resumable(tracker, tracking_uri):
+        return carry_out(plan, tracker, _find(plan), [], begun, listener or whoever_is_here())
+
+
+@connection.quietly()
+def resume(
+    run_id: str,
+    *,
+    model: str | None = None,
+    changed_model: bool = False,
+    tracking_uri: str | None = None,
+    listener: Listener | None = None,
+) -> Result:
+    """Go on with a run after its last complete round; ends as if it had never been interrupted.
+
+    Bit for bit on the same machine with the same versions. A run of a model that is code needs this named in `model`:
+    what stands in a store runs none. InputError if there is no such run, or the network is another now, unless
+    `changed_model` says that this is meant; a tag of the run then tells what differs.
+    """
+    client = connection.connect(tracking_uri, create=False)
+    reading.get_run(client, run_id, "--resume")
+    check_working_folder()
+    with locks.writing(client, run_id):
+        return _resume(run_id, model, changed_model, client, tracking_uri, listener or whoever_is_here())
+
+
+def _resume(
+    run_id: str,
+    model: str | None,
+    changed_model: bool,
+    client: MlflowClient,
+    tracking_uri: str | None,
+    listener: Listener,
+) -> Result:
+    begun = time.perf_counter()
+    stored = reading.read_run(client, run_id, "--resume")
+    stored.must_be_whole(client.tracking_uri)
+    if stored.origin:
+        raise InputError("--resume", run_id, "is one training of a ticket; allowed: runs of `lt run`")
+    if stored.kind == "trial":
+        raise InputError(
+            "--resume", run_id, "is a trial of a study; allowed: runs of `lt run` (`lt sweep` goes on with it)"
+        )
+    if is_code(stored.settings.model) and model != stored.settings.model:
+        allowed = f"allowed: {stored.settings.model}, which runs that code"
+        raise InputError("--model", model or "", f"is not what this run trains; {allowed}")
+    plan = make_plan(stored.settings, known=stored.data, begun=True)
+    if stored.data and stored.data.digest != plan.images.digest:
+        raise InputError(
+            "--resume",
+            run_id,
+            f"was trained on another {stored.settings.dataset} (digest {stored.data.digest}, now "
+            f"{plan.images.digest}); allowed: the same data",
+        )
+    now, began_with = plan.network.fingerprint, _network_of(stored, client)
+    if began_with:
+        Fingerprint(tensors=began_with.tensors).must_be(now, stored.settings.model, overruling=None)
+    if began_with and not changed_model:
+        began_with.must_be(now, stored.settings.model)
+    if not changed_model:
+        _must_be_measured(plan, stored, client)
+    tracker = Tracker.reopen(client, stored, plan.images, plan.data.info)
+    if began_with and (differences := began_with.differences(now)):
+        tracker.tag({"lt.changed_model": "; ".join(differences)[:500]})
+    with _resumable(tracker, tracking_uri):
+        return carry_out(plan, tracker, _find(plan), tracker.about.records, begun, listener)
+
+
+def _must_be_measured(plan: Plan, stored: Stored, client: MlflowClient) -> None:
+    """LotteryTicketError where a network of the last complete round, read back, is not the one that was measured."""
+    last, _ = complete_rounds(stored.settings, stored.records)
+    record = next((record for record in last if not record.diverged), None)
+    if record is None:
+        return
+    child = stored.children[record.arm, record.seed]
+    mask = reading.read_mask(client, child, record.round)
+    with forked():
+        module = plan.network.build()
+    give(module, reading.read_trained(client, child, record.round, mask))
+    check_accuracy(module.eval(), record.test_accuracy, stored.settings, plan.data.info, plan.images)
+
+
+def _network_of(stored: Stored, client: MlflowClient) -> Fingerprint | None:
+    """What a run has trained: as it tells, or what its tensors tell of one that does not; None where it has none."""
+    if stored.network or not stored.records:
+        return stored.network
+    first = stored.records[0]
+    start = reading.read_weights(client, stored.children[first.arm, first.seed], layout.INIT)
+    return Fingerprint(tensors=shapes_of(start))
+
+
+@contextmanager
+def _resumable(tracker: Tracker, tracking_uri: str | None) -> Iterator[None]:
+    """What ends the training of a run within it says in Python how to go on."""
+    model = tracker.settings.model
+    more = {"model": model} if is_code(model) else {}
+    more |= {"tracking_uri": public(tracking_uri)} if tracking_uri else {}
+    arguments = "".join(f", {name}={value!r}" for name, value in more.items())
+    told = f'finished rounds are kept; go on with lottery_ticket.resume("{tracker.run_id}"{arguments})'
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(told) from None  # its text is what notebooks show
+    except Exception as error:
+        error.add_note(told)
+        raise
+
+
+Method = Callable[[Checkpoint | None, Watch, Train], Iterator[list[Round]]]
+"""What yields the finished rounds of a run, from the start or after a checkpoint."""
+
+
+def _find(plan: Plan) -> Method:
+    """The method itself: find tickets."""
+    return lambda after, watch, trainer: find_tickets(plan.resolved, plan.network, plan.data, after, watch, trainer)
+
+
+def carry_out(
+    plan: Plan, tracker: Tracker, method: Method, kept: Sequence[Record], begun: float, listener: Listener
+) -> Result:
+    """Train the rounds that are not among `kept`, keep each as it is finished, conclude.
+
+    `begun` is when the run began, on the clock of `time.perf_counter`.
+    """
+    tracker.warn = listener.warned
+    with tracker.ending_well(), trainer(plan.resolved, plan.allocation, plan.data.info) as train_members:
+        kept_rounds = Keeper(plan, tracker, kept)
+        listener.started(plan, tracker.run_id, kept_rounds.done)
+        for rounds in method(kept_rounds.after, listener.progress, train_members):
+            listener.rounds_finished(kept_rounds.keep(rounds))
+        verdict, figures = conclude(tracker)
+    return Result(tracker.about, verdict, figures, time.perf_counter() - begun, tracker.seconds, tracker.client)

@@ -1,0 +1,33 @@
+"""What stands where in a run of MLflow: the paths and tags that writer, readers and lists share."""
+
+REWOUND = "rounds/00/rewound.safetensors"
+"""Where a trajectory of the arm `winning` keeps θₖ, or the start values of the ticket that `lt train` trains."""
+
+INIT = "init.safetensors"
+"""Where a trajectory keeps what its first round starts from."""
+
+NETWORK = "network.json"
+"""Where a run keeps what the network is that it trains (`Fingerprint`)."""
+
+START = "start.safetensors"
+"""What a round keeps its start values in, survivors only, where its arm cannot give them again."""
+
+INVENTORY = "inventory.json"
+"""Where a run keeps what of its network is prunable."""
+
+ORIGIN = "lt.origin_"
+"""How the tags begin that a run started from a ticket carries."""
+
+SETTINGS, DATA = "settings.json", "data.json"
+"""Artifacts of a run: its settings, and what it was trained on."""
+
+Key = tuple[str, int]
+"""A trajectory's arm and seed."""
+
+WHOLE = ("run", "trial")
+"""What `lt.kind` says of the parents of trajectories: a run by itself, or a trial of a study."""
+
+
+def place(r: int) -> str:
+    """Where the artifacts of a round lie in its run."""
+    return f"rounds/{r:02}"

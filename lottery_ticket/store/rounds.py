@@ -1,0 +1,91 @@
+"""A finished round as MLflow has it: its metrics, its files, and the data set that it was trained on."""
+
+import json
+from pathlib import Path
+
+from mlflow.entities import Dataset, DatasetInput, Metric
+
+from lottery_ticket.data.images import Images
+from lottery_ticket.data.prepared import DataInfo
+from lottery_ticket.method.arms import ARMS
+from lottery_ticket.method.trajectory import Round
+from lottery_ticket.names import escaped, shortened
+from lottery_ticket.record import Record
+from lottery_ticket.store.chart_view import BY_COMPRESSION, compression_step
+from lottery_ticket.store.layout import INIT, REWOUND, START, place
+from lottery_ticket.store.seal import seal
+from lottery_ticket.tickets.files import save_mask, save_weights
+
+LEFT = "weights_remaining_pct"
+
+
+def metrics_of(record: Record) -> list[Metric]:
+    """The points that a finished round adds to its trajectory's metrics."""
+    at, r = record.finished_at, record.round
+    values = {
+        "test_accuracy": record.test_accuracy,
+        "test_accuracy_best": record.test_accuracy_best,
+        "test_accuracy_early_stop": record.test_accuracy_early_stop,
+        "early_stop_iteration": record.early_stop_iteration,
+        "test_loss": record.test_loss,
+        "test_loss_best": record.test_loss_best,
+        "test_loss_early_stop": record.test_loss_early_stop,
+        "train_loss": record.train_loss,
+        "validation_loss": record.validation_loss,
+        "density": record.density,
+        "sparsity": record.sparsity,
+        LEFT: record.weights_remaining_pct,
+        "seconds": record.seconds,
+    }
+    values |= {f"density/{shortened(escaped(tensor), 240)}": value for tensor, value in record.densities.items()}
+    metrics = [Metric(key, value, at, r) for key, value in values.items() if value is not None]
+    per_round = record.curve[-1].epoch or 0
+    metrics += [
+        Metric("epoch_test_accuracy", point.test_accuracy, at, r * per_round + point.epoch)
+        for point in record.curve
+        if point.epoch is not None
+    ]
+    metrics.append(Metric(BY_COMPRESSION, record.test_accuracy, at, compression_step(record.weights_remaining_pct)))
+    return metrics
+
+
+def write(done: Round, precision: str, first_round: bool, folder: Path) -> None:
+    """The artifacts of a round as they lie in the run into the folder: `first`, then `last` with its `round.json`."""
+    r = done.record.round
+    first, last = folder / "first", folder / "last"
+    (first / place(r)).mkdir(parents=True)
+    (last / place(r)).mkdir(parents=True)
+    if first_round:
+        save_weights(done.start, first / INIT)
+    save_mask(done.mask, first / place(r) / "mask.safetensors")
+    kept = None if done.record.diverged else done.mask
+    save_weights(done.weights, first / place(r) / "weights.safetensors", kept, precision)
+    if done.next_mask is not None:
+        (first / place(r + 1)).mkdir()
+        save_mask(done.next_mask, first / place(r + 1) / "mask.safetensors")
+    if ARMS[done.record.arm].keep_start:
+        save_weights(done.start, first / place(r) / START, done.mask)
+    if done.rewound is not None:
+        (first / REWOUND).parent.mkdir(exist_ok=True)
+        save_weights(done.rewound, first / REWOUND)
+    (last / place(r) / "round.json").write_text(seal(done.record.model_dump_json()), encoding="utf-8")
+
+
+def dataset_input(images: Images, info: DataInfo) -> DatasetInput:
+    """A data set as the input of a run in MLflow."""
+    shapes = {
+        key: {"shape": list(value.shape), "dtype": str(value.dtype)}
+        for key, value in vars(images).items()
+        if hasattr(value, "dtype")
+    }
+    profile = {"num_train": len(images.y_train), "num_test": len(images.y_test), "info": info.model_dump()}
+    return DatasetInput(
+        Dataset(
+            name=images.name[:500],
+            digest=images.digest,
+            source_type="local",
+            source=json.dumps({"uri": Path(images.source).resolve().as_uri()}),
+            schema=json.dumps({"mlflow_tensorspec": shapes}),
+            profile=json.dumps(profile),
+        )
+    )

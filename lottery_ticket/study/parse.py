@@ -1,0 +1,185 @@
+"""The TOML file of a study, read and checked."""
+
+import math
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from lottery_ticket import shipped
+from lottery_ticket.config import Settings, allowed, as_text, flag, merge, preset_layer
+from lottery_ticket.errors import InputError, unknown
+from lottery_ticket.study.definition import MOST, OBJECTIVES, SAMPLERS, Choices, EndEarly, Range, Study, kinds
+from lottery_ticket.untrusted import read_toml
+
+
+def study_names() -> list[str]:
+    """The shipped studies."""
+    return shipped.names("sweeps")
+
+
+def load_study(source: str, overrides: Mapping[str, Any], settings: Mapping[str, Any]) -> tuple[Study, str]:
+    """A study and its name.
+
+    Args:
+        source: the name of a shipped study, or the path of a `.toml` file.
+        overrides: keys of the study that options replace.
+        settings: settings that options replace.
+
+    Raises:
+        InputError: no such study, a wrong key (named, with the nearest right one), or a value that is not allowed.
+    """
+    if source in study_names():
+        name, values = source, tomllib.loads(shipped.text("sweeps", source, "STUDY"))
+    elif source.endswith(".toml"):
+        name, values = Path(source).stem, read_toml(source, "STUDY")
+    else:
+        raise unknown("STUDY", source, [*study_names(), "the path of a .toml file"])
+    return parse(source, values, overrides, settings), name
+
+
+def parse(source: str, values: Mapping[str, Any], overrides: Mapping[str, Any], settings: Mapping[str, Any]) -> Study:
+    """The study that the keys of a file and the options over them make; InputError as for `load_study`."""
+    _check_keys(source, values)
+    merged = {**values, **overrides}
+    named = merged.get("settings", {})
+    for name in settings:
+        if name in merged.get("space", {}):
+            raise InputError(flag(name), settings[name], "is what this study searches; allowed: settings it does not")
+    merged["settings"] = _over(named, settings)
+    if "rounds" in settings:
+        merged["down_to_pct"] = None
+    try:
+        study = Study(**merged)
+    except ValidationError as error:
+        first = min(error.errors(), key=lambda each: _other_kind(merged, each["loc"]))
+        key = ".".join(str(part) for part in first["loc"] if part not in ("Range", "Choices", "str", "int", "float"))
+        where = flag(key) if key in overrides else f"{source}: {key}"
+        given = first["input"] if first["type"] != "missing" else None
+        raise InputError(where, given, f"is not allowed; allowed: {_allowed(first['loc'], first['msg'])}") from None
+    _check_settings(source, study, settings)
+    if study.sampler == "boundary" and study.objective != "phase":
+        where = flag("sampler") if "sampler" in overrides else f"{source}: sampler"
+        raise InputError(
+            where, study.sampler, f"is for objective phase; allowed with {study.objective}: grid, qmc, tpe, gp"
+        )
+    for name, searched in study.space.items():
+        _check_space(source, study, name, searched)
+    if {"epochs", "iterations"} <= study.space.keys():
+        raise InputError(f"{source}: space", "epochs, iterations", "exclude each other; allowed: one of the two")
+    sizes = [len(each.choices) if isinstance(each, Choices) else each.points or 1 for each in study.space.values()]
+    if study.sampler == "grid" and math.prod(sizes) > MOST:
+        raise InputError(f"{source}: space", f"{math.prod(sizes):,} points", f"is too much; allowed: at most {MOST:,}")
+    return study
+
+
+def _other_kind(values: Mapping[str, Any], loc: tuple[int | str, ...]) -> bool:
+    """Whether an error is about a range where choices are given, or the other way round."""
+    return len(loc) > 2 and loc[0] == "space" and (loc[2] == "Choices") != ("choices" in values["space"][loc[1]])
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with others over them; epochs and iterations unset each other."""
+    merged = dict(below)
+    for one, other in (("epochs", "iterations"), ("iterations", "epochs")):
+        if one in above:
+            merged.pop(other, None)
+    return merged | dict(above)
+
+
+def _check_keys(source: str, values: Mapping[str, Any]) -> None:
+    for key in values:
+        if key not in Study.model_fields:
+            raise unknown(f"{source}: key", key, Study.model_fields)
+    for table in ("settings", "space", "end_early"):
+        if not isinstance(values.get(table, {}), dict):
+            raise InputError(f"{source}: {table}", values[table], f"is not allowed; allowed: a table, [{table}]")
+    for table, known in (("settings", Settings), ("space", Settings), ("end_early", EndEarly)):
+        for key in values.get(table, {}):
+            if key not in known.model_fields:
+                raise unknown(f"{source}: {table} key", key, known.model_fields)
+    for name, searched in values.get("space", {}).items():
+        if not isinstance(searched, dict):
+            raise InputError(
+                f"{source}: space.{name}", searched, "is not allowed; allowed: {low, high, log, points} or {choices}"
+            )
+        model = Choices if "choices" in searched else Range
+        if model is Choices and searched.keys() & Range.model_fields.keys():
+            raise InputError(f"{source}: space.{name}", searched, "has both; allowed: either choices, or low and high")
+        for key in searched:
+            if key not in model.model_fields:
+                raise unknown(f"{source}: space.{name} key", key, [*Range.model_fields, *Choices.model_fields])
+
+
+def _check_settings(source: str, study: Study, options: Mapping[str, Any]) -> None:
+    where = f"{source}: settings"
+    below = {name: value for name, value in study.settings.items() if name not in options}
+    above = {name: value for name, value in study.settings.items() if name in options}
+    settings = merge(preset_layer(study.preset, f"{source}: preset"), (below, where), (above, None))
+    if "winning" not in settings.arms or not {"reinit", "reinit-own"} & set(settings.arms):
+        where = flag("arms") if "arms" in options else f"{source}: settings.arms"
+        raise InputError(
+            where, as_text(settings.arms), "cannot show that tickets win; allowed: winning,reinit and more"
+        )
+
+
+def _check_space(source: str, study: Study, name: str, searched: Range | Choices) -> None:
+    key = f"{source}: space.{name}"
+    field = Settings.model_fields[name]
+    if name in ("arms", "seeds", "device", "stack", "jobs"):
+        raise InputError(key, as_text(getattr(searched, "choices", "")), "cannot be searched; allowed: other settings")
+    if isinstance(searched, Choices):
+        if len(set(searched.choices)) < len(searched.choices):
+            raise InputError(f"{key}.choices", as_text(searched.choices), "names one twice; allowed: each once")
+        for value in searched.choices:
+            _check_value(f"{key}.choices", study, name, value)
+        if study.sampler == "boundary":
+            raise InputError(
+                key, as_text(searched.choices), "has no order; allowed with sampler boundary: low and high"
+            )
+        return
+    if float not in kinds(field.annotation) and int not in kinds(field.annotation):
+        raise InputError(
+            key, f"{searched.low:g} to {searched.high:g}", f"is no range; allowed: choices of {allowed(field)}"
+        )
+    if not searched.low < searched.high:
+        raise InputError(key, f"{searched.low:g} to {searched.high:g}", "is empty or reversed; allowed: low < high")
+    if searched.log and searched.low <= 0:
+        raise InputError(f"{key}.low", searched.low, "has no logarithm; allowed with log = true: a number > 0")
+    if study.sampler == "grid" and searched.points is None:
+        raise InputError(f"{key}.points", None, "is missing; allowed with sampler grid: how many values, 2 or more")
+    for end in ("low", "high"):
+        value = getattr(searched, end)
+        _check_value(
+            f"{key}.{end}", study, name, value if float in kinds(field.annotation) else _whole(key, end, value)
+        )
+
+
+def _check_value(key: str, study: Study, name: str, value: Any) -> None:
+    try:
+        study.settings_of({name: value})
+    except InputError as error:
+        raise InputError(key, value, error.allowed) from None
+
+
+def _whole(key: str, end: str, value: float) -> int:
+    if value != int(value):
+        raise InputError(f"{key}.{end}", value, "is not allowed; allowed: a whole number")
+    return int(value)
+
+
+def _allowed(loc: tuple[int | str, ...], message: str) -> str:
+    if loc[0] == "sampler":
+        return ", ".join(SAMPLERS)
+    if loc[0] == "objective":
+        return ", ".join(OBJECTIVES)
+    if loc[0] == "space" and "choices" in loc[3:] and len(loc) > 4:
+        return f"a list of {allowed(Settings.model_fields[str(loc[1])])}"
+    if loc == ("space",):
+        return "a table [space] with at least one setting"
+    return allowed(Study.model_fields[str(loc[0])]) if len(loc) == 1 and loc[0] in _SCALARS else message.lower()
+
+
+_SCALARS = ("trials", "batch", "timeout", "down_to_pct", "sampler_seed", "preset")
