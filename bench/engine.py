@@ -236,7 +236,8 @@ def made_up(network: Network, size: int, density: float) -> list[Member]:
     for seed in range(size):
         start, dense = network.draw(seed, "init"), network.dense_mask()
         rates = dict.fromkeys(dense, 1 - density)
-        members.append(Member("winning", seed, prune(start, dense, rates, "layer", "magnitude"), start))
+        scores = {name: start[name].abs() for name in dense}
+        members.append(Member("winning", seed, prune(scores, dense, rates), start))
     return members
 
 

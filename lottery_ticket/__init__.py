@@ -4,9 +4,9 @@ The names below are the public interface; each is imported when first used, so t
 instant. See the README for an example.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from lottery_ticket.lazy import lazily
 from lottery_ticket.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -65,8 +65,4 @@ __all__ = [
     "train_ticket",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(f"lottery_ticket.{_HOME[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazily(__name__, _HOME)

@@ -1,7 +1,7 @@
 """Every setting of a run, validated, with unit and default. One field = one flag = one MLflow param."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 
 from lottery_ticket import shipped
 from lottery_ticket.errors import InputError, unknown
+from lottery_ticket.plugins import is_code
 from lottery_ticket.untrusted import read_toml
 
 DEFAULT_PRESET = "quick"
@@ -17,7 +18,7 @@ DEFAULT_PRESET = "quick"
 JUDGING = ("verdict_tolerance", "verdict_level")
 """Settings that judge what was found; they never travel with a stored run to who judges it anew."""
 
-NOT_TRAINING = ("device", "stack", "jobs", "checkpoint_precision", *JUDGING)
+NOT_TRAINING = ("device", "executor", "stack", "jobs", "checkpoint_precision", *JUDGING)
 """Settings that do not change what a run finds: where it is trained, how it is kept, how it is judged."""
 
 
@@ -50,7 +51,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    model: str = Field("fc1", description="network: fc1, lenet5 or your own as package.module:factory")
+    model: str = Field("fc1", description="network: fc1, lenet5, another of `lt plugins` or your own as module:factory")
     init: Literal["xavier-normal", "xavier-uniform", "kaiming-normal", "kaiming-uniform", "module"] = Field(
         "xavier-normal",
         description="initial weights of linear and convolutional layers; module keeps the module's own",
@@ -75,7 +76,7 @@ class Settings(BaseModel):
     scope: Literal["layer", "global"] = Field(
         "layer", description="each tensor loses its rate, or one threshold for the whole network"
     )
-    criterion: Literal["magnitude"] = Field("magnitude", description="what is pruned first")
+    criterion: str = Field("magnitude", description="what is pruned first: magnitude, or another of `lt plugins`")
     prunable: Literal["products", "layers"] = Field(
         "products",
         description="which weights are pruned: all that a forward pass multiplies with, or those of linear and "
@@ -103,6 +104,10 @@ class Settings(BaseModel):
     lr: float = Field(1.2e-3, gt=0, description="learning rate")
     momentum: float = Field(0.0, ge=0, lt=1, description="momentum of sgd")
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty added to the gradient; with adamw, decay by its own")
+    augment: Names | None = Field(
+        None,
+        description="what is done to the images of each batch, in this order: flip, crop or others of `lt plugins`",
+    )
     batch_size: int = Field(60, ge=1, le=10**9, description="images a batch")
     schedule: Literal["constant", "cosine"] = Field("constant", description="learning rate within a round")
     warmup_iterations: int = Field(0, ge=0, description="iterations of linear learning-rate warm-up")
@@ -115,6 +120,9 @@ class Settings(BaseModel):
         "float32",
         description="products in training; medium is what lt 0.3 called bfloat16: on a CPU, of fully connected layers, "
         "what the processor does with torch's matmul precision of that name",
+    )
+    executor: str = Field(
+        "auto", description="who trains: auto (as jobs says), here, workers or another of `lt plugins`"
     )
     stack: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         "auto", description="networks trained as one set of tensors: auto or a number"
@@ -271,8 +279,8 @@ def preset_layer(name: str, option: str = "--preset") -> Layer:
 def merge(*layers: Layer) -> Settings:
     """Settings from layers of (values, file they stand in or None for flags), later ones first.
 
-    A layer that sets `epochs` unsets `iterations` of the layers below it, and the other way round. A model that is code
-    (`package.module:factory`) must stand in the flags: no file has it run.
+    A layer that sets `epochs` unsets `iterations` of the layers below it, and the other way round. What is code
+    (`module:name`) must stand in the flags: no file has it run.
     """
     values: dict[str, Any] = {}
     origin: dict[str, str] = {}
@@ -294,16 +302,48 @@ def merge(*layers: Layer) -> Settings:
         raise InputError(
             where, values.get(field), f"is not allowed; allowed: {allowed(Settings.model_fields[field])}"
         ) from None
-    if is_code(settings.model) and (where := origin["model"]) != flag("model"):
-        why = f"is code, which no file has run; allowed: networks of lt's own, or {flag('model')} {settings.model}"
-        raise InputError(where, settings.model, why)
+    for field, names in code_in(settings).items():
+        if (where := origin[field]) != flag(field):
+            asked = f"{flag(field)} {as_text(getattr(settings, field))}"
+            raise InputError(
+                where, names[0], f"is code, which no file has run; allowed: {MAY_BE_CODE[field]}, or {asked}"
+            )
     _check_together(settings, lambda name: origin.get(name, flag(name)))
     return settings
 
 
-def is_code(model: str) -> bool:
-    """Whether a model is a factory of somebody's own, not a network of this package."""
-    return ":" in model
+MAY_BE_CODE = {
+    "model": "networks of lt's own",
+    "dataset": "data sets of `lt data` or files",
+    "arms": "arms of `lt plugins`",
+    "criterion": "criteria of `lt plugins`",
+    "augment": "augmentations of `lt plugins`",
+    "executor": "executors of `lt plugins`",
+}
+"""The settings that may say `module:name`, and what else they may say."""
+
+
+def code_in(settings: Settings) -> dict[str, list[str]]:
+    """Setting → its names that say where code is, `module:name`; only settings that have some."""
+    named = {field: getattr(settings, field) or () for field in MAY_BE_CODE}
+    listed = {field: [value] if isinstance(value, str) else value for field, value in named.items()}
+    return {field: code for field, names in listed.items() if (code := [name for name in names if is_code(name)])}
+
+
+def code_flags(settings: Settings) -> dict[str, str]:
+    """The flags that name the code of these settings once more, as `--resume` asks for it."""
+    return {flag(field): as_text(getattr(settings, field)) for field in code_in(settings)}
+
+
+def must_be_named(settings: Settings, names: Collection[str]) -> None:
+    """InputError unless these names are just the code in the settings of a run that is in a store."""
+    for field, code in code_in(settings).items():
+        if missing := [name for name in code if name not in names]:
+            whole = as_text(getattr(settings, field))
+            why = f"is not what this run trains; allowed: {whole}, which runs that code"
+            raise InputError(flag(field), "" if missing == code else as_text(names), why)
+    if other := sorted(set(names) - {name for code in code_in(settings).values() for name in code}):
+        raise InputError("--resume", other[0], "is no code of this run; allowed: the run's own settings")
 
 
 def _check_together(settings: Settings, where: Any) -> None:

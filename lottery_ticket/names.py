@@ -6,7 +6,7 @@ import re
 _OTHER = re.compile(r"[^\w.\- ]|(?<=\.)\.")
 _ESCAPED = re.compile(r"(?:\.\.[0-9a-f]{2})+")
 
-ARM = "[a-z][a-z0-9_-]{0,49}"
+ARM = r"(?:[A-Za-z_][\w.]{0,99}:[A-Za-z_]\w{0,49}|[a-z][a-z0-9_-]{0,49})"
 """What an arm may be called: it stands in the names of runs, folders and metrics, and before `-seedN` in references."""
 
 

@@ -52,6 +52,11 @@ def named(kind: Kind, name: str, ours: Mapping[str, Any], option: str) -> Any:
         raise InputError(option, name, f"{why}; allowed: what `lt plugins` lists without a fault") from error
 
 
+def unfit(option: str, name: str, found: object, wanted: str) -> InputError:
+    """What is said of a thing of that name that is none of its kind."""
+    return InputError(option, name, f"is a {type(found).__name__}; allowed: {wanted}")
+
+
 def installed(kind: Kind) -> dict[str, list[EntryPoint]]:
     """What installed packages offer of this kind, by name; nothing of it is imported."""
     found: dict[str, list[EntryPoint]] = {}

@@ -49,7 +49,8 @@ def test_winning_rewinds_to_theta_0_bit_for_bit_and_prunes_its_own_weights(four_
                 assert (done.weights[name][~kept] == 0).all()
             if r:
                 before = rounds[r - 1]["winning", seed]
-                assert equal(done.mask, prune(before.weights, before.mask, network.rates(settings)))
+                scores = {name: before.weights[name].abs() for name in before.mask}
+                assert equal(done.mask, prune(scores, before.mask, network.rates(settings)))
     assert not equal(rounds[1]["winning", 0].mask, rounds[1]["winning", 1].mask)
 
 
@@ -79,7 +80,7 @@ def test_reinit_own_finds_its_own_masks(four_arms):
         assert equal(done.start, now["reinit", 0].start)
         if r:
             before = rounds[r - 1]["reinit-own", 0]
-            assert equal(done.mask, prune(before.weights, before.mask, network.rates(settings)))
+            assert equal(done.mask, prune(scores, before.mask, network.rates(settings)))
             assert not equal(done.mask, now["winning", 0].mask)
 
 

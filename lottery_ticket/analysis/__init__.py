@@ -1,1 +1,1 @@
-"""TODO lottery_ticket.analysis."""
+"""What may be said of records and tickets: verdicts, comparisons, figures."""

@@ -43,7 +43,7 @@ def comparable(records: Sequence[Record], controls: Sequence[str] = CONTROLS) ->
     return [record for record in records if record.seed in shared[record.round] and not record.diverged]
 
 
-def dense_accuracy(records: Sequence[Record]) -> float | None:
+def dense_accuracy(records: Sequence[Record], controls: Sequence[str] = CONTROLS) -> float | None:
     """Mean test accuracy of the dense networks, 0–1, of the seeds that count in the last round.
 
     Of all seeds where none does; None where there is no arm `winning`.
@@ -51,7 +51,7 @@ def dense_accuracy(records: Sequence[Record]) -> float | None:
     dense = {r.seed: r.test_accuracy for r in records if (r.arm, r.round) == ("winning", 0)}
     if not dense:
         return None
-    shared = shared_seeds(records)
+    shared = shared_seeds(records, controls)
     counted = [accuracy for seed, accuracy in dense.items() if seed in shared[max(shared)]] or list(dense.values())
     return sum(counted) / len(counted)
 

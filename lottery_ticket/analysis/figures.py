@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from lottery_ticket.analysis.comparable import comparable, dense_accuracy
-from lottery_ticket.analysis.plots import ARM_COLOURS, log_percent, save_all, style, subplots
+from lottery_ticket.analysis.comparable import CONTROLS, comparable, dense_accuracy
+from lottery_ticket.analysis.plots import BLUE, log_percent, save_all, style, subplots
 from lottery_ticket.masks import Mask
 from lottery_ticket.record import Record
 
@@ -26,6 +26,8 @@ def draw_all(
     folder: Path,
     mask: Callable[[int], Mask],
     image_shape: tuple[int, ...] | None,
+    colours: Mapping[str, str],
+    controls: Sequence[str] = CONTROLS,
 ) -> list[Path]:
     """Draw what the records allow into the folder; the paths, in order of interest.
 
@@ -35,46 +37,51 @@ def draw_all(
         folder: made if need be.
         mask: round → the winning arm's mask, of one seed.
         image_shape: of one image as the data set keeps it, (H, W), (H, W, C) or (D,); None = not known.
+        colours: arm → colour.
+        controls: the arms that winning tickets have to beat.
     """
     drawn: dict[str, Figure | None] = {}
     name = textwrap.fill(name, 60)
     with style():
-        drawn["accuracy"] = draw_accuracy(records, name)
-        drawn["early_stop"] = draw_early_stop(records, name)
-        drawn["learning_curves"] = draw_learning_curves(records, name)
+        drawn["accuracy"] = draw_accuracy(records, name, colours, controls)
+        drawn["early_stop"] = draw_early_stop(records, name, colours, controls)
+        drawn["learning_curves"] = draw_learning_curves(records, name, controls)
         drawn["survivors"] = draw_survivors(records, name)
         drawn["input_mask"] = draw_input_mask(records, name, mask, image_shape) if image_shape else None
         return save_all(drawn, folder)
 
 
-def draw_accuracy(records: Sequence[Record], name: str) -> Figure:
+def draw_accuracy(records: Sequence[Record], name: str, colours: Mapping[str, str], controls: Sequence[str]) -> Figure:
     """Test accuracy at the end of each round against percent of weights left, and the dense level."""
     figure, axes = subplots(figsize=(6, 4))
-    lowest = _over_weights(axes, records, lambda record: 100 * record.test_accuracy)
-    if (dense := dense_accuracy(records)) is not None:
+    lowest = _over_weights(axes, records, lambda record: 100 * record.test_accuracy, colours, controls)
+    if (dense := dense_accuracy(records, controls)) is not None:
         axes.axhline(100 * dense, color="0.4", linestyle="--", linewidth=1, label=f"dense {100 * dense:.2f} %")
     axes.set(ylabel="test accuracy (%)", title=name, ylim=(max(0, lowest - 0.5), None))
     axes.legend(loc="lower left")
     return figure
 
 
-def draw_early_stop(records: Sequence[Record], name: str) -> Figure | None:
+def draw_early_stop(
+    records: Sequence[Record], name: str, colours: Mapping[str, str], controls: Sequence[str]
+) -> Figure | None:
     """Iteration of minimum validation loss against percent of weights left; None without a validation set."""
     measured = [record for record in records if record.early_stop_iteration is not None]
     if not measured:
         return None
     figure, axes = subplots(figsize=(6, 4))
-    _over_weights(axes, measured, lambda record: float(record.early_stop_iteration or 0))
+    _over_weights(axes, measured, lambda record: float(record.early_stop_iteration or 0), colours, controls)
     axes.set(ylabel="early-stopping iteration", title=name, ylim=(0, None))
     axes.legend(loc="best")
     return figure
 
 
-def draw_learning_curves(records: Sequence[Record], name: str) -> Figure:
+def draw_learning_curves(records: Sequence[Record], name: str, controls: Sequence[str]) -> Figure:
     """Test accuracy within a round at a few densities: winning arm solid, control dashed; means over seeds."""
-    records = comparable(records) or records
+    records = comparable(records, controls) or records
     figure, axes = subplots(figsize=(6, 4))
-    arms = [arm for arm in ("winning", "reinit", "reinit-own", "random-mask") if any(r.arm == arm for r in records)]
+    there = dict.fromkeys(record.arm for record in records)
+    arms = [*dict.fromkeys(arm for arm in ("winning", *controls, *there) if arm in there)]
     shown = _nearest_rounds([r for r in records if r.arm == arms[0]], _CURVES_AT)
     colours = colormaps["viridis"](np.linspace(0, 0.85, len(shown)))
     values = []
@@ -135,7 +142,7 @@ def draw_input_mask(
     for panel, picture, pct in zip(axes[0], pictures, shown.values(), strict=True):
         panel.set(title=f"{pct:.3g} % left")
         if picture.ndim == 1:
-            panel.stairs(picture, np.arange(len(picture) + 1) - 0.5, fill=True, color=ARM_COLOURS["winning"])
+            panel.stairs(picture, np.arange(len(picture) + 1) - 0.5, fill=True, color=BLUE)
             panel.set(xlabel="column", ylim=(0, None))
             continue
         drawn = panel.imshow(picture, cmap="magma", vmin=0)
@@ -158,14 +165,20 @@ def survivors_by_input(first: Tensor, image_shape: tuple[int, ...]) -> np.ndarra
     return left if len(image_shape) == 1 else left.reshape(-1, *image_shape[:2]).sum(0)
 
 
-def _over_weights(axes: Axes, records: Sequence[Record], value: Callable[[Record], float]) -> float:
+def _over_weights(
+    axes: Axes,
+    records: Sequence[Record],
+    value: Callable[[Record], float],
+    colours: Mapping[str, str],
+    controls: Sequence[str],
+) -> float:
     """Mean over seeds and min–max band of each arm against percent of weights left; the lowest value.
 
     Over the seeds that can be compared; trainings that diverged are crosses at the bottom.
     """
-    lowest, counted = math.inf, comparable(records)
+    lowest, counted = math.inf, comparable(records, controls)
     for arm in dict.fromkeys(record.arm for record in records):
-        colour, of = ARM_COLOURS.get(arm), len({record.seed for record in records if record.arm == arm})
+        colour, of = colours.get(arm), len({record.seed for record in records if record.arm == arm})
         if mine := [record for record in counted if record.arm == arm]:
             rounds = sorted({record.round for record in mine})
             pct = [float(np.mean([r.weights_remaining_pct for r in mine if r.round == index])) for index in rounds]

@@ -21,7 +21,8 @@ STYLE = {
     "legend.frameon": False,
     "text.parse_math": False,  # a $ in a name is a $
 }
-ARM_COLOURS = {"winning": "#0072B2", "reinit": "#D55E00", "random-mask": "#009E73", "reinit-own": "#CC79A7"}
+BLUE = "#0072B2"
+"""The colour of what has no other."""
 
 
 def style() -> AbstractContextManager[None]:

@@ -11,8 +11,8 @@ from rich.table import Table
 
 from lottery_ticket.cli.options import Json, TrackingUri, output
 from lottery_ticket.cli.tickets import ModelCode, TicketReference
-from lottery_ticket.config import is_code
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
+from lottery_ticket.plugins import is_code
 
 if TYPE_CHECKING:
     from lottery_ticket.analysis.compare import Comparison, Overlap, Range

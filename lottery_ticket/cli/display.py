@@ -4,6 +4,7 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -13,7 +14,7 @@ from rich.table import Table
 
 from lottery_ticket.address import public
 from lottery_ticket.cli.options import output
-from lottery_ticket.config import is_code
+from lottery_ticket.config import code_flags
 from lottery_ticket.engine.job import Progress as TrainingProgress
 from lottery_ticket.runs.listener import Lines
 from lottery_ticket.runs.plan import Plan
@@ -26,7 +27,8 @@ class Display(Lines):
     """Progress on standard error: a live bar on a terminal, and a line a round."""
 
     def __init__(self) -> None:
-        self.run_id = self.model = ""
+        self.run_id = ""
+        self.code: dict[str, str] = {}
         self._console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
         super().__init__(self._console.print, to_go=not self._console.is_terminal)
         self._bar = Progress(
@@ -53,7 +55,7 @@ class Display(Lines):
     def started(self, plan: Plan, run_id: str, done: int) -> None:
         """Say what is trained on what, and start the bar."""
         super().started(plan, run_id, done)
-        self.run_id, self.model = run_id, plan.settings.model
+        self.run_id, self.code = run_id, code_flags(plan.settings)
         self._task = self._bar.add_task(
             self.title(plan.rounds[min(done, len(plan.rounds) - 1)]),
             total=float(len(plan.rounds)),
@@ -85,9 +87,9 @@ def program() -> list[str]:
     return [os.path.relpath(started)] if started.name == "lt" else ["python", "-m", "lottery_ticket"]
 
 
-def resume_command(run_id: str, tracking_uri: str | None, model: str = "") -> str:
-    """The sentence that says how to go on with a run of this model."""
-    words = [*program(), "run", "--resume", run_id, *(["--model", model] if is_code(model) else [])]
+def resume_command(run_id: str, tracking_uri: str | None, code: Mapping[str, str]) -> str:
+    """The sentence that says how to go on with a run; `code`: flags that name what of its settings is code."""
+    words = [*program(), "run", "--resume", run_id, *(word for each in code.items() for word in each)]
     words += ["--tracking-uri", public(tracking_uri)] if tracking_uri else []
     return f"Go on with: {shlex.join(words)}"
 

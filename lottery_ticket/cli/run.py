@@ -8,8 +8,9 @@ import typer
 import lottery_ticket
 from lottery_ticket.cli.options import Config, Json, Preset, TrackingUri, with_settings
 from lottery_ticket.cli.tickets import ChangedModel
-from lottery_ticket.config import flag, load_settings
+from lottery_ticket.config import MAY_BE_CODE, flag, load_settings
 from lottery_ticket.errors import InputError
+from lottery_ticket.plugins import is_code
 
 
 @with_settings
@@ -31,9 +32,10 @@ def run(
     Every round's accuracy, density, mask and weights go to MLflow; a table, figures and a verdict end the run.
     """
     if resume is not None:
+        code_options = {flag(field) for field in MAY_BE_CODE}
         given = {"--preset": preset, "--config": config} | {flag(name): value for name, value in settings.items()}
         for option, value in given.items():
-            if value is not None and option != "--model":
+            if value is not None and (option not in code_options or not is_code(str(value))):
                 raise InputError(option, str(value), "cannot change with --resume; allowed: the run's own settings")
     elif changed_model:
         raise InputError("--changed-model", True, "is for going on with a run; allowed: --resume RUN with it")
@@ -48,7 +50,7 @@ def run(
             if resume is not None:
                 result = lottery_ticket.resume(
                     resume,
-                    model=settings.get("model"),
+                    code=[name for value in settings.values() for name in str(value).split(",") if is_code(name)],
                     changed_model=changed_model,
                     tracking_uri=tracking_uri,
                     listener=display,
@@ -59,14 +61,14 @@ def run(
                 )
     except KeyboardInterrupt:
         if display.run_id:
-            go_on = resume_command(display.run_id, tracking_uri, display.model)
+            go_on = resume_command(display.run_id, tracking_uri, display.code)
             typer.echo(f"\nInterrupted; finished rounds are kept. {go_on}", err=True)
         raise
     except InputError:
         raise
     except Exception:
         if display.run_id:
-            go_on = resume_command(display.run_id, tracking_uri, display.model)
+            go_on = resume_command(display.run_id, tracking_uri, display.code)
             typer.echo(f"Finished rounds are kept. {go_on}", err=True)
         raise
     if as_json:

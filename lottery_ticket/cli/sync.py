@@ -67,4 +67,4 @@ def _tell(done: "Synced", tracking_uri: str | None) -> None:
     elif done.kind == "trial":
         typer.echo(f"{done.run_id} ({done.name}): delivered; the same lt sweep goes on with it")
     else:
-        typer.echo(f"{done.run_id} ({done.name}): delivered. {resume_command(done.run_id, tracking_uri, done.model)}")
+        typer.echo(f"{done.run_id} ({done.name}): delivered. {resume_command(done.run_id, tracking_uri, done.code)}")

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lottery_ticket import shipped
+from lottery_ticket import plugins, shipped
 from lottery_ticket.data import npz
 from lottery_ticket.data.images import KEYS, Images
+from lottery_ticket.data.meaning import understand
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line, unknown
 
 
@@ -62,8 +63,10 @@ def cached(name: str) -> Path:
 
 
 def at_hand(name: str) -> bool:
-    """Whether a data set is on this machine, so that nothing must be fetched to load it."""
-    return name == "mnist" or (cached(name) if name in KNOWN else Path(name)).is_file()
+    """Whether a data set is on this machine, so that nothing must be fetched or asked for to load it."""
+    if name == "mnist" or name in plugins.installed("datasets"):
+        return True
+    return not plugins.is_code(name) and (cached(name) if name in KNOWN else Path(name)).is_file()
 
 
 def fetch(name: str) -> Path:
@@ -124,7 +127,10 @@ def mnist() -> Images:
 
 
 def load_images(name: str, option: str = "--dataset", digest: str | None = None) -> Images:
-    """A data set by name (fetched into the cache if need be) or the path of an .npz.
+    """A data set by name (fetched into the cache if need be), the path of an .npz, or what a guest makes.
+
+    A guest is a function without arguments that returns `Images`; who calls this sees to it that the user has named
+    it, where it is code.
 
     An .npz holds `x_train, y_train, x_test, y_test`: images N×H×W, N×H×W×C or N×D as uint8 or float32, labels as
     integers from 0; what `lottery_ticket.data.meaning` can make that is taken as well.
@@ -155,4 +161,18 @@ def load_images(name: str, option: str = "--dataset", digest: str | None = None)
         return images
     if name.endswith(".npz"):
         return npz.read(Path(name), Path(name).stem, option, digest)
-    raise unknown(option, name, [*KNOWN, "the path of an .npz file"])
+    if not plugins.is_code(name) and name not in plugins.installed("datasets"):
+        raise unknown(option, name, [*KNOWN, *plugins.installed("datasets"), "the path of an .npz file", "module:name"])
+    make = plugins.named("datasets", name, {}, option)
+    try:
+        images = make()
+    except (Exception, SystemExit) as error:
+        raise InputError(option, name, f"could not be made: {one_line(error)}") from error
+    if not isinstance(images, Images):
+        raise InputError(option, name, f"gives a {type(images).__name__}; allowed: lottery_ticket.data.Images")
+
+    def refuse(why: str) -> InputError:
+        return InputError(option, name, why)
+
+    arrays = {key: np.asarray(getattr(images, key)) for key in KEYS}
+    return understand(arrays, {key: key for key in KEYS}, images.name, images.source, refuse)

@@ -1,8 +1,9 @@
-"""Who trains the members of a round: this process, or workers beside it."""
+"""Who trains the members of a round: this process, workers beside it, or a guest."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
+from lottery_ticket import plugins
 from lottery_ticket.config import Settings
 from lottery_ticket.data.prepared import DataInfo
 from lottery_ticket.engine.allocation import Allocation
@@ -10,12 +11,36 @@ from lottery_ticket.engine.job import Train
 from lottery_ticket.engine.training import train
 from lottery_ticket.engine.workers import Workers
 
+Executor = Callable[[Settings, Allocation, DataInfo], AbstractContextManager[Train]]
+"""From the settings with what `auto` stands for, how the members are spread, and what a network must know of the data
+set, to a context within which there is a `Train`: the engine's, or what gives the same as it does."""
+
 
 @contextmanager
-def trainer(settings: Settings, allocation: Allocation, info: DataInfo) -> Iterator[Train]:
-    """What trains the members of a round: this process, or workers that live as long as the context."""
-    if allocation.jobs == 1:
-        yield train
-    else:
-        with Workers(settings, allocation.threads, info) as workers:
-            yield workers.train
+def _here(settings: Settings, allocation: Allocation, info: DataInfo) -> Iterator[Train]:
+    """This process."""
+    yield train
+
+
+@contextmanager
+def _workers(settings: Settings, allocation: Allocation, info: DataInfo) -> Iterator[Train]:
+    """Worker processes that live as long as the context."""
+    with Workers(settings, allocation.threads, info) as workers:
+        yield workers.train
+
+
+EXECUTORS: dict[str, Executor] = {"here": _here, "workers": _workers}
+
+
+def executor_named(name: str, jobs: int = 1) -> Executor:
+    """The executor of that name, `auto` being workers where there are several jobs; InputError where there is none."""
+    name = name if name != "auto" else "here" if jobs == 1 else "workers"
+    found = plugins.named("executors", name, EXECUTORS, "--executor")
+    if not callable(found):
+        raise plugins.unfit("--executor", name, found, "a lottery_ticket.engine.Executor")
+    return found
+
+
+def trainer(settings: Settings, allocation: Allocation, info: DataInfo) -> AbstractContextManager[Train]:
+    """What trains the members of a round, as long as the context lives."""
+    return executor_named(settings.executor, allocation.jobs)(settings, allocation, info)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lottery_ticket.config import Settings
+from lottery_ticket.data.augment import augment, augmentations
 from lottery_ticket.data.prepared import Data, Split
 from lottery_ticket.engine.device import arithmetic
 from lottery_ticket.engine.job import Member, Progress, Trained, Watch, evenly, iterations_per_round, steps
@@ -117,6 +118,12 @@ class _Training:
             for member in members
             if architecture.draws
         ]
+        self._augmentations = augmentations(settings.augment or (), data.input_shape)
+        self._images = [
+            torch.Generator(device).manual_seed(derive(member.seed, "augment", round))
+            for member in members
+            if self._augmentations
+        ]
         self._loss_sum = torch.zeros(len(members), device=device)
         self._curves: list[list[Point]] = [[] for _ in members]
         self._diverged = [False] * len(members)
@@ -125,7 +132,7 @@ class _Training:
     def run(self, snapshot_at: int | None, watch: Watch) -> list[Trained]:
         """Train for the round and evaluate."""
         data, size, every = self._data, self._settings.batch_size, self._settings.evaluate_every
-        step = _Replayed(self._step, self._generators) if self._capturable() else self._step
+        step = _Replayed(self._step, [*self._generators, *self._images]) if self._capturable() else self._step
         snapshot: list[Weights] | None = None
         correct = torch.zeros(0)
         iteration, seen, per_epoch = self._begins_at, 0, math.ceil(len(data.train) / size)
@@ -159,9 +166,9 @@ class _Training:
         """One iteration on the images K×B."""
         flat = batch.flatten()
         x, y = self._data.train.x.index_select(0, flat), self._data.train.y.index_select(0, flat)
-        scores = self._architecture(
-            self._weights, x.unflatten(0, batch.shape), training=True, generators=self._generators
-        )
+        x = x.unflatten(0, batch.shape)
+        x = augment(x, self._augmentations, self._images) if self._augmentations else x
+        scores = self._architecture(self._weights, x, training=True, generators=self._generators)
         losses = F.cross_entropy(scores.flatten(0, 1).float(), y, reduction="none").view_as(batch).sum(1)
         total = losses.sum() / batch.shape[1]  # no term has two members in it, so each gets its own gradients
         self._optimizer.step(torch.autograd.grad(total, self._trainable, materialize_grads=True))

@@ -1,15 +1,16 @@
 """Arms: how the survivors of a round's mask get their starting values. A new arm is one function here."""
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from lottery_ticket import plugins
 from lottery_ticket.config import Settings
-from lottery_ticket.errors import InputError, unknown
+from lottery_ticket.errors import InputError
 from lottery_ticket.masks import Mask, Weights
 from lottery_ticket.models.network import Network
 from lottery_ticket.names import ARM
@@ -41,6 +42,8 @@ class Moment:
         rewound: θ₀, or θₖ with late rewinding. When `lt train` trains a late-rewound ticket, which holds θₖ of its
             survivors alone, the other values are NaN, and an arm that needs them is refused.
         rewound_at: the iteration at which training goes on from `rewound`; 0 from θ₀.
+        trained: the weights that this arm trained in the round before, pruned ones zero; only of an arm with
+            `keep_start`, and empty in round 0 and where `lt train` trains a ticket.
     """
 
     make_network: Callable[[], Network]
@@ -51,6 +54,7 @@ class Moment:
     initial: Weights
     rewound: Weights
     rewound_at: int = 0
+    trained: Weights = field(default_factory=dict)
 
     @property
     def network(self) -> Network:
@@ -100,30 +104,62 @@ class Arm(NamedTuple):
         keep_start: the start values of each round are stored with it, for a start that the same moment would not give
             again. Else a ticket's values are made anew by asking the arm; of an arm with masks of its own the moment
             then has the stored mask as `own`.
+        control: winning tickets have to beat it; of several that are trained the first counts, ours before guests'.
+        colour: in figures, as matplotlib takes it; default: one that no other arm has.
     """
 
     start: Callable[[Moment], Start]
     own_mask: bool
     keep_start: bool = False
+    control: bool = False
+    colour: str | None = None
 
 
 ARMS = {
-    "winning": Arm(winning, own_mask=True),
-    "reinit": Arm(reinit, own_mask=False),
-    "random-mask": Arm(random_mask, own_mask=False),
-    "reinit-own": Arm(reinit_own, own_mask=True),
+    "winning": Arm(winning, own_mask=True, colour="#0072B2"),
+    "reinit": Arm(reinit, own_mask=False, control=True, colour="#D55E00"),
+    "random-mask": Arm(random_mask, own_mask=False, colour="#009E73"),
+    "reinit-own": Arm(reinit_own, own_mask=True, control=True, colour="#CC79A7"),
 }
+
+_FREE = ("#E69F00", "#56B4E9", "#F0E442", "#000000", "#8C564B", "#7F7F7F")
+"""Colours of arms that have none of their own (Okabe & Ito's, which colour-blind people tell apart, first)."""
+
+
+def arm_named(name: str) -> Arm:
+    """The arm of that name, ours or a guest's; InputError where there is none."""
+    found = plugins.named("arms", name, ARMS, "--arms")
+    if not isinstance(found, Arm):
+        raise plugins.unfit("--arms", name, found, "a lottery_ticket.method.Arm")
+    return found
+
+
+def colours_of(arms: Iterable[str]) -> dict[str, str]:
+    """The colours of these arms in figures: their own, or those that are left over, in order."""
+    own = {name: arm_named(name).colour for name in arms}
+    free = [colour for colour in _FREE if colour not in own.values()]
+    return {name: colour or (free.pop(0) if free else "0.5") for name, colour in own.items()}
+
+
+def in_order(arms: Iterable[str]) -> tuple[str, ...]:
+    """These arms, each once, ours first and in one order."""
+    given = dict.fromkeys(arms)
+    return (*(name for name in ARMS if name in given), *(name for name in given if name not in ARMS))
+
+
+def controls_among(arms: Iterable[str]) -> tuple[str, ...]:
+    """Those of these arms that winning tickets have to beat, ours first."""
+    return tuple(name for name in in_order(arms) if arm_named(name).control)
 
 
 def check_arms(settings: Settings) -> None:
     """InputError for an unknown arm, one with a name that it must not have, or one whose masks nobody finds."""
     for name in settings.arms:
-        if name not in ARMS:
-            raise unknown("--arms", name, ARMS)
+        arm = arm_named(name)
         if not re.fullmatch(ARM, name):
-            allowed = "allowed: a small letter, then small letters, digits, _ and -, 50 in all"
+            allowed = "allowed: a small letter, then small letters, digits, _ and -, 50 in all, or module:name"
             raise InputError("--arms", name, f"is no name for an arm; {allowed}")
-        if not ARMS[name].own_mask and "winning" not in settings.arms:
+        if not arm.own_mask and "winning" not in settings.arms:
             raise InputError("--arms", name, "takes its masks from winning; allowed: winning beside it")
 
 

@@ -1,23 +1,14 @@
-"""Pruning as pure functions: weights, masks and rates in, new masks out."""
+"""Pruning as pure functions: scores, masks and rates in, new masks out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from lottery_ticket.masks import Mask
 
-CRITERIA: dict[str, Callable[[Tensor], Tensor]] = {"magnitude": torch.abs}
-"""Criterion → a function from a weight tensor to scores of its shape; the lowest scores go first."""
 
-
-def prune(
-    weights: Mapping[str, Tensor],
-    mask: Mask,
-    rates: Mapping[str, float],
-    scope: str = "layer",
-    criterion: str = "magnitude",
-) -> Mask:
+def prune(scores: Mapping[str, Tensor], mask: Mask, rates: Mapping[str, float], scope: str = "layer") -> Mask:
     """The next round's mask: of each tensor's survivors, round(rate × survivors) with the lowest scores go.
 
     Exactly that many (Python's `round`: halves to even), ties broken by position (row-major, first goes first),
@@ -26,24 +17,22 @@ def prune(
     (layer scope), section 4 (global scope).
 
     Args:
-        weights: trained weights, by name; only the tensors of `mask` are read.
+        scores: prunable tensor → scores of its shape, finite where a weight survives (see `method.criteria`).
         mask: the survivors so far.
         rates: tensor → fraction of its survivors to prune, 0 < rate < 1.
         scope: "layer" or "global".
-        criterion: a name of CRITERIA.
 
     Returns:
         A mask nested in `mask`.
     """
-    scores = {name: CRITERIA[criterion](weights[name].detach()).cpu().float() for name in mask}
     if scope == "layer":
         return {name: _drop_lowest(scores[name], kept, rates[name], 1) for name, kept in mask.items()}
     (rate,) = set(rates.values())
-    for name, kept in mask.items():  # the strongest survivor of each tensor stays whatever its score
-        best = scores[name].masked_fill(~kept, -torch.inf).flatten().argmax()
-        scores[name].view(-1)[best] = torch.inf
+    ranked = {name: scores[name].masked_fill(~kept, -torch.inf).flatten() for name, kept in mask.items()}
+    for each in ranked.values():  # the strongest survivor of each tensor stays whatever its score
+        each[each.argmax()] = torch.inf
     joined = _drop_lowest(
-        torch.cat([scores[name].flatten() for name in mask]),
+        torch.cat(list(ranked.values())),
         torch.cat([kept.flatten() for kept in mask.values()]),
         rate,
         len(mask),

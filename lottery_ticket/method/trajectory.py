@@ -1,17 +1,22 @@
 """The method: train, prune, rewind, train again (Frankle & Carbin 2019), for every arm and seed at once."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+
+from torch import Tensor
 
 from lottery_ticket.config import Settings
 from lottery_ticket.data.prepared import Data
+from lottery_ticket.engine.gradients import gradients
 from lottery_ticket.engine.job import Member, Train, Trained, Watch
 from lottery_ticket.engine.training import train as train_here
 from lottery_ticket.masks import Mask, Weights, density, survivors
-from lottery_ticket.method.arms import ARMS, Moment
+from lottery_ticket.method.arms import Moment, arm_named
+from lottery_ticket.method.criteria import Evidence, scores_by
 from lottery_ticket.method.pruning import prune
 from lottery_ticket.models.network import Network
+from lottery_ticket.randomness import derive
 from lottery_ticket.record import Record, best_point, early_stop_point, pack_bits
 
 
@@ -46,12 +51,14 @@ class Checkpoint:
         masks: (arm, seed) → mask of the next round, for the arms that find their own and go on.
         initial: seed → θ₀ as it was drawn when the run began, of the seeds of the arm `winning` that go on.
         rewound: seed → θₖ, with late rewinding.
+        trained: (arm, seed) → trained weights of the round, of the arms whose starts are kept and that go on.
     """
 
     records: Sequence[Record]
     masks: dict[tuple[str, int], Mask]
     initial: dict[int, Weights]
     rewound: dict[int, Weights]
+    trained: dict[tuple[str, int], Weights] = field(default_factory=dict)
 
 
 def find_tickets(
@@ -74,7 +81,7 @@ def find_tickets(
         watch: told of progress within a round.
         train: what trains the members of a round: this process, or `Workers.train`.
     """
-    state = Trajectories(settings, network, after)
+    state = Trajectories(settings, network, data, after)
     while members := state.members():
         trained = train(network, members, data, settings, state.round, state.snapshot_at, watch)
         yield state.finish(members, trained)
@@ -87,19 +94,20 @@ class Trajectories:
 
     Args:
         settings: arms, seeds, rounds and rates.
-        network: what is trained.
+        network, data: what is trained on what.
         after: the round to go on after.
     """
 
-    def __init__(self, settings: Settings, network: Network, after: Checkpoint | None = None) -> None:
-        self._settings, self._network = settings, network
+    def __init__(self, settings: Settings, network: Network, data: Data, after: Checkpoint | None = None) -> None:
+        self._settings, self._network, self._data = settings, network, data
+        self._arms = {name: arm_named(name) for name in settings.arms}
         self._rates = network.rates(settings)
         if after is None:
             dense = {(arm, seed): network.dense_mask() for arm in settings.arms for seed in settings.seeds}
             after = Checkpoint([], dense, {}, {})
         self._last, self._masks = after.records, after.masks
         self._initial = {seed: after.initial.get(seed) or network.draw(seed, "init") for seed in settings.seeds}
-        self._rewound = dict(after.rewound)
+        self._rewound, self._trained = dict(after.rewound), dict(after.trained)
 
     @property
     def round(self) -> int:
@@ -118,49 +126,73 @@ class Trajectories:
 
     def members(self) -> list[Member]:
         """What to train in the next round, each from its start under its mask."""
-        return [Member(arm, seed, *ARMS[arm].start(self._moment(arm, seed))) for arm, seed in self.alive]
+        return [Member(arm, seed, *self._arms[arm].start(self._moment(arm, seed))) for arm, seed in self.alive]
 
     def finish(self, members: Sequence[Member], trained: Sequence[Trained]) -> list[Round]:
         """The round that was trained; the next one begins."""
         r = self.round
         going_on = r + 1 < self._settings.rounds
-        self._masks = _next_masks(members, trained, self._rates, self._settings) if going_on else {}
+        self._masks = self._next_masks(members, trained) if going_on else {}
         rounds = [
             finished_round(r, member, result, self._masks.get((member.arm, member.seed)))
             for member, result in zip(members, trained, strict=True)
         ]
         self._rewound |= {done.record.seed: done.rewound for done in rounds if done.rewound is not None}
+        self._trained = {
+            (done.record.arm, done.record.seed): done.weights
+            for done in rounds
+            if self._arms[done.record.arm].keep_start
+        }
         self._last = [done.record for done in rounds]
         return rounds
 
+    def _next_masks(self, members: Sequence[Member], trained: Sequence[Trained]) -> dict[tuple[str, int], Mask]:
+        """(arm, seed) → mask of the next round, for the arms that find their own and go on."""
+        return {
+            (member.arm, member.seed): prune(
+                scores_by(self._settings.criterion, self._evidence(member, result)),
+                member.mask,
+                self._rates,
+                self._settings.scope,
+            )
+            for member, result in zip(members, trained, strict=True)
+            if self._arms[member.arm].own_mask and not result.diverged and result.connected
+        }
+
+    def _evidence(self, member: Member, result: Trained) -> Evidence:
+        return evidence(self._settings, self._network, self._data, self.round, member, result.weights)
+
     def _moment(self, arm: str, seed: int) -> Moment:
         trunk = self._masks.get(("winning", seed), {})
-        own = self._masks[arm, seed] if ARMS[arm].own_mask else trunk
+        own = self._masks[arm, seed] if self._arms[arm].own_mask else trunk
         initial, rewound = self._initial[seed], self._rewound.get(seed, self._initial[seed])
         rewound_at = self._settings.rewound_at if seed in self._rewound else 0
-        return Moment(lambda: self._network, seed, self.round, own, trunk, initial, rewound, rewound_at)
+        trained = self._trained.get((arm, seed), {})
+        return Moment(lambda: self._network, seed, self.round, own, trunk, initial, rewound, rewound_at, trained)
 
 
 def alive(settings: Settings, last: Sequence[Record]) -> list[tuple[str, int]]:
     """The (arm, seed) that go on after a round: all at the start, then those whose mask could be found."""
-    found = {(r.arm, r.seed) for r in last if ARMS[r.arm].own_mask and r.goes_on}
+    own = {name for name in settings.arms if arm_named(name).own_mask}
+    found = {(r.arm, r.seed) for r in last if r.arm in own and r.goes_on}
     return [
         (arm, seed)
         for arm in settings.arms
         for seed in settings.seeds
-        if not last or ((arm if ARMS[arm].own_mask else "winning"), seed) in found
+        if not last or (arm if arm in own else "winning", seed) in found
     ]
 
 
-def _next_masks(
-    members: Sequence[Member], trained: Sequence[Trained], rates: dict[str, float], settings: Settings
-) -> dict[tuple[str, int], Mask]:
-    """(arm, seed) → mask of the next round, for the arms that find their own and go on."""
-    return {
-        (member.arm, member.seed): prune(result.weights, member.mask, rates, settings.scope, settings.criterion)
-        for member, result in zip(members, trained, strict=True)
-        if ARMS[member.arm].own_mask and not result.diverged and result.connected
-    }
+def evidence(
+    settings: Settings, network: Network, data: Data, index: int, member: Member, weights: Weights
+) -> Evidence:
+    """What a criterion may draw on after a member was trained in the round `index` to these weights."""
+    draws = derive(member.seed, "gradients", index)
+
+    def at(values: Mapping[str, Tensor], images: Sequence[int] | None = None) -> Weights:
+        return gradients(network, values, member.mask, data.train, images, settings.batch_size, draws)
+
+    return Evidence(weights, member.weights, member.mask, member.seed, index, len(data.train), at)
 
 
 def finished_round(index: int, member: Member, trained: Trained, next_mask: Mask | None = None) -> Round:

@@ -1,1 +1,17 @@
-"""TODO lottery_ticket.models.network."""
+"""Networks: what they are built of, what of them is pruned, and how their weights are drawn."""
+
+from typing import TYPE_CHECKING
+
+from lottery_ticket.lazy import lazily
+
+if TYPE_CHECKING:
+    from lottery_ticket.models.network import Network
+
+__all__ = ["Network"]
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "Network": "network",
+    },
+)

@@ -1,1 +1,1 @@
-"""TODO lottery_ticket.reproduction.definition."""
+"""Reproductions: `lt reproduce`."""

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from lottery_ticket.analysis.figures import Axes, Figure, colormaps
-from lottery_ticket.analysis.plots import ARM_COLOURS, log_percent, save_all, style, subplots
+from lottery_ticket.analysis.plots import log_percent, save_all, style, subplots
+from lottery_ticket.method.arms import colours_of
 from lottery_ticket.record import Record
 from lottery_ticket.reproduction.claims import Experiments, Share, gaps_by_round, value_of
 from lottery_ticket.reproduction.definition import Attribution, Drawing, Reproduction
@@ -78,7 +79,7 @@ def _curve(axes: Axes, records: Sequence[Record], arm: str, measure: str) -> Non
     rounds = sorted({record.round for record in records})
     seeds = sorted({record.seed for record in records})
     table = {(record.seed, record.round): record for record in records}
-    colour = ARM_COLOURS.get(arm)
+    colour = colours_of([arm])[arm]
     for seed in seeds:
         mine = [table[seed, r] for r in rounds if (seed, r) in table]
         axes.plot(

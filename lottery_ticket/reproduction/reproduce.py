@@ -13,7 +13,7 @@ from lottery_ticket.config import Settings, params_then
 from lottery_ticket.data.sources import load_images
 from lottery_ticket.engine.job import iterations_per_round
 from lottery_ticket.errors import InputError, LotteryTicketError
-from lottery_ticket.method.arms import ARMS, check_arms
+from lottery_ticket.method.arms import check_arms, in_order
 from lottery_ticket.method.trajectory import alive
 from lottery_ticket.record import Record
 from lottery_ticket.reproduction.claims import Experiment, Outcome, Share, attribute, decide, read_as, steady_seconds
@@ -153,7 +153,7 @@ def make_jobs(reproduction: Reproduction, scale: Scale, only: Sequence[str] = ()
             if job is None:
                 job = Job(settings, reproduction.setups[setup].preset, [])
                 jobs.append(job)
-            arms = tuple(arm for arm in ARMS if arm in (*job.settings.arms, *settings.arms))
+            arms = in_order((*job.settings.arms, *settings.arms))
             job.settings = job.settings.model_copy(update={"arms": arms})
             job.experiments.append((setup, variant))
     wanted = (reproduction.only(only) if only else reproduction).experiments

@@ -8,6 +8,7 @@ from lottery_ticket.analysis.figures import draw_all
 from lottery_ticket.analysis.verdict import Verdict, judge
 from lottery_ticket.errors import LotteryTicketError, one_line
 from lottery_ticket.masks import Mask
+from lottery_ticket.method.arms import colours_of
 from lottery_ticket.store import reading
 from lottery_ticket.store.reading import Stored
 from lottery_ticket.store.tracking import Tracker
@@ -49,7 +50,7 @@ def draw(client: MlflowClient, stored: Stored, folder: Path) -> list[Path]:
     name = f"{stored.name} (tickets: {more} iterations more)" if more else stored.name
     shape = stored.data.image_shape if stored.data else None
     try:
-        return draw_all(stored.records, name, folder, mask, shape)
+        return draw_all(stored.records, name, folder, mask, shape, colours_of(stored.settings.arms), stored.controls)
     except OSError as error:
         raise LotteryTicketError(f"figures cannot be written in {folder}: {one_line(error)}") from error
 
@@ -57,7 +58,8 @@ def draw(client: MlflowClient, stored: Stored, folder: Path) -> list[Path]:
 def judge_stored(stored: Stored) -> Verdict | None:
     """The verdict on a run as the store has it; None without the arm `winning`."""
     settings, classes = stored.settings, stored.data.classes if stored.data else None
-    return judge(stored.records, settings.verdict_tolerance, settings.verdict_level, classes=classes)
+    level, tolerance = settings.verdict_level, settings.verdict_tolerance
+    return judge(stored.records, tolerance, level, stored.controls, classes=classes)
 
 
 def _final_metrics(verdict: Verdict | None) -> dict[str, float]:

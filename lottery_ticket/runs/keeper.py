@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from mlflow import MlflowClient
 
 from lottery_ticket.config import Settings
-from lottery_ticket.method.arms import ARMS
+from lottery_ticket.method.arms import arm_named
 from lottery_ticket.method.trajectory import Checkpoint, Round, alive
 from lottery_ticket.record import Record
 from lottery_ticket.runs.plan import Plan
@@ -62,14 +62,18 @@ class Keeper:
 
 def _checkpoint(client: MlflowClient, tracker: Tracker, settings: Settings, last: Sequence[Record]) -> Checkpoint:
     """What the run goes on with after its last complete round."""
-    masks, initial, rewound = {}, {}, {}
+    masks, initial, rewound, trained = {}, {}, {}, {}
     going_on = {seed for _, seed in alive(settings, last)} if last[0].round + 1 < settings.rounds else set()
     for seed in going_on if "winning" in settings.arms else ():
         initial[seed] = reading.read_weights(client, tracker.children["winning", seed], layout.INIT)
     for record in last:
         child = tracker.children[record.arm, record.seed]
-        if ARMS[record.arm].own_mask and record.goes_on and record.round + 1 < settings.rounds:
+        arm = arm_named(record.arm)
+        if arm.own_mask and record.goes_on and record.round + 1 < settings.rounds:
             masks[record.arm, record.seed] = reading.read_mask(client, child, record.round + 1)
         if record.arm == "winning" and settings.rewind_iteration:
             rewound[record.seed] = reading.read_weights(client, child, REWOUND)
-    return Checkpoint(last, masks, initial, rewound)
+        if arm.keep_start and record.round + 1 < settings.rounds:
+            under = reading.read_mask(client, child, record.round)
+            trained[record.arm, record.seed] = reading.read_trained(client, child, record.round, under)
+    return Checkpoint(last, masks, initial, rewound, trained)

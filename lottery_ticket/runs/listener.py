@@ -42,12 +42,13 @@ class Lines(Listener):
         self._say, self._to_go = say, to_go
         self._rounds: Sequence[int] = ()
         self._first = 0
+        self._controls: tuple[str, ...] = ()
         self._begun = 0.0
 
     def started(self, plan: "Plan", run_id: str, done: int) -> None:
         """Say what is trained on what."""
         settings = plan.settings
-        self._rounds, self._first = plan.rounds, done
+        self._rounds, self._first, self._controls = plan.rounds, done, plan.controls
         self._begun = time.monotonic()
         self._say(
             f"{settings.model} on {settings.dataset}: {', '.join(settings.arms)} × {len(settings.seeds)} seed(s), "
@@ -69,7 +70,7 @@ class Lines(Listener):
 
     def rounds_finished(self, records: Sequence[Record]) -> None:
         """A line for the finished round."""
-        r, counted = records[0].round, comparable(records)
+        r, counted = records[0].round, comparable(records, self._controls)
         means = []
         for arm in dict.fromkeys(record.arm for record in records):
             mine = [record for record in records if record.arm == arm]

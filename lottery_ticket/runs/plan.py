@@ -4,14 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from lottery_ticket.config import Settings, as_text, load_preset, preset_names
+from lottery_ticket.data.augment import augmentations
 from lottery_ticket.data.findings import examine
 from lottery_ticket.data.images import Images
 from lottery_ticket.data.prepared import Data, DataInfo, prepare
 from lottery_ticket.data.sources import load_images
 from lottery_ticket.engine.allocation import Allocation, allocate
 from lottery_ticket.engine.device import arithmetic, choose_device
+from lottery_ticket.engine.executors import executor_named
 from lottery_ticket.engine.job import check_length, iterations_per_round
-from lottery_ticket.method.arms import check_arms
+from lottery_ticket.method.arms import check_arms, controls_among
+from lottery_ticket.method.criteria import criterion_named
 from lottery_ticket.models.network import Network, make_network
 from lottery_ticket.runs.rehearsal import rehearse
 
@@ -43,6 +46,11 @@ class Plan:
         return len(self.settings.arms) * len(self.settings.seeds)
 
     @property
+    def controls(self) -> tuple[str, ...]:
+        """The arms that winning tickets have to beat."""
+        return controls_among(self.settings.arms)
+
+    @property
     def resolved(self) -> Settings:
         """The settings with what `auto` stands for here."""
         chosen = {"device": str(self.data.train.x.device), "stack": self.allocation.stack, "jobs": self.allocation.jobs}
@@ -71,12 +79,15 @@ def make_plan(
         drawn: whether what is trained starts from θ₀, as all but a ticket does.
     """
     check_arms(settings)
+    criterion_named(settings.criterion)
+    executor_named(settings.executor)
     device = choose_device(settings.device)
     with arithmetic(settings, device):  # torch's threads are made here and count denormals as this one does
         images = load_images(settings.dataset, digest=known.digest if known else None)
         same = known if known and known.digest == images.digest else None
         data = prepare(images, settings.validation_size, device, same)
         network = make_network(settings, data.input_shape, data.classes)
+        augmentations(settings.augment or (), data.input_shape)
         iterations = iterations_per_round(settings, len(data.train))
         if not begun:
             check_length(settings, len(data.train))

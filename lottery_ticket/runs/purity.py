@@ -19,7 +19,7 @@ from lottery_ticket.config import Settings
 from lottery_ticket.data.prepared import Data
 from lottery_ticket.errors import InputError
 from lottery_ticket.masks import Weights
-from lottery_ticket.method.arms import ARMS, Moment
+from lottery_ticket.method.arms import Moment, arm_named
 from lottery_ticket.models.network import Network
 from lottery_ticket.models.tensors import call, tensors_of
 from lottery_ticket.models.usercode import own_code
@@ -69,7 +69,7 @@ def _drawn_by(arm: str, network: Network, seed: int, theta: Weights) -> Weights 
         return network
 
     dense = network.dense_mask()
-    start = ARMS[arm].start(Moment(make_network, seed, 0, dense, dense, theta, theta))
+    start = arm_named(arm).start(Moment(make_network, seed, 0, dense, dense, theta, theta))
     return start.weights if asked else None
 
 

@@ -16,7 +16,9 @@ from lottery_ticket.engine.allocation import Allocation
 from lottery_ticket.engine.job import Member, iterations_per_round
 from lottery_ticket.engine.training import evaluated_at_once, train
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
+from lottery_ticket.method.criteria import scores_by
 from lottery_ticket.method.pruning import prune
+from lottery_ticket.method.trajectory import evidence
 from lottery_ticket.models.network import Network
 from lottery_ticket.runs.attributes import changed
 from lottery_ticket.runs.purity import check_draws, check_passes
@@ -49,8 +51,10 @@ def _train(settings: Settings, network: Network, data: Data, allocation: Allocat
     stack = [Member("winning", seed, mask, drawn[index % 2]) for index in range(members)]
     short = settings.model_copy(update={"epochs": 1, "iterations": None, "evaluate_every": None, "stack": members})
     instance = replace(network, module=network.drawn(seed, "init"))
-    trained, *_ = train(instance, stack, _in_small(settings, data, members), short, 0, snapshot_at=1)
-    smaller = prune(trained.weights, mask, network.rates(settings), settings.scope, settings.criterion)
+    small = _in_small(settings, data, members)
+    trained, *_ = train(instance, stack, small, short, 0, snapshot_at=1)
+    scores = scores_by(settings.criterion, evidence(settings, instance, small, 0, stack[0], trained.weights))
+    smaller = prune(scores, mask, network.rates(settings), settings.scope)
     kept = {
         name: value.where(smaller[name], 0) if name in smaller else value for name, value in trained.weights.items()
     }

@@ -12,7 +12,7 @@ from lottery_ticket.data.prepared import Data
 from lottery_ticket.engine.job import Member, Train, Watch
 from lottery_ticket.errors import InputError
 from lottery_ticket.masks import Mask, Weights, under
-from lottery_ticket.method.arms import ARMS, Moment
+from lottery_ticket.method.arms import ARMS, Moment, arm_named
 from lottery_ticket.method.trajectory import Checkpoint, Round, finished_round
 from lottery_ticket.models.network import Network
 from lottery_ticket.models.prunable import layer_of
@@ -90,7 +90,7 @@ def retrain_settings(ticket: Ticket, overrides: Mapping[str, Any]) -> Settings:
     }
     named = {"model": ticket.settings.model}  # the caller has had it built
     settings = merge((own, "the ticket"), (named | dict(overrides), None))
-    wrong = [arm for arm in settings.arms if arm not in ARMS or (ARMS[arm].own_mask and arm != "winning")]
+    wrong = [arm for arm in settings.arms if arm_named(arm).own_mask and arm != "winning"]
     if wrong or "winning" not in settings.arms:
         borrowing = ", ".join(arm for arm in ARMS if not ARMS[arm].own_mask)
         raise InputError(
@@ -161,7 +161,7 @@ def begin(ticket: Ticket, settings: Settings, network: Network, own: Network) ->
         for arm in settings.arms:
             if arm == "winning":
                 continue
-            begun = ARMS[arm].start(at)
+            begun = arm_named(arm).start(at)
             values = under(begun.mask, begun.weights)
             if not all(value.isfinite().all() for value in values.values()):
                 why = "needs the values of all weights where the ticket was rewound to, which it does not hold"

@@ -43,7 +43,7 @@ class RoundsTable:
 
 def rounds_table(stored: Stored, verdict: Verdict | None) -> RoundsTable:
     """The table of a run that has finished a round: mean accuracies in %, differences in points, the verdict."""
-    records, counted = stored.records, comparable(stored.records)
+    records, counted = stored.records, comparable(stored.records, stored.controls)
     arms = list(dict.fromkeys(record.arm for record in records))
     judged = {r.round: r for r in verdict.rounds} if verdict else {}
     seeds = {record.seed for record in records}

@@ -1,13 +1,14 @@
 """One `lt run` from settings to result: a plan, the method, a tracker and a listener put together."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from mlflow import MlflowClient
 
 from lottery_ticket.address import public
-from lottery_ticket.config import Settings, is_code
+from lottery_ticket.config import Settings, code_in, must_be_named
 from lottery_ticket.engine.executors import trainer
 from lottery_ticket.engine.job import Train, Watch
 from lottery_ticket.errors import InputError
@@ -70,26 +71,29 @@ def resume(
     run_id: str,
     *,
     model: str | None = None,
+    code: Collection[str] = (),
     changed_model: bool = False,
     tracking_uri: str | None = None,
     listener: Listener | None = None,
 ) -> Result:
     """Go on with a run after its last complete round; ends as if it had never been interrupted.
 
-    Bit for bit on the same machine with the same versions. A run of a model that is code needs this named in `model`:
-    what stands in a store runs none. InputError if there is no such run, or the network is another now, unless
-    `changed_model` says that this is meant; a tag of the run then tells what differs.
+    Bit for bit on the same machine with the same versions. What of a run's settings is code (`module:name`) must be
+    named in `code`, or the model in `model`: what stands in a store runs none. InputError if there is no such run, or
+    the network is another now, unless `changed_model` says that this is meant; a tag of the run then tells what
+    differs.
     """
     client = connection.connect(tracking_uri, create=False)
     reading.get_run(client, run_id, "--resume")
     check_working_folder()
     with locks.writing(client, run_id):
-        return _resume(run_id, model, changed_model, client, tracking_uri, listener or whoever_is_here())
+        named = {*code, *([model] if model else [])}
+        return _resume(run_id, named, changed_model, client, tracking_uri, listener or whoever_is_here())
 
 
 def _resume(
     run_id: str,
-    model: str | None,
+    code: Collection[str],
     changed_model: bool,
     client: MlflowClient,
     tracking_uri: str | None,
@@ -104,9 +108,7 @@ def _resume(
         raise InputError(
             "--resume", run_id, "is a trial of a study; allowed: runs of `lt run` (`lt sweep` goes on with it)"
         )
-    if is_code(stored.settings.model) and model != stored.settings.model:
-        allowed = f"allowed: {stored.settings.model}, which runs that code"
-        raise InputError("--model", model or "", f"is not what this run trains; {allowed}")
+    must_be_named(stored.settings, code)
     plan = make_plan(stored.settings, known=stored.data, begun=True)
     if stored.data and stored.data.digest != plan.images.digest:
         raise InputError(
@@ -155,8 +157,9 @@ def _network_of(stored: Stored, client: MlflowClient) -> Fingerprint | None:
 @contextmanager
 def _resumable(tracker: Tracker, tracking_uri: str | None) -> Iterator[None]:
     """What ends the training of a run within it says in Python how to go on."""
-    model = tracker.settings.model
-    more = {"model": model} if is_code(model) else {}
+    named = code_in(tracker.settings)
+    more: dict[str, Any] = {"model": named.pop("model")[0]} if "model" in named else {}
+    more |= {"code": [name for names in named.values() for name in names]} if named else {}
     more |= {"tracking_uri": public(tracking_uri)} if tracking_uri else {}
     arguments = "".join(f", {name}={value!r}" for name, value in more.items())
     told = f'finished rounds are kept; go on with lottery_ticket.resume("{tracker.run_id}"{arguments})'

@@ -3,9 +3,11 @@
 from dataclasses import dataclass, replace
 
 from lottery_ticket.address import public
+from lottery_ticket.config import code_flags
 from lottery_ticket.data.prepared import describe
 from lottery_ticket.data.sources import load_images
 from lottery_ticket.errors import InputError
+from lottery_ticket.plugins import is_code
 from lottery_ticket.runs.conclude import conclude
 from lottery_ticket.store import connection, locks, reading
 from lottery_ticket.store.outbox import Outbox
@@ -18,7 +20,7 @@ class Synced:
 
     Attributes:
         kind: run, or trial of a study.
-        model: that it trains.
+        code: the flags that name what of its settings is code.
         finished: whether it was trained to its end; else `resume` goes on with it.
         refused: what the store will never take, with the reasons.
         deleted: how it comes back, if it is deleted and its rounds wait for that.
@@ -27,7 +29,7 @@ class Synced:
     run_id: str
     name: str
     kind: str
-    model: str
+    code: dict[str, str]
     finished: bool
     refused: tuple[str, ...] = ()
     deleted: str = ""
@@ -46,13 +48,18 @@ def sync(run_id: str, *, tracking_uri: str | None = None) -> Synced:
     except reading.Deleted as error:
         if outbox.tell_deleted():
             raise
-        return Synced(run_id, "", "", "", False, deleted=str(error))
+        return Synced(run_id, "", "", {}, False, deleted=str(error))
     except InputError:
         why = f"does not know run {run_id}, of which rounds wait; allowed: the store that it was started with"
         gone = f", or none, after deleting {outbox.folder}, if the run was deleted there for good"
         raise InputError("--tracking-uri", public(client.tracking_uri), why + gone) from None
     with locks.writing(client, run_id):
         stored = reading.read_run(client, run_id)
+        if is_code(stored.settings.dataset):
+            go_on = f"lt run --resume {run_id} --dataset {stored.settings.dataset}"
+            raise InputError(
+                "RUN", run_id, f"has a data set that is code, which `lt sync` does not run; allowed: {go_on}"
+            )
         images = load_images(stored.settings.dataset, digest=stored.data.digest if stored.data else None)
         info = stored.data or describe(images, stored.settings.validation_size)
         reopened = replace(stored, children=stored.children | stored.lost)  # none is made anew
@@ -64,4 +71,4 @@ def sync(run_id: str, *, tracking_uri: str | None = None) -> Synced:
             tracker.outbox.remove()
         else:
             conclude(tracker)
-    return Synced(run_id, stored.name, stored.kind, stored.settings.model, finished, tuple(tracker.refused))
+    return Synced(run_id, stored.name, stored.kind, code_flags(stored.settings), finished, tuple(tracker.refused))

@@ -1,1 +1,1 @@
-"""TODO lottery_ticket.store.connection."""
+"""MLflow: what stands where in a run, written while it trains and read afterwards."""

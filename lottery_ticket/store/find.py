@@ -14,8 +14,8 @@ from lottery_ticket.data.prepared import DataInfo, describe
 from lottery_ticket.data.sources import load_images
 from lottery_ticket.errors import InputError, LotteryTicketError
 from lottery_ticket.masks import Weights, under
-from lottery_ticket.method.arms import ARMS, Moment
-from lottery_ticket.models.network import MODELS
+from lottery_ticket.method.arms import Moment, arm_named
+from lottery_ticket.plugins import is_code
 from lottery_ticket.store import connection, layout, model_registry, reading
 from lottery_ticket.store.layout import Key
 from lottery_ticket.store.listing import Listed, listed
@@ -159,7 +159,7 @@ def _read(
     ticket = replace(ticket, weights=under(mask, start), initial=initial)
     if wrong := ticket.fault():
         raise LotteryTicketError(f"{ticket.name} of run {run.info.run_id} {wrong}")
-    if settings.model in MODELS:
+    if not is_code(settings.model):
         ticket.network()  # InputError where the tensors are not those of the model
     return ticket
 
@@ -189,9 +189,7 @@ def _start(
     Nothing is drawn that the run has kept.
     """
     origin, mask = ticket.origin, ticket.mask
-    arm = ARMS.get(origin.arm)
-    if arm is None:
-        raise InputError("TICKET", ticket.name, f"is of an arm that is unknown here; allowed: {', '.join(ARMS)}")
+    arm = arm_named(origin.arm)
     mine = ticket.origin.trajectory
     assert mine is not None
     if arm.keep_start:

@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 
 from lottery_ticket.address import public
 from lottery_ticket.errors import InputError, LotteryTicketError
-from lottery_ticket.models.network import MODELS
+from lottery_ticket.plugins import is_code
 from lottery_ticket.store import connection
 from lottery_ticket.store.beside import located
 from lottery_ticket.store.summary import in_words
@@ -80,7 +80,7 @@ def register(client: MlflowClient, ticket: Ticket, name: str, alias: str = "smal
             signature=signature,
             input_example=images.x_test[:2],
             # which says that its code may be run
-            model_config=None if ticket.settings.model in MODELS else {"model": ticket.settings.model},
+            model_config={"model": ticket.settings.model} if is_code(ticket.settings.model) else None,
             pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in _NEEDED],
         )
         client.log_artifacts(run_id, str(Path(work, "model")), path)

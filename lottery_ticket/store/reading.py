@@ -18,6 +18,7 @@ from lottery_ticket.config import Settings, StoredSettings
 from lottery_ticket.data.prepared import DataInfo
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 from lottery_ticket.masks import Mask, Weights
+from lottery_ticket.method.arms import controls_among
 from lottery_ticket.models.fingerprint import Fingerprint
 from lottery_ticket.models.prunable import Inventory
 from lottery_ticket.record import Record
@@ -61,6 +62,11 @@ class Stored:
     kind: str = "run"
     network: Fingerprint | None = field(default=None, repr=False)
     lost: dict[Key, str] = field(default_factory=dict)
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """Its arms that winning tickets have to beat."""
+        return controls_among(self.settings.arms)
 
     def must_be_whole(self, tracking_uri: str) -> None:
         """LotteryTicketError where trajectories were deleted: they would be trained again, and all others with them."""

@@ -7,7 +7,7 @@ from mlflow.entities import Dataset, DatasetInput, Metric
 
 from lottery_ticket.data.images import Images
 from lottery_ticket.data.prepared import DataInfo
-from lottery_ticket.method.arms import ARMS
+from lottery_ticket.method.arms import arm_named
 from lottery_ticket.method.trajectory import Round
 from lottery_ticket.names import escaped, shortened
 from lottery_ticket.record import Record
@@ -59,11 +59,13 @@ def write(done: Round, precision: str, first_round: bool, folder: Path) -> None:
         save_weights(done.start, first / INIT)
     save_mask(done.mask, first / place(r) / "mask.safetensors")
     kept = None if done.record.diverged else done.mask
-    save_weights(done.weights, first / place(r) / "weights.safetensors", kept, precision)
+    keep_start = arm_named(done.record.arm).keep_start
+    exactly = "float32" if keep_start else precision  # its next start may depend on them
+    save_weights(done.weights, first / place(r) / "weights.safetensors", kept, exactly)
     if done.next_mask is not None:
         (first / place(r + 1)).mkdir()
         save_mask(done.next_mask, first / place(r + 1) / "mask.safetensors")
-    if ARMS[done.record.arm].keep_start:
+    if keep_start:
         save_weights(done.start, first / place(r) / START, done.mask)
     if done.rewound is not None:
         (first / REWOUND).parent.mkdir(exist_ok=True)

@@ -309,7 +309,7 @@ class Tracker:
     def _log_means(self, records: Sequence[Record]) -> None:
         """Of a round: means over the seeds that can be compared, and how many these are."""
         at, r = max(record.finished_at for record in records), records[0].round
-        counted = [record for record in comparable(self.about.records) if record.round == r]
+        counted = [record for record in comparable(self.about.records, self.about.controls) if record.round == r]
         trunk = [record for record in counted or records if record.arm == "winning"] or counted or records
         left = math.fsum(record.weights_remaining_pct for record in trunk) / len(trunk)
         metrics = [Metric(LEFT, left, at, r), Metric("seeds", float(len({each.seed for each in counted})), at, r)]

@@ -1,1 +1,1 @@
-"""TODO lottery_ticket.study.definition."""
+"""Studies: `lt sweep`."""

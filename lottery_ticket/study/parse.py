@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from lottery_ticket import shipped
 from lottery_ticket.config import Settings, allowed, as_text, flag, merge, preset_layer
 from lottery_ticket.errors import InputError, unknown
+from lottery_ticket.method.arms import controls_among
 from lottery_ticket.study.definition import MOST, OBJECTIVES, SAMPLERS, Choices, EndEarly, Range, Study, kinds
 from lottery_ticket.untrusted import read_toml
 
@@ -118,7 +119,7 @@ def _check_settings(source: str, study: Study, options: Mapping[str, Any]) -> No
     below = {name: value for name, value in study.settings.items() if name not in options}
     above = {name: value for name, value in study.settings.items() if name in options}
     settings = merge(preset_layer(study.preset, f"{source}: preset"), (below, where), (above, None))
-    if "winning" not in settings.arms or not {"reinit", "reinit-own"} & set(settings.arms):
+    if "winning" not in settings.arms or not controls_among(settings.arms):
         where = flag("arms") if "arms" in options else f"{source}: settings.arms"
         raise InputError(
             where, as_text(settings.arms), "cannot show that tickets win; allowed: winning,reinit and more"

@@ -24,6 +24,7 @@ from lottery_ticket.data.prepared import DataInfo
 from lottery_ticket.engine.executors import trainer
 from lottery_ticket.engine.job import Progress, Train, check_length
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
+from lottery_ticket.method.arms import controls_among
 from lottery_ticket.method.trajectory import Trajectories
 from lottery_ticket.models.network import make_network
 from lottery_ticket.record import Record
@@ -256,7 +257,7 @@ class _Sweep:
         tracker.warn = self._listener.warned
         tracker.tag(tags)
         kept = [record for record in tracker.about.records if record.round < keeper.done]
-        trajectories = Trajectories(settings, plan.network, keeper.after)
+        trajectories = Trajectories(settings, plan.network, plan.data, keeper.after)
         self._running.append(_Running(trial, settings, plan, tracker, keeper, trajectories, kept))
         self._listener.begun(trial.number, dict(trial.params), settings.rounds, plan)
 
@@ -343,7 +344,8 @@ class _Sweep:
 
     def _report(self, running: _Running, r: int) -> None:
         """Tell Optuna of a finished round: its densities and accuracies and, with one objective, the margin so far."""
-        told, counted = [], comparable(running.records)
+        controls = controls_among(running.settings.arms)
+        told, counted = [], comparable(running.records, controls)
         for index in range(r + 1):
             there = [record for record in running.records if record.round == index]
             here = [record for record in counted if record.round == index] or there
@@ -356,7 +358,8 @@ class _Sweep:
         running.trial.set_user_attr(ROUNDS, told)
         if self._study.measures == [MARGIN]:
             settings, classes = running.settings, running.plan.data.classes
-            verdict = judge(running.records, settings.verdict_tolerance, settings.verdict_level, classes=classes)
+            level, tolerance = settings.verdict_level, settings.verdict_tolerance
+            verdict = judge(running.records, tolerance, level, controls, classes=classes)
             assert verdict is not None  # the arm winning is in every study
             running.trial.report(winning_margin(verdict), r)
 

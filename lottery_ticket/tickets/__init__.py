@@ -1,1 +1,1 @@
-"""TODO lottery_ticket.tickets."""
+"""Tickets: subnetworks as folders, as modules, and as files for other programs."""

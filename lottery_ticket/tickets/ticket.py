@@ -24,6 +24,7 @@ from lottery_ticket.models.paths import connected
 from lottery_ticket.models.prunable import Inventory
 from lottery_ticket.models.tensors import give, tensors_of
 from lottery_ticket.names import is_name
+from lottery_ticket.plugins import is_code
 from lottery_ticket.randomness import forked
 from lottery_ticket.record import Answer
 from lottery_ticket.tickets.accuracy import check_accuracy
@@ -179,7 +180,7 @@ class Ticket:
         logged = self.metrics.test_accuracy
         if self.trained is None or logged is None:
             return "it has no trained weights" if logged is not None else "no accuracy was logged"
-        if self.settings.model not in MODELS and model is None:
+        if is_code(self.settings.model) and model is None:
             return f"--model {self.settings.model} would allow its code to be run"
         if not at_hand(self.settings.dataset):
             return f"the data set {self.settings.dataset} is not here"
@@ -221,8 +222,15 @@ class Ticket:
             return "says that other weights are prunable than it has masks of"
         return None
 
-    def images(self) -> Images:
-        """The data set that the ticket was found on; InputError where it is not there, or another."""
+    def images(self, dataset: str | None = None) -> Images:
+        """The data set that the ticket was found on; InputError where it is not there, or another.
+
+        Args:
+            dataset: the same `module:name` as in the ticket, to say that its code may be run.
+        """
+        if is_code(self.settings.dataset) and dataset != self.settings.dataset:
+            allowed = f"allowed: {self.settings.dataset}, which runs that code"
+            raise InputError("--dataset", dataset, f"is not what this ticket was found on; {allowed}")
         images = load_images(self.settings.dataset, digest=self.data.digest)
         if images.digest != self.data.digest:
             allowed = f"allowed: the data of the ticket, digest {self.data.digest}"
@@ -339,7 +347,7 @@ class Ticket:
 
 def network_of(settings: Settings, data: DataInfo, model: str | None, was: Fingerprint | None) -> Network:
     """The architecture of a ticket, which must be what it `was` if that is known; see `Ticket.network`."""
-    if settings.model not in MODELS and model != settings.model:
+    if is_code(settings.model) and model != settings.model:
         allowed = f"allowed: {settings.model}, which runs that code"
         raise InputError("--model", model, f"is not what this ticket is of; {allowed}")
     made = make_network(settings, data.input_shape, data.classes)
