@@ -95,7 +95,7 @@ def test_an_arm_that_gives_another_mask_than_it_gave_is_not_believed(found, monk
     with pytest.raises(LotteryTicketError, match="the arm theta_0 does not give the mask again"):
         pull(found, "1:theta_0-seed0")
     monkeypatch.delitem(ARMS, "theta_0")
-    with pytest.raises(InputError, match=r"is of an arm that is unknown here; allowed: winning, reinit"):
+    with pytest.raises(InputError, match=r": arm: 'theta_0' is unknown; allowed: winning, reinit"):
         pull(found, "1:theta_0-seed0")
 
 

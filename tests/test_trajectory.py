@@ -80,6 +80,7 @@ def test_reinit_own_finds_its_own_masks(four_arms):
         assert equal(done.start, now["reinit", 0].start)
         if r:
             before = rounds[r - 1]["reinit-own", 0]
+            scores = {name: before.weights[name].abs() for name in before.mask}
             assert equal(done.mask, prune(scores, before.mask, network.rates(settings)))
             assert not equal(done.mask, now["winning", 0].mask)
 

@@ -124,6 +124,15 @@ def compare(first: Ticket, second: Ticket) -> Comparison:
     )
 
 
+def mask_overlap(first: Mask, second: Mask) -> tuple[float, float]:
+    """Intersection over union of the survivors of two masks, and what chance gives (see `Overlap`)."""
+    counts = [(kept.numel(), int(kept.sum()), int(second[name].sum())) for name, kept in first.items()]
+    shared = sum(int((kept & second[name]).sum()) for name, kept in first.items())
+    both = sum(a + b for _, a, b in counts)
+    expected, *_ = _intersection_by_chance(counts)
+    return shared / (both - shared), expected / (both - expected)
+
+
 def _check_same_tensors(first: Ticket, second: Ticket) -> None:
     ours, theirs = ({name: tuple(kept.shape) for name, kept in each.mask.items()} for each in (first, second))
     differ = [name for name in ours | theirs if ours.get(name) != theirs.get(name)]

@@ -8,7 +8,22 @@ import typer
 from typer.exceptions import TyperException
 
 from lottery_ticket import terminal
-from lottery_ticket.cli import data, diff, export, figures, presets, reproduce, run, sweep, sync, tickets, train, ui
+from lottery_ticket.cli import (
+    analyse,
+    data,
+    diff,
+    export,
+    figures,
+    plugins,
+    presets,
+    reproduce,
+    run,
+    sweep,
+    sync,
+    tickets,
+    train,
+    ui,
+)
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 from lottery_ticket.version import __version__
 
@@ -41,6 +56,8 @@ app.command("export")(export.export)
 app.command("register")(tickets.register)
 app.command("train")(train.train)
 app.command("figures")(figures.figures)
+app.command("analyse")(analyse.analyse)
+app.command("plugins")(plugins.plugins)
 app.command("sync")(sync.sync)
 app.command("ui")(ui.ui)
 app.add_typer(data.app, name="data")

@@ -27,6 +27,14 @@ Config = Annotated[
     Path | None,
     typer.Option("--config", help="TOML file of settings, over those of the preset.", show_default=False),
 ]
+Listeners = Annotated[
+    str | None,
+    typer.Option(
+        "--listener",
+        help="Who is told of progress as well, separated by commas: of `lt plugins`, or your own as module:name.",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 
 

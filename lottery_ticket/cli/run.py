@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 import lottery_ticket
-from lottery_ticket.cli.options import Config, Json, Preset, TrackingUri, with_settings
+from lottery_ticket.cli.options import Config, Json, Listeners, Preset, TrackingUri, with_settings
 from lottery_ticket.cli.tickets import ChangedModel
 from lottery_ticket.config import MAY_BE_CODE, flag, load_settings
 from lottery_ticket.errors import InputError
@@ -24,6 +24,7 @@ def run(
         typer.Option("--resume", help="Go on with this run after its last complete round.", show_default=False),
     ] = None,
     changed_model: ChangedModel = False,
+    listener: Listeners = None,
     as_json: Json = False,
     **settings: Any,
 ) -> None:
@@ -43,8 +44,10 @@ def run(
         chosen, base = load_settings(preset, config, settings)
 
     from lottery_ticket.cli.display import Display, print_result, resume_command, ui_command
+    from lottery_ticket.runs.listener import Several, listeners_named
 
     display = Display()
+    listening = Several([display, *listeners_named((listener or "").split(",") if listener else [])])
     try:
         with display:
             if resume is not None:
@@ -53,11 +56,11 @@ def run(
                     code=[name for value in settings.values() for name in str(value).split(",") if is_code(name)],
                     changed_model=changed_model,
                     tracking_uri=tracking_uri,
-                    listener=display,
+                    listener=listening,
                 )
             else:
                 result = lottery_ticket.run(
-                    chosen, preset=base, tracking_uri=tracking_uri, experiment=experiment, listener=display
+                    chosen, preset=base, tracking_uri=tracking_uri, experiment=experiment, listener=listening
                 )
     except KeyboardInterrupt:
         if display.run_id:

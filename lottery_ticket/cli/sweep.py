@@ -44,7 +44,12 @@ def run(
         int | None, typer.Option("--batch", help="Trials trained side by side.", show_default=False)
     ] = None,
     sampler: Annotated[
-        str | None, typer.Option("--sampler", help="grid, qmc, tpe, gp or boundary.", show_default=False)
+        str | None,
+        typer.Option(
+            "--sampler",
+            help="grid, qmc, tpe, gp, boundary, another of `lt plugins`, or your own as module:name.",
+            show_default=False,
+        ),
     ] = None,
     timeout: Annotated[
         float | None, typer.Option("--timeout", help="Seconds after which no trial is begun.", show_default=False)

@@ -126,11 +126,11 @@ _FREE = ("#E69F00", "#56B4E9", "#F0E442", "#000000", "#8C564B", "#7F7F7F")
 """Colours of arms that have none of their own (Okabe & Ito's, which colour-blind people tell apart, first)."""
 
 
-def arm_named(name: str) -> Arm:
+def arm_named(name: str, option: str = "--arms") -> Arm:
     """The arm of that name, ours or a guest's; InputError where there is none."""
-    found = plugins.named("arms", name, ARMS, "--arms")
+    found = plugins.named("arms", name, ARMS, option)
     if not isinstance(found, Arm):
-        raise plugins.unfit("--arms", name, found, "a lottery_ticket.method.Arm")
+        raise plugins.unfit(option, name, found, "a lottery_ticket.method.Arm")
     return found
 
 

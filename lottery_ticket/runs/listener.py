@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from lottery_ticket import plugins
 from lottery_ticket.analysis.comparable import comparable, mean_accuracy
 from lottery_ticket.engine.job import Progress
 from lottery_ticket.models.paths import NO_PATH
@@ -28,6 +29,45 @@ class Listener:
 
     def warned(self, message: str) -> None:
         """Something is not as it should be, but training goes on; may come from another thread."""
+
+
+class Several(Listener):
+    """Listeners side by side, each told of everything."""
+
+    def __init__(self, listeners: Sequence[Listener]) -> None:
+        self._listeners = listeners
+
+    def started(self, plan: "Plan", run_id: str, done: int) -> None:
+        """Tell them."""
+        for each in self._listeners:
+            each.started(plan, run_id, done)
+
+    def progress(self, progress: Progress) -> None:
+        """Tell them."""
+        for each in self._listeners:
+            each.progress(progress)
+
+    def rounds_finished(self, records: Sequence[Record]) -> None:
+        """Tell them."""
+        for each in self._listeners:
+            each.rounds_finished(records)
+
+    def warned(self, message: str) -> None:
+        """Tell them."""
+        for each in self._listeners:
+            each.warned(message)
+
+
+def listeners_named(names: Sequence[str]) -> list[Listener]:
+    """A listener of each of these names, made anew; InputError where there is none."""
+    made = []
+    for name in names:
+        make = plugins.named("listeners", name, {}, "--listener")
+        listener = make() if callable(make) else make
+        if not isinstance(listener, Listener):
+            raise plugins.unfit("--listener", name, listener, "what makes a lottery_ticket.runs.Listener")
+        made.append(listener)
+    return made
 
 
 class Lines(Listener):

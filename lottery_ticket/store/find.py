@@ -189,7 +189,7 @@ def _start(
     Nothing is drawn that the run has kept.
     """
     origin, mask = ticket.origin, ticket.mask
-    arm = arm_named(origin.arm)
+    arm = arm_named(origin.arm, f"{ticket.name}: arm")
     mine = ticket.origin.trajectory
     assert mine is not None
     if arm.keep_start:

@@ -85,7 +85,7 @@ class Study(_Table):
     objective: Literal["smallest-ticket", "phase"] = "smallest-ticket"
     down_to_pct: float | None = Field(None, gt=0, lt=100)
     densities: tuple[Annotated[float, Field(gt=0, le=100)], ...] = (51.2, 21.0, 10.7, 4.4)
-    sampler: Literal["grid", "qmc", "tpe", "gp", "boundary"] = "qmc"
+    sampler: str = "qmc"
     sampler_seed: int = Field(0, ge=0, lt=2**32)
     trials: int = Field(16, ge=1, le=MOST)
     batch: int = Field(4, ge=1, le=256)

@@ -8,10 +8,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from lottery_ticket import shipped
+from lottery_ticket import plugins, shipped
 from lottery_ticket.config import Settings, allowed, as_text, flag, merge, preset_layer
 from lottery_ticket.errors import InputError, unknown
 from lottery_ticket.method.arms import controls_among
+from lottery_ticket.plugins import is_code
 from lottery_ticket.study.definition import MOST, OBJECTIVES, SAMPLERS, Choices, EndEarly, Range, Study, kinds
 from lottery_ticket.untrusted import read_toml
 
@@ -61,8 +62,15 @@ def parse(source: str, values: Mapping[str, Any], overrides: Mapping[str, Any], 
         given = first["input"] if first["type"] != "missing" else None
         raise InputError(where, given, f"is not allowed; allowed: {_allowed(first['loc'], first['msg'])}") from None
     _check_settings(source, study, settings)
+    where = flag("sampler") if "sampler" in overrides else f"{source}: sampler"
+    if study.sampler not in SAMPLERS:
+        if is_code(study.sampler) and "sampler" not in overrides:
+            why = (
+                f"is code, which no file has run; allowed: {', '.join(SAMPLERS)}, or {flag('sampler')} {study.sampler}"
+            )
+            raise InputError(where, study.sampler, why)
+        plugins.named("samplers", study.sampler, dict.fromkeys(SAMPLERS), where)
     if study.sampler == "boundary" and study.objective != "phase":
-        where = flag("sampler") if "sampler" in overrides else f"{source}: sampler"
         raise InputError(
             where, study.sampler, f"is for objective phase; allowed with {study.objective}: grid, qmc, tpe, gp"
         )
@@ -172,8 +180,6 @@ def _whole(key: str, end: str, value: float) -> int:
 
 
 def _allowed(loc: tuple[int | str, ...], message: str) -> str:
-    if loc[0] == "sampler":
-        return ", ".join(SAMPLERS)
     if loc[0] == "objective":
         return ", ".join(OBJECTIVES)
     if loc[0] == "space" and "choices" in loc[3:] and len(loc) > 4:

@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from scipy.spatial.distance import cdist
 from scipy.stats import qmc
 
+from lottery_ticket import plugins
 from lottery_ticket.randomness import derive
 from lottery_ticket.study.boundary import Surface
 from lottery_ticket.study.definition import Study
@@ -41,8 +42,13 @@ def make_sampler(study: Study) -> BaseSampler:
             return _PerTrial(lambda number: TPESampler(seed=derive(seed, "tpe", number) % 2**32, constant_liar=True))
         case "gp":
             return _PerTrial(lambda number: GPSampler(seed=derive(seed, "gp", number) % 2**32))
-        case _:
+        case "boundary":
             return BoundarySampler(ranges(study), seed)
+        case guest:
+            made = plugins.named("samplers", guest, {}, "--sampler")(study)
+            if not isinstance(made, BaseSampler):
+                raise plugins.unfit("--sampler", guest, made, "what makes an optuna.samplers.BaseSampler of a study")
+            return made
 
 
 def _place_in_line(study: optuna.Study, trial: FrozenTrial) -> int:

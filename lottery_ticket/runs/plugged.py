@@ -1,0 +1,63 @@
+"""All that can be named: ours, and what installed packages offer."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from lottery_ticket import plugins
+from lottery_ticket.analysis.analyses import ANALYSES
+from lottery_ticket.data.augment import AUGMENTATIONS
+from lottery_ticket.data.sources import KNOWN
+from lottery_ticket.engine.executors import EXECUTORS
+from lottery_ticket.errors import one_line
+from lottery_ticket.method.arms import ARMS
+from lottery_ticket.method.criteria import CRITERIA
+from lottery_ticket.models.network import MODELS
+from lottery_ticket.plugins import Kind
+from lottery_ticket.version import __version__
+
+OURS: dict[Kind, Iterable[str]] = {
+    "models": MODELS,
+    "arms": ARMS,
+    "criteria": CRITERIA,
+    "datasets": KNOWN,
+    "augmentations": AUGMENTATIONS,
+    "analyses": ANALYSES,
+    "executors": ("auto", *EXECUTORS),
+    "listeners": (),
+    "samplers": ("grid", "qmc", "tpe", "gp", "boundary"),
+}
+
+
+class Plugged(NamedTuple):
+    """Something that can be named.
+
+    Attributes:
+        package: that it comes from, with its version.
+        fault: why it cannot be used, else empty.
+    """
+
+    kind: Kind
+    name: str
+    package: str
+    fault: str
+
+
+def plugged() -> list[Plugged]:
+    """All that can be named, ours first; guests are imported, to say which cannot be."""
+    found = []
+    for kind in plugins.KINDS:
+        found += [Plugged(kind, name, f"lottery-ticket-lab {__version__}", "") for name in OURS[kind]]
+        for name, entries in plugins.installed(kind).items():
+            for entry in entries:
+                fault = ""
+                if name in OURS[kind]:
+                    fault = "ours of this name goes before it"
+                elif len(entries) > 1:
+                    fault = "several packages call something so"
+                else:
+                    try:
+                        entry.load()
+                    except (Exception, SystemExit) as error:
+                        fault = one_line(error)
+                found.append(Plugged(kind, name, plugins.package_of(entry), fault))
+    return found

@@ -1,0 +1,1 @@
+"""Guests of the lottery-ticket lab, one of each kind."""
