@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from lottery_ticket.reproduction.parse import load_reproduction
+from lottery_ticket.study.parse import load_study
+from lottery_ticket.version import __version__
 
 ROOT = Path(__file__).parent.parent
 PAPERS = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("bench/*.md"), *ROOT.glob("results/*/*.md")})
@@ -47,9 +49,12 @@ def test_the_whole_report_of_the_docs_is_taken(tmp_path):
 
 
 def test_the_whole_study_of_the_docs_is_taken(tmp_path):
-    from lottery_ticket.study.parse import load_study
-
     (whole,) = re.findall(r"```toml\n(preset = .*?)```", (ROOT / "docs/sweeps.md").read_text(), re.DOTALL)
     (tmp_path / "my.toml").write_text(whole)
     study, name = load_study(str(tmp_path / "my.toml"), {}, {})
     assert (name, study.trials) == ("my", 16)
+
+
+def test_the_citation_is_of_this_version():
+    cited = re.findall(r"^version: (.*)$", (ROOT / "CITATION.cff").read_text(encoding="utf-8"), re.MULTILINE)
+    assert cited == [__version__]
