@@ -36,17 +36,25 @@ def test_wheel(tmp_path):
 
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-        entry_points, metadata, license_file = (
+        entry_points, metadata, licence, of_mnist = (
             archive.read(next(name for name in names if name.endswith(end))).decode()
-            for end in (".dist-info/entry_points.txt", ".dist-info/METADATA", "mnist/LICENSE")
+            for end in (
+                ".dist-info/entry_points.txt",
+                ".dist-info/METADATA",
+                ".dist-info/licenses/LICENSE",
+                ".dist-info/licenses/lottery_ticket/shipped/mnist/LICENSE",
+            )
         )
     assert {name for name in names if name.startswith("lottery_ticket/")} == packaged
     assert sum(name.startswith("lottery_ticket/shipped/mnist/") and name.endswith(".gz") for name in names) == 4
     assert {f"lottery_ticket/shipped/presets/{name}.toml" for name in preset_names()} <= names
     assert not any(name.startswith(("tests", "bench", "docs")) for name in names)
     assert "lt = lottery_ticket.cli:main" in entry_points
-    assert "License-File: lottery_ticket/shipped/mnist/LICENSE" in metadata
-    assert "LeCun" in license_file
+    assert "License-Expression: Apache-2.0\n" in metadata
+    assert "License-File: LICENSE\n" in metadata
+    assert "License-File: lottery_ticket/shipped/mnist/LICENSE\n" in metadata
+    assert licence == (ROOT / "LICENSE").read_text()
+    assert "LeCun" in of_mnist
 
     python("-m", "pip", "install", "--no-deps", "--no-index", "--target", target, wheel, cwd=empty)
     path = {"PYTHONPATH": str(target)}
@@ -55,6 +63,6 @@ def test_wheel(tmp_path):
     listing = python("-m", "lottery_ticket", "presets", cwd=empty, **path)
     assert [line.split()[0] for line in listing.splitlines()] == preset_names()
     assert python(target / "bin" / "lt", "presets", cwd=empty, **path) == listing
-    code = "from lottery_ticket.data.prepared import load_images; print(len(load_images('mnist').x_train))"
+    code = "from lottery_ticket.data.sources import load_images; print(len(load_images('mnist').x_train))"
     assert python("-c", code, cwd=empty, **path) == "60000\n"
     assert list(empty.iterdir()) == []

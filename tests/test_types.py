@@ -1,4 +1,4 @@
-"""The README's Python, and what a user writes after it, under a type checker with the package's own types."""
+"""The Python of README and docs, and what a user writes after it, under a type checker with the package's types."""
 
 import re
 import subprocess
@@ -8,7 +8,12 @@ from pathlib import Path
 from tests.conftest import environment
 
 ROOT = Path(__file__).parent.parent
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+PAPERS = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+BLOCKS = [
+    block
+    for paper in PAPERS
+    for block in re.findall(r"```python\n(.*?)```", paper.read_text(encoding="utf-8"), re.DOTALL)
+]
 
 OTHERS = """
 from pathlib import Path
@@ -40,8 +45,8 @@ follow_imports_for_stubs = True
 """
 
 
-def test_the_readmes_examples_and_others_hold_under_mypy(tmp_path):
-    assert len(BLOCKS) >= 2
+def test_the_examples_and_others_hold_under_mypy(tmp_path):
+    assert len(BLOCKS) >= 3
     files = []
     for index, block in enumerate([*BLOCKS, OTHERS, "from lottery_ticket import run\nrun(3)\n"]):
         files.append(f"block{index}.py")
