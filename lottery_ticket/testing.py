@@ -13,6 +13,8 @@ wrong; none needs a test framework:
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -23,6 +25,7 @@ from lottery_ticket.config import Settings, load_preset
 from lottery_ticket.data.augment import Augmentation
 from lottery_ticket.data.images import Images
 from lottery_ticket.data.prepared import Data, prepare
+from lottery_ticket.data.sources import load_images
 from lottery_ticket.engine.allocation import Allocation, allocate
 from lottery_ticket.engine.executors import Executor, trainer
 from lottery_ticket.engine.job import Member, Train
@@ -37,15 +40,18 @@ from lottery_ticket.randomness import forked
 from lottery_ticket.runs.listener import Listener
 
 
-def _small() -> tuple[Settings, Network, Data]:
-    """A network with convolutions and linear layers on 120 drawn images of 3 classes, 3×8×8."""
+def _small(file: Path | None = None) -> tuple[Settings, Network, Data]:
+    """A network with convolutions and linear layers on 120 drawn images of 3 classes, 3×8×8, which a file may hold."""
     drawn = np.random.default_rng(0)
     y = np.arange(120) % 3
     x = (drawn.random((120, 8, 8, 3)) * 120 + 60 * (y % 3)[:, None, None, None]).astype(np.uint8)
-    images = Images("small", "drawn", x[:90], y[:90], x[90:], y[90:])
+    images = Images("small", str(file), x[:90], y[:90], x[90:], y[90:])
     settings = load_preset(
         model="lenet5", validation_size=0, epochs=None, iterations=6, batch_size=15, rounds=2, device="cpu"
     )
+    if file:
+        np.savez(file, x_train=x[:90], y_train=y[:90], x_test=x[90:], y_test=y[90:])
+        settings, images = settings.model_copy(update={"dataset": str(file)}), load_images(str(file))
     data = prepare(images, 0, torch.device("cpu"))
     return settings, make_network(settings, data.input_shape, data.classes), data
 
@@ -179,10 +185,16 @@ def check_augmentation(augmentation: Augmentation) -> None:
 
 def check_executor(executor: Executor) -> None:
     """Within its context there is a `Train` that trains as the engine does, bit for bit or within rounding."""
-    settings, network, data = _small()
+    with TemporaryDirectory() as work:
+        settings, network, data = _small(Path(work, "small.npz"))
+        _check_executor(executor, settings, network, data)
+
+
+def _check_executor(executor: Executor, settings: Settings, network: Network, data: Data) -> None:
     members = [Member("winning", seed, network.dense_mask(), network.draw(seed, "init")) for seed in (0, 1)]
     here = train(network, members, data, settings, 0)
     allocation: Allocation = allocate(settings, network, data)
+    settings = settings.model_copy(update={"jobs": allocation.jobs, "stack": allocation.stack})
     opened: AbstractContextManager[Train] = executor(settings, allocation, data.info)
     assert hasattr(opened, "__enter__"), f"gives a {type(opened).__name__}, no context manager"
     with opened as trained_there:

@@ -96,9 +96,9 @@ def environment(**more: str) -> dict[str, str]:
 def lt(tmp_path: Path) -> Lt:
     """Run the real command in an empty folder: `lt("run", "--rounds", 2)`."""
 
-    def run(*arguments: object, timeout: float = 300, **variables: str) -> Done:
+    def run(*arguments: object, timeout: float = 300, before: launcher.Before = None, **variables: str) -> Done:
         environ = environment(**variables)
-        return Done(*launcher.run([*map(str, arguments)], tmp_path, environ, timeout))
+        return Done(*launcher.run([*map(str, arguments)], tmp_path, environ, timeout, before))
 
     return run
 

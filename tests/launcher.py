@@ -77,9 +77,11 @@ class Started:
         return out, err
 
 
-def run(arguments: list[str], cwd: Path, environment: dict[str, str], timeout: float) -> tuple[int, str, str]:
+def run(
+    arguments: list[str], cwd: Path, environment: dict[str, str], timeout: float, before: Before = None
+) -> tuple[int, str, str]:
     """Exit status, standard output and standard error of `lt ARGUMENTS`."""
-    started = Started(arguments, cwd, environment)
+    started = Started(arguments, cwd, environment, before)
     out, err = started.communicate(timeout)
     return started.returncode, out, err
 

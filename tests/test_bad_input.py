@@ -153,7 +153,7 @@ RUN = "run --validation-size 5 --dataset good.npz --rounds 2 --iterations 1"
 CASES = [
     # names
     ("run --preset shu-fc2", "--preset: 'shu-fc2'", "did you mean 'shu-fc1'? allowed: quick, "),
-    (f"{MODEL} fc2", "--model: 'fc2'", "did you mean 'fc1'? allowed: fc1, lenet5, package.module:factory"),
+    (f"{MODEL} fc2", "--model: 'fc2'", "did you mean 'fc1'? allowed: fc1, lenet5, module:name"),
     ("run --dataset minst", "--dataset: 'minst'", "did you mean 'mnist'? allowed: mnist, fashion-mnist, "),
     ("run --arms winning,renit", "--arms: 'renit'", "did you mean 'reinit'? allowed: winning, reinit, "),
     ("run --arms reinit", "--arms: 'reinit'", "allowed: winning beside it"),
@@ -467,7 +467,7 @@ def damaged(tmp_path):
     def damage(name):
         package = tmp_path / "lottery_ticket"
         shutil.copytree(Path(lottery_ticket.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
-        file = package / "mnist" / name
+        file = package / "shipped" / "mnist" / name
         content = bytearray(file.read_bytes())
         content[len(content) // 2] ^= 1
         file.write_bytes(content)
@@ -479,7 +479,7 @@ def damaged(tmp_path):
 @pytest.mark.parametrize("name", [f"{part}-ubyte.gz" for part in MNIST])
 def test_damaged_mnist(damaged, monkeypatch, name):
     file = damaged(name)
-    monkeypatch.setattr(sources.resources, "files", lambda package: file.parents[1])
+    monkeypatch.setattr(sources.shipped, "folder", lambda which: file.parent)
     with pytest.raises(InputError, match=f"--dataset: 'mnist' is damaged: {file} "):
         sources.load_images("mnist")
 

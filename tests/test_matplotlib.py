@@ -30,7 +30,10 @@ def state():
 
 before = state()
 import lottery_ticket
-from lottery_ticket import compare_figure, experiment, reproduction_figures, study_figures
+from lottery_ticket.analysis import compare_figure
+from lottery_ticket.reproduction import figures as reproduction_figures
+from lottery_ticket.runs.result import read_result
+from lottery_ticket.study import figures as study_figures
 assert state() == before, "the import"
 
 settings = lottery_ticket.load_preset(dataset=sys.argv[1], validation_size=200, rounds=3, iterations=5)
@@ -40,7 +43,7 @@ assert "matplotlib.pyplot" not in sys.modules
 
 drawn = [path.read_bytes() for path in result.figures]
 matplotlib.rcdefaults()
-again = experiment.read_result(result.run_id).figures
+again = read_result(result.run_id).figures
 assert [path.read_bytes() for path in again] == drawn, "matplotlibrc"
 assert all(each.startswith(b"\\x89PNG") for each in drawn)
 """

@@ -46,7 +46,7 @@ def test_a_second_process_sees_the_study(database):
     study.optimize(lambda trial: trial.suggest_float("rate", 0, 1), n_trials=2)
     program = f"""
 import optuna
-from lottery_ticket.study_storage import open_storage
+from lottery_ticket.study.storage import open_storage
 study = optuna.load_study(study_name="seen", storage=open_storage({database!r}, create=False))
 study.tell(study.ask(), 2.5)
 """

@@ -243,12 +243,10 @@ def test_to_and_from_torch_prune(ticket, small):
 
 
 def test_a_users_own_model_runs_only_when_it_is_named(ticket):
-    strange = replace(
-        ticket, settings=ticket.settings.model_copy(update={"model": "lottery_ticket.models.network:fc1"})
-    )
+    strange = replace(ticket, settings=ticket.settings.model_copy(update={"model": "lottery_ticket.models:fc1"}))
     with pytest.raises(InputError, match=r"--model: None .* allowed: lottery_ticket\.models:fc1, which runs that code"):
         strange.module()
-    assert same(dict(strange.module(model="lottery_ticket.models.network:fc1").state_dict()), ticket.weights)
+    assert same(dict(strange.module(model="lottery_ticket.models:fc1").state_dict()), ticket.weights)
 
 
 def test_the_list_is_that_of_the_records(found, store, folder):

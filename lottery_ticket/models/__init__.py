@@ -5,13 +5,16 @@ from typing import TYPE_CHECKING
 from lottery_ticket.lazy import lazily
 
 if TYPE_CHECKING:
+    from lottery_ticket.models.lenet import fc1, lenet5
     from lottery_ticket.models.network import Network
 
-__all__ = ["Network"]
+__all__ = ["Network", "fc1", "lenet5"]
 
 __getattr__ = lazily(
     __name__,
     {
         "Network": "network",
+        "fc1": "lenet",
+        "lenet5": "lenet",
     },
 )
