@@ -22,7 +22,7 @@ import torch
 from lottery_ticket.config import Settings, load_preset
 from lottery_ticket.data.prepared import Data, prepare
 from lottery_ticket.data.sources import load_images
-from tests import launcher, stores
+from tests.help import launcher, stores
 
 MEMORY = Path("/dev/shm")
 if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 2**30:

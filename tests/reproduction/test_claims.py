@@ -1,0 +1,507 @@
+"""The judge of claims, fed with made-up curves for each outcome, and against scipy."""
+
+import math
+
+import pytest
+from scipy import stats
+
+from lottery_ticket.config import NOT_TRAINING, Settings, load_preset
+from lottery_ticket.errors import InputError
+from lottery_ticket.reproduction.claims import Experiment, attribute, decide, estimate, read_as
+from lottery_ticket.reproduction.parse import load_reproduction, parse, reproduction_names
+from lottery_ticket.reproduction.report import in_numbers
+from lottery_ticket.reproduction.reproduce import experiment_of, make_jobs
+from lottery_ticket.store.reading import Stored
+from tests.analysis.test_verdict import record
+
+SEEDS = 3
+
+
+def curve(arm, accuracy, rounds=15, spread=0.0005, stop=None):
+    """Rounds of three seeds, which differ from round to round; `accuracy` and `stop`, the means, are of density."""
+    turn = ["winning", "reinit", "reinit-own", "random-mask"].index(arm)
+    made = []
+    for seed in range(SEEDS):
+        for r in range(rounds):
+            jitter = (seed + r + turn) % 3 - 1
+            value = accuracy(0.8**r) + spread * (seed - 1) + 1e-4 * jitter * (1 + r % 2 if r else 3)
+            more = {"seconds": 1 + 0.001 * (seed - 1), "test_accuracy_best": value, "iterations": 4000}
+            if stop is not None:
+                more |= {"early_stop_iteration": stop(0.8**r) + jitter, "test_accuracy_early_stop": value}
+            made.append(record(arm, seed, r, value).model_copy(update=more))
+    return made
+
+
+def flat(level):
+    return lambda density: level
+
+
+def file(part, more=None, variants=("paper",)):
+    """A reproduction of one claim with one part, or several."""
+    parts = part if isinstance(part, list) else [part]
+    return parse(
+        "made-up.toml",
+        {
+            "title": "t",
+            "source": "s",
+            "about": "a",
+            "setups": {
+                name: {
+                    "preset": "shu-fc1",
+                    "settings": {"validation_size": held_out},
+                    "quick": {"epochs": 1},
+                    "report": {"epochs": 100},
+                }
+                for name, held_out in (("fc1", 5000), ("other", 0))
+            },
+            "variants": {
+                "paper": {"says": "right", "settings": {"arms": "winning,reinit"}},
+                "own": {"says": "own masks", "settings": {"arms": "winning,reinit-own"}, "control": "reinit-own"},
+            },
+            "claims": [
+                {
+                    "id": "C",
+                    "figure": "1",
+                    "says": "It is so.",
+                    "variants": list(variants),
+                    "parts": [{"says": "p", "setup": "fc1"} | each for each in parts],
+                }
+            ],
+        }
+        | (more or {}),
+    )
+
+
+def judged(part, *curves, others=(), share=1.0, more=None):
+    """The outcome of a claim on made-up curves."""
+    experiments = {
+        ("fc1", "paper"): Experiment([r for each in curves for r in each], share, 0.0, 0.0),
+        ("other", "paper"): Experiment([r for each in others for r in each], share, 0.0, 0.0),
+    }
+    return decide(file(part, more), experiments)[0]
+
+
+CLAIM = {
+    "id": "C",
+    "figure": "1",
+    "says": "It is so.",
+    "variants": ["paper"],
+    "parts": [{"says": "p", "setup": "fc1", "above": 0, "at_pct": 10}],
+}
+GAP = {"minus": "control", "at_pct": 10, "above": 7, "below": 13}
+
+
+@pytest.mark.parametrize(
+    ("reinit", "word"),
+    [(0.88, "holds"), (0.96, "does not hold"), (0.80, "does not hold"), (0.9095, "undecided")],
+)
+def test_a_gap_is_where_it_has_to_be_or_not(reinit, word):
+    outcome = judged(GAP, curve("winning", flat(0.98)), curve("reinit", flat(reinit), spread=-0.0005))
+    assert outcome.word == word
+    found = outcome.findings[0].estimate
+    assert found.mean == pytest.approx(100 * (0.98 - reinit))
+    assert found.low < found.mean < found.high
+
+
+def test_a_claim_of_several_parts_holds_in_part():
+    curves = curve("winning", flat(0.98)), curve("reinit", flat(0.96))
+    assert judged([GAP, GAP | {"above": 1, "below": 3}], *curves).word == "holds in part"
+    assert judged([GAP, GAP | {"at_pct": 0.1}], *curves).word == "does not hold"
+    assert judged([GAP | {"above": 1}, GAP | {"at_pct": 0.1}], *curves).word == "undecided"
+
+
+def test_rounds_that_were_not_trained_decide_nothing():
+    outcome = judged(GAP | {"at_pct": 1}, curve("winning", flat(0.98)), curve("reinit", flat(0.88)))
+    assert outcome.findings[0].estimate is None
+    assert outcome.word == "undecided"
+
+
+def test_one_seed_decides_nothing():
+    alone = [r for r in curve("winning", flat(0.98)) + curve("reinit", flat(0.5)) if r.seed == 0]
+    assert judged(GAP | {"above": 0, "below": None}, alone).word == "undecided"
+
+
+def test_the_interval_is_that_of_the_paired_t_test():
+    values = {0: 1.0, 1: 1.5, 2: 1.1, 5: 0.7}
+    interval = stats.ttest_1samp(list(values.values()), 0).confidence_interval(0.95)
+    assert estimate(values, 0.95)[1:3] == pytest.approx(tuple(interval))
+
+
+def test_the_worst_round_of_a_range_counts_where_the_least_is_taken():
+    part = {"minus": "dense", "from_pct": 90, "to_pct": 15, "take": "least", "above": -1}
+
+    def dip(at):
+        return lambda density: 0.95 if abs(density - at) < 0.01 else 0.98
+
+    assert judged(part, curve("winning", dip(0.8**14))).word == "holds"  # 4.4 %: not in the range
+    assert judged(part, curve("winning", dip(0.8**5))).word == "does not hold"
+
+
+def test_faster_is_a_ratio_of_early_stops():
+    part = {"measure": "early_stop", "over": "dense", "at_pct": 21, "above": 0.52, "below": 0.72}
+    faster = curve("winning", flat(0.98), stop=lambda density: 1000 if density == 1 else 600)
+    assert judged(part, faster).word == "holds"
+    assert judged(part, curve("winning", flat(0.98), stop=lambda density: 1000)).word == "does not hold"
+    assert judged(part, curve("winning", flat(0.98))).findings[0].estimate is None
+
+
+def test_fluctuation_is_the_spread_of_steps():
+    def up_and_down(density):
+        return 0.9 + 0.04 * (round(math.log(density, 0.8)) % 2)
+
+    part = {"measure": "fluctuation", "of": "control", "from_pct": 40, "to_pct": 4, "above": 2}
+    steady, wild = curve("reinit", flat(0.9)), curve("reinit", up_and_down)
+    assert judged(part, curve("winning", flat(0.98)), wild).word == "holds"
+    assert judged(part, curve("winning", flat(0.98)), steady).word == "does not hold"
+    assert judged(part | {"minus": "winning"}, curve("winning", flat(0.98)), wild).findings[0].estimate.mean == (
+        pytest.approx(4, rel=0.05)
+    )
+
+
+def test_hours_are_those_at_report_scale():
+    rounds = curve("winning", flat(0.98)), curve("reinit", flat(0.98))  # a second each
+    outcome = judged({"measure": "hours", "above": 10}, *rounds, share=30 / 3600 / 20)
+    assert outcome.findings[0].estimate.mean == pytest.approx(20)
+    assert outcome.word == "holds"
+    assert judged({"measure": "hours", "above": 10}, *rounds, share=30 / 3600 / 2).word == "does not hold"
+    paused = [rounds[0][0].model_copy(update={"seconds": 1e6}), *rounds[0][1:]], rounds[1]
+    assert judged({"measure": "hours", "above": 10}, *paused, share=30 / 3600 / 2).word == "does not hold"
+
+
+def better(density):
+    """Tickets a point above dense."""
+    return 0.98 if density == 1 else 0.99
+
+
+@pytest.mark.parametrize(("reinit", "word"), [(0.95, "does not hold"), (0.995, "holds"), (0.99, "undecided")])
+def test_a_streak_of_winning_rounds(reinit, word):
+    part = {"measure": "winning_streak", "below": 2}
+    outcome = judged(part, curve("winning", better), curve("reinit", flat(reinit), spread=0.0004))
+    assert outcome.word == word
+
+
+def test_a_streak_counts_rounds_that_are_sure_to_win():
+    part = {"measure": "winning_streak", "below": 2}
+    noisy = judged(part, curve("winning", flat(0.98)), curve("reinit", flat(0.98), spread=0.01))
+    assert noisy.findings[0].estimate.mean == 0
+    early = curve("reinit", lambda density: 0.95 if density > 0.3 else 0.98, spread=0.0004)
+    assert judged(part, curve("winning", flat(0.98)), early).findings[0].estimate.mean == 5
+
+
+@pytest.mark.parametrize("bounds", [{"below": 2}, {"above": 1}, {"above": 0, "below": 3}])
+def test_one_seed_shows_no_streak(bounds):
+    one = [[each for each in curve(arm, flat(level)) if each.seed == 0]
+           for arm, level in (("winning", 0.99), ("reinit", 0.5))]  # fmt: skip
+    outcome = judged({"measure": "winning_streak"} | bounds, *one)
+    assert (outcome.word, outcome.findings[0].estimate[:3]) == ("undecided", (0, 0, 14))
+
+
+@pytest.mark.parametrize(("reinit", "word"), [(0.95, "holds"), (0.995, "does not hold"), (0.99, "undecided")])
+def test_a_streak_may_have_to_be_long(reinit, word):
+    part = {"measure": "winning_streak", "above": 1}
+    assert judged(part, curve("winning", better), curve("reinit", flat(reinit), spread=0.0004)).word == word
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_a_streak_goes_by_the_variants_accuracy(seeds):
+    """Tickets are far better on the last epoch, and far worse on the best one."""
+    part = {"measure": "winning_streak", "above": 0}
+    best = {"variants": {"paper": {"says": "x", "accuracy": "best", "settings": {"arms": "winning,reinit"}}}}
+    told = file(part, best)
+    of_last = [each for arm, level in (("winning", better), ("reinit", flat(0.9)))
+               for each in curve(arm, level, spread=0.0004 * len(arm)) if each.seed < seeds]  # fmt: skip
+    turned = [each.model_copy(update={"test_accuracy_best": 0.8 - each.test_accuracy / 10}) for each in of_last]
+    words = {}
+    for name, records in (("last", of_last), ("best", read_as(turned, told.variants["paper"]))):
+        pair = {("fc1", "paper"): Experiment(records, 1.0, 0.0, 0.0)}
+        words[name] = decide(told, pair)[0].word
+    assert words == {
+        "last": "holds" if seeds == 3 else "undecided",
+        "best": "does not hold" if seeds == 3 else "undecided",
+    }
+
+
+def test_stops_that_never_came_before_the_end_are_censored():
+    """98 % of them at the end: a ratio of 1.00, which is no evidence."""
+    part = {"measure": "early_stop", "over": "dense", "at_pct": 21, "above": 0.52, "below": 0.72}
+
+    def at(dense, ticket):
+        return judged(part, curve("winning", flat(0.98), stop=lambda density: dense if density == 1 else ticket))
+
+    both, ticket, dense = at(4001, 4001), at(3000, 4001), at(4001, 1000)
+    assert both.word == "undecided"
+    assert ticket.word == "does not hold"  # at least 4,000 / 3,000 of the dense network's
+    assert dense.word == "does not hold"  # at most 1,000 / 4,000
+    found = ticket.findings[0].estimate
+    assert (found.censored, found.high) == ((3, 6), math.inf)
+    assert found.low == pytest.approx(4 / 3, rel=1e-2)
+    assert "3 of 6 stops never came before the end" in in_numbers(ticket.findings[0].part, found)
+    assert "6 of 6 stops" in in_numbers(both.findings[0].part, both.findings[0].estimate)
+    assert at(1000, 620).findings[0].estimate.censored == (0, 6)
+
+
+@pytest.mark.parametrize("lost", ["winning", "reinit"])
+def test_a_seed_that_diverged_is_left_out_of_both_sides(lost):
+    curves = [curve("winning", flat(0.98)), curve("reinit", flat(0.88), spread=-0.0005)]
+    assert judged(GAP, *curves).word == "holds"
+    burst = [[each.model_copy(update={"diverged": True, "test_accuracy": 0.1}) if each.arm == lost and each.seed == 1
+              and each.round == 10 else each for each in of_arm] for of_arm in curves]  # fmt: skip
+    outcome = judged(GAP, *burst)
+    found = outcome.findings[0].estimate
+    assert outcome.word == "undecided"
+    assert (len(found.values), found.lost) == (2, 1)
+    assert found.mean == pytest.approx(10, abs=0.1)
+    assert "2 of 3 seeds" in in_numbers(outcome.findings[0].part, found)
+    assert judged(GAP | {"at_pct": 50}, *burst).word == "holds"  # where it had not
+
+
+def test_a_seed_that_ended_before_is_left_out_of_a_range():
+    part = {"minus": "dense", "from_pct": 90, "to_pct": 10, "take": "mean", "above": -1}
+    ended = [each for each in curve("winning", flat(0.98)) if each.seed or each.round < 5]
+    assert judged(part, curve("winning", flat(0.98))).word == "holds"
+    outcome = judged(part, ended)
+    assert (outcome.word, outcome.findings[0].estimate.lost) == ("undecided", 1)
+
+
+def test_all_seeds_the_same_decide_nothing():
+    part = {"measure": "early_stop", "at_pct": 10, "above": 50}
+    same = [each.model_copy(update={"early_stop_iteration": 1000}) for each in curve("winning", flat(0.98))]
+    outcome = judged(part, same)
+    assert outcome.word == "undecided"
+    assert "all seeds the same, no interval" in in_numbers(outcome.findings[0].part, outcome.findings[0].estimate)
+
+
+def test_a_reproduction_judges_with_its_own_settings(small_npz):
+    """Not with those of the run that is read for it."""
+    more = {"setups": {"fc1": {"preset": "shu-fc1", "settings": {"dataset": str(small_npz), "validation_size": 200,
+            "verdict_tolerance": 0.01}, "quick": {"epochs": 1}, "report": {"epochs": 2}}}}  # fmt: skip
+    told = file(GAP, more)
+    (job,) = make_jobs(told, "quick")
+    lenient = job.settings.model_copy(update={"verdict_tolerance": 0.9, "verdict_level": 0.6, "device": "cpu"})
+    assert lenient.training() == job.settings.training()
+    records = curve("winning", flat(0.98)) + curve("reinit", flat(0.9))
+    stored = Stored("id", "name", "0", lenient, "", {("winning", 0): "a", ("reinit", 0): "b"}, records, None, {})
+    assert experiment_of([stored], told, ("fc1", "paper"), "quick").tolerance == 0.01
+
+
+def test_what_makes_two_runs_the_same_training():
+    assert set(NOT_TRAINING) < set(Settings.model_fields)
+    base = load_preset()
+    for name, value in {"verdict_level": 0.9, "jobs": 2, "checkpoint_precision": "float32"}.items():
+        assert base.model_copy(update={name: value}).training() == base.training()
+    for name, value in {"lr": 0.1, "seeds": (1,), "precision": "bfloat16", "evaluate_every": 7}.items():
+        assert base.model_copy(update={name: value}).training() != base.training()
+
+
+def test_a_control_that_the_verdict_does_not_know_is_one_here():
+    more = {"variants": {"paper": {"says": "x", "control": "random-mask", "settings": {"arms": "winning,random-mask"}}}}
+    rounds = curve("winning", better), curve("random-mask", flat(0.5), spread=0.0004)
+    assert judged({"measure": "winning_streak", "below": 2}, *rounds, more=more).word == "does not hold"
+
+
+def test_another_setups_dense_network_is_its_round_0():
+    part = {"minus": "other:dense", "at_pct": 10, "below": 0}
+    dense = curve("winning", flat(0.99), spread=0.0004)
+    outcome = judged(part, curve("winning", flat(0.98)), others=[dense])
+    assert outcome.findings[0].estimate.mean == pytest.approx(-1)
+
+
+def test_a_side_that_is_measured_may_be_another_setups():
+    assert ("other", "paper") in file({"of": "other:winning", "at_pct": 10, "above": 0}).experiments
+
+
+def test_a_side_of_another_setup():
+    part = {"setup": "other", "minus": "fc1:winning", "at_pct": 10, "below": 0}
+    once = curve("winning", flat(0.95), spread=0.0004)
+    assert judged(part, curve("winning", flat(0.98)), others=[once]).word == "holds"
+
+
+def test_a_variant_reads_its_own_accuracy():
+    variant = file(GAP).variants["paper"]
+    rounds = [record("winning", 0, 0, 0.9).model_copy(update={"test_accuracy_best": 0.95})]
+    assert read_as(rounds, variant)[0].test_accuracy == 0.9
+    assert read_as(rounds, variant.model_copy(update={"accuracy": "best"}))[0].test_accuracy == 0.95
+    assert read_as(rounds, variant.model_copy(update={"accuracy": "early-stop"})) == []
+
+
+def test_a_gap_is_taken_apart():
+    more = {
+        "attributions": [{"name": "gap", "title": "g", "setup": "fc1", "at_pct": 10, "variants": ["paper", "own"]}],
+    }
+    told = file(GAP, more)
+    experiments = {
+        ("fc1", "paper"): Experiment(
+            [*curve("winning", flat(0.98)), *curve("reinit", flat(0.96), spread=0.0002)], 1, 0.0, 0.0
+        ),
+        ("fc1", "own"): Experiment(
+            [*curve("winning", flat(0.97)), *curve("reinit-own", flat(0.9), spread=0.0001)], 1, 0.0, 0.0
+        ),
+    }
+    paper, own = attribute(told.attributions[0], told, experiments)
+    assert paper.gap.mean == pytest.approx(2)
+    assert paper.more is None
+    assert own.gap.mean == pytest.approx(7)
+    assert own.more.mean == pytest.approx(5)
+    assert own.more.low < 5 < own.more.high
+    assert own.on.mean == pytest.approx(7)
+    assert own.more_on.mean == pytest.approx(5)
+
+
+def test_a_gap_from_a_density_on_is_the_mean_over_those_rounds():
+    more = {
+        "attributions": [{"name": "gap", "title": "g", "setup": "fc1", "at_pct": 10, "variants": ["paper", "own"]}],
+    }
+    told = file(GAP, more)
+    steep = [*curve("winning", flat(0.98)), *curve("reinit", lambda density: 0.9 if density > 0.09 else 0.5)]
+    (share,) = attribute(
+        told.attributions[0],
+        told,
+        {("fc1", "paper"): Experiment(steep, 1, 0.0, 0.0), ("fc1", "own"): Experiment([], 1, 0.0, 0.0)},
+    )
+    below = [0.8**r for r in range(15) if 0.8**r < 0.11]
+    gaps = [8 if density > 0.09 else 48 for density in below]
+    assert set(gaps) == {8, 48}
+    assert share.on.mean == pytest.approx(sum(gaps) / len(gaps))
+    assert share.gap.mean == pytest.approx(8)
+
+
+def all_of(name, told_curves):
+    told, _ = load_reproduction(name)
+    return {
+        (o.claim.id, o.variant): o.word for o in decide(told, {pair: told_curves(*pair) for pair in told.experiments})
+    }
+
+
+def rounds_of(control, winning, reinit, share=1.0):
+    return Experiment([*curve("winning", winning, 18, 0.0002), *curve(control, reinit, 18, -0.0002)], share, 0.0, 0.0)
+
+
+def test_the_report_would_be_borne_out_by_what_it_shows():
+    def as_reported(setup, variant):
+        control = "reinit-own" if variant in ("as-coded", "own-masks") else "reinit"
+        if setup == "fc1-large-lr":
+            return rounds_of(control, flat(0.85), flat(0.865), 1e-6)
+        depth = 0.1 if setup == "fc1" else 0.2
+        wild = lambda d: 0.98 - depth * (0.09 / max(d, 0.09)) - (setup == "lenet5") * 0.04 * (round(100 * d) % 2)  # noqa: E731
+        return rounds_of(control, flat(0.98), wild, 1e-6)
+
+    words = all_of("shu", as_reported)
+    assert set(words.values()) == {"holds"}, words
+    assert len(words) == 11
+
+
+def test_and_is_not_where_reinitialised_weights_do_as_well():
+    def no_effect(setup, variant):
+        control = "reinit-own" if variant in ("as-coded", "own-masks") else "reinit"
+        return rounds_of(control, flat(0.98), flat(0.98), 1.0)
+
+    words = all_of("shu", no_effect)
+    assert words["C1", "paper"] == words["C2", "as-coded"] == "holds"
+    assert words["C3a", "paper"] == words["C3b", "paper"] == words["C5", "paper"] == "does not hold"
+    assert words["C4", "paper"] == "holds in part"
+
+
+def test_the_paper_would_be_borne_out_by_what_it_shows():
+    def as_published(setup, variant):
+        once = setup == "one-shot"
+
+        def winning(d):
+            if d == 1:
+                return 0.98
+            return 0.9802 if d < 0.05 and not once else 0.984 if not once else 0.985 if d > 0.4 else 0.95
+
+        arms = [
+            curve("winning", winning, 18, 0.0002 if once else 0.0001, lambda d: 1000 if d == 1 else 620),
+            curve("reinit", lambda d: winning(d) - 0.005, 18, 0.0003, lambda d: 1550),
+            curve("random-mask", lambda d: winning(d) - 0.01, 18, 0.0003, lambda d: 1550),
+        ]
+        return Experiment(
+            read_as([r for arm in arms for r in arm], load_reproduction("frankle-lenet")[0].variants[variant]),
+            1,
+            0.0,
+            0.0,
+        )
+
+    words = all_of("frankle-lenet", as_published)
+    assert set(words.values()) == {"holds"}, words
+
+
+@pytest.mark.parametrize("name", reproduction_names())
+def test_the_shipped_files_can_be_run_at_both_scales(name):
+    told, _ = load_reproduction(name)
+    for setup, variant in told.experiments:
+        for scale in ("quick", "report"):
+            assert told.settings(setup, variant, scale)
+    for claim in told.claims:
+        assert {setup for setup, _ in told.only([claim.id]).experiments} >= {part.setup for part in claim.parts}
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        ({"titel": "t"}, "titel.*did you mean 'title'"),
+        (
+            {"variants": {"paper": {"says": "x", "controll": "reinit"}}},
+            "variants.paper key: 'controll' is unknown; did you mean 'control'",
+        ),
+        ({"variants": {"other": {"says": "x"}}}, "variants: 'paper' is unknown"),
+        ({"setups": {"fc1": {"preset": "shu-fc", "quick": {}, "report": {}}}}, "'shu-fc' is unknown"),
+        ({"setups": {"fc1": {"preset": "shu-fc1", "quick": {}, "report": {"lrr": 1}}}}, "report.*'lrr'.*'lr'"),
+        ({"setups": {"fc1": {"preset": "shu-fc1", "quick": {}, "report": {"lr": -1}}}}, "lr.*-1.*> 0"),
+        ({"level": 1.5}, "level: 1.5"),
+        ({"claims": []}, "claims"),
+        (
+            {"drawings": [{"name": "a", "title": "a", "setup": "fc1", "variants": ["paper"], "claims": ["X"]}]},
+            "claims: 'X' is unknown",
+        ),
+        (
+            {"drawings": [{"name": "a", "title": "a", "setup": "fc1", "variants": ["paper"], "sides": ["dense"]}]},
+            "sides: 'dense' cannot be drawn",
+        ),
+        ({"claims": 2 * [CLAIM]}, "claims: id: 'C' is there twice"),
+        ({"variants": {"pa(per)": {"says": "x"}}}, r"variants.pa\(per\)"),
+        (
+            {"setups": {"fc1": {"preset": "shu-fc1", "quick": {}, "report": {}, "settings": {"model": "os:abort"}}}},
+            r"settings: model: 'os:abort' is code, which no file has run",
+        ),
+    ],
+)
+def test_wrong_files_are_refused_by_name(change, names):
+    with pytest.raises(InputError, match=names):
+        file(GAP, change)
+
+
+@pytest.mark.parametrize(
+    ("part", "names"),
+    [
+        ({"minus": "control", "at_pct": 10}, "above, below"),
+        ({"minus": "control", "above": 0}, "at_pct, to_pct"),
+        ({"minus": "control", "above": 0, "at_pct": 10, "to_pct": 5}, "at_pct, to_pct"),
+        ({"minus": "control", "over": "dense", "above": 0, "at_pct": 10}, "over"),
+        ({"minus": "contrl", "above": 0, "at_pct": 10}, "'contrl' is unknown.*'control'"),
+        ({"minus": "nowhere:winning", "above": 0, "at_pct": 10}, "'nowhere' is unknown"),
+        ({"measure": "acuracy", "above": 0, "at_pct": 10}, "measure.*acuracy"),
+        ({"above": 0, "at_pct": 1000}, "at_pct: 1000"),
+        ({"measure": "fluctuation", "over": "control", "to_pct": 10, "above": 0}, "over: 'control' has no meaning"),
+        ({"to_pct": 80, "from_pct": 40, "above": 0}, "to_pct: 80.* is above from_pct"),
+        ({"at_pct": 10, "above": 10, "below": 1}, "above: 10.* is not below below"),
+        ({"minus": ":winning", "at_pct": 10, "above": 0}, "setup: '' is unknown"),
+        ({"measure": "hours", "at_pct": 10, "above": 0}, "at_pct: 10.* has no meaning with measure hours"),
+        (
+            {"measure": "early_stop", "over": "other:winning", "at_pct": 10, "above": 0},
+            "measure: 'early_stop' needs validation images",
+        ),
+    ],
+)
+def test_wrong_parts_are_refused_by_name(part, names):
+    with pytest.raises(InputError, match=names):
+        file(part)
+
+
+def test_only_some_claims_can_be_asked_for():
+    told, _ = load_reproduction("shu")
+    some = told.only(["C1"])
+    assert [claim.id for claim in some.claims] == ["C1"]
+    assert set(some.experiments) == {("fc1", "paper"), ("fc1", "as-coded")}
+    with pytest.raises(InputError, match=r"--only: 'C9' is unknown.*C3a"):
+        told.only(["C1", "C9"])

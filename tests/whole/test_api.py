@@ -1,0 +1,95 @@
+"""The Python interface: the README's example runs as it stands there, and config layers as documented."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import lottery_ticket
+from lottery_ticket.config import Settings, load_settings, preset_names
+from lottery_ticket.errors import InputError
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def test_every_public_name_can_be_imported():
+    for name in lottery_ticket.__all__:
+        assert getattr(lottery_ticket, name) is not None
+
+
+def test_the_readmes_example(tmp_path, monkeypatch, capsys, small_npz):
+    (example,) = re.findall(r"```python\n(import lottery_ticket.*?)```", README.read_text(), re.DOTALL)
+    assert 'load_preset("quick"' in example
+    monkeypatch.chdir(tmp_path)
+    small = f'load_preset("quick", dataset={str(small_npz)!r}, validation_size=200, iterations=30'
+    exec(compile(example.replace('load_preset("quick"', small), "README.md", "exec"), {})
+    told = capsys.readouterr().out
+    assert "winning" in told
+    assert (tmp_path / "mlruns/mlflow.db").exists()
+
+
+def test_the_readmes_example_of_a_ticket(tmp_path, monkeypatch, capsys, settings):
+    pattern = r"```python\n(import torch\nfrom lottery_ticket import Ticket.*?)```"
+    (example,) = re.findall(pattern, README.read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    lottery_ticket.run(settings).ticket(round=3).save("tickets/mine")
+    there = {}
+    exec(compile(example, "README.md", "exec"), there)
+    assert re.search(r"136,\d\d\d weights are not zero; the mask keeps 51.2%", capsys.readouterr().out)
+    assert all(torch.equal(kept, there["again"].mask[name]) for name, kept in there["ticket"].mask.items())
+
+
+def test_result_ticket_is_mask_and_theta_0(tmp_path, monkeypatch, settings, small):
+    monkeypatch.chdir(tmp_path)
+    result = lottery_ticket.run(settings)
+    ticket = result.ticket(round=2)
+    assert ticket.density == pytest.approx(0.64, abs=1e-3)
+    from lottery_ticket.models.network import make_network
+
+    theta = make_network(settings, small.input_shape, small.classes).draw(0, "init")
+    for name, kept in ticket.mask.items():
+        assert torch.equal(ticket.weights[name], theta[name] * kept)
+    assert torch.equal(ticket.weights["fc1.bias"], theta["fc1.bias"])
+    with pytest.raises(InputError, match="no ticket of round 9; allowed: 1 to 3"):
+        result.ticket(round=9)
+
+
+def test_default_settings_are_those_of_quick():
+    assert lottery_ticket.load_preset("quick") == Settings(evaluate_every=300)
+
+
+def test_presets_hold_what_the_sources_say():
+    assert set(preset_names()) == {"quick", "shu-fc1", "shu-fc1-lr0.1", "shu-lenet5", "frankle-lenet"}
+    for name in ("shu-fc1", "shu-fc1-lr0.1", "shu-lenet5"):
+        preset = lottery_ticket.load_preset(name)
+        assert (preset.rounds, preset.prune_rate, preset.batch_size, preset.optimizer) == (35, 0.1, 60, "adam")
+        assert preset.lr == (0.1 if name.endswith("0.1") else 1.2e-3)
+    frankle = lottery_ticket.load_preset("frankle-lenet")
+    assert (frankle.iterations, frankle.epochs, len(frankle.seeds)) == (50_000, None, 5)
+    assert (frankle.prune_rate, frankle.prune_rate_output, frankle.validation_size) == (0.2, 0.1, 5000)
+
+
+def test_layers_flags_over_file_over_preset(tmp_path):
+    file = tmp_path / "my.toml"
+    file.write_text('preset = "shu-fc1"\nlr = 0.5\nrounds = 4\n')
+    settings, preset = load_settings(None, file, {"rounds": "7"})
+    assert (preset, settings.lr, settings.rounds, settings.prune_rate) == ("shu-fc1", 0.5, 7, 0.1)
+    assert load_settings("quick", file, {})[1] == "quick"
+    settings, _ = load_settings("frankle-lenet", None, {"epochs": "3"})
+    assert (settings.epochs, settings.iterations) == (3, None)
+
+
+def test_params_round_trip_through_flags():
+    settings = lottery_ticket.load_preset("frankle-lenet", seeds="7,", arms="winning")
+    given = {name: value for name, value in settings.as_params().items() if value != "None"}
+    assert load_settings("frankle-lenet", None, given)[0] == settings
+
+
+def test_unknown_keys_are_refused_by_name(tmp_path):
+    file = tmp_path / "my.toml"
+    file.write_text("learning_rate = 0.1\nlr = 1\n")
+    with pytest.raises(InputError, match=r"my.toml.*learning_rate"):
+        load_settings(None, file, {})
+    with pytest.raises(InputError, match="did you mean 'rounds'"):
+        lottery_ticket.load_preset(round=3)

@@ -1,0 +1,195 @@
+"""A package of guests, really installed: each goes through the commands that take it; ours through its checks."""
+
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from lottery_ticket import testing
+from lottery_ticket.analysis.analyses import ANALYSES
+from lottery_ticket.data.augment import AUGMENTATIONS
+from lottery_ticket.engine.executors import EXECUTORS
+from lottery_ticket.method.arms import ARMS
+from lottery_ticket.method.criteria import CRITERIA
+from lottery_ticket.models.network import MODELS
+from lottery_ticket.runs.listener import Listener
+
+GUESTS = Path(__file__).parents[1] / "plugin"
+FLAGS = ["--dataset", "stripes", "--model", "tiny-conv", "--validation-size", "60", "--rounds", "3"]
+FLAGS += ["--iterations", "12", "--batch-size", "20"]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory) -> str:
+    """The folder that the package of guests was installed into, by pip, from its source."""
+    site = tmp_path_factory.mktemp("site")
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--target",
+        str(site),
+    ]
+    source = tmp_path_factory.mktemp("source") / "plugin"
+    subprocess.run(["cp", "-r", str(GUESTS), str(source)], check=True)
+    done = subprocess.run([*pip, str(source)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return str(site)
+
+
+def _put_on_the_path(folder):
+    sys.path.insert(0, folder)
+
+
+@pytest.fixture
+def guests(lt, installed):
+    """`lt` in whose environment the package is installed."""
+
+    def run(*arguments):
+        done = lt(*arguments, before=partial(_put_on_the_path, installed))
+        assert done.code == 0, (arguments, done.err)
+        return done
+
+    return run
+
+
+def test_all_of_it(guests, tmp_path):
+    there = guests("plugins", "--json").json
+    mine = {(each["kind"], each["name"]) for each in there if each["package"] == "lt-guests 1.2.3"}
+    assert {("arms", "sign-only"), ("criteria", "snip"), ("models", "tiny-conv"), ("samplers", "corners")} <= mine
+    assert len(mine) == 10
+    assert not any(each["fault"] for each in there)
+    assert "lt-guests 1.2.3" in guests("plugins", "arms").out
+
+    arms = "winning,reinit,sign-only,last-signs"
+    flags = [*FLAGS, "--arms", arms, "--criterion", "snip", "--augment", "turn,flip", "--executor", "one-by-one"]
+    result = guests("run", *flags, "--listener", "diary", "--json").json
+    run = result["run_id"]
+    assert [line.partition(":")[0] for line in (tmp_path / "diary.txt").read_text().splitlines()] == ["0", "1", "2"]
+    assert {each["arm"] for each in result["rounds"]} == set(arms.split(","))
+    left = {each["round"]: each["survivors"] for each in result["rounds"] if each["arm"] == "sign-only"}
+    assert left == {each["round"]: each["survivors"] for each in result["rounds"] if each["arm"] == "winning"}
+
+    for arm in ("sign-only", "last-signs"):
+        guests("pull", f"{run}:2:{arm}-seed0", tmp_path / arm)
+    pulled = guests("pull", f"{run}:2", tmp_path / "mine", "--trained", "--json").json
+    assert pulled["arm"] == "winning" or pulled
+    trained = guests("train", f"{run}:2", "--arms", "winning,reinit,sign-only", "--json").json
+    again = next(each for each in trained["rounds"] if (each["arm"], each["round"]) == ("winning", 2))
+    found = next(each for each in result["rounds"] if (each["arm"], each["round"]) == ("winning", 2))
+    assert again["test_accuracy"] == found["test_accuracy"]
+
+    told = guests("analyse", run, "signs-kept", "--json").json
+    assert [row["round"] for row in told["table"]] == [0, 1, 2]
+    assert all(0.5 < row["same_sign"] <= 1 for row in told["table"])
+
+    (tmp_path / "study.toml").write_text(
+        'sampler = "corners"\ntrials = 2\nbatch = 2\ndensities = [80.0]\n'
+        '[settings]\nmodel = "tiny-conv"\ndataset = "stripes"\nvalidation_size = 60\niterations = 6\n'
+        'batch_size = 20\nrounds = 2\ncriterion = "snip"\n[space.lr]\nlow = 1e-3\nhigh = 1e-2\nlog = true\n'
+    )
+    assert len(guests("sweep", "study.toml", "--json").json["trials"]) == 2
+
+    (tmp_path / "report.toml").write_text(
+        'title = "Signs"\nsource = "https://blog.example/signs"\nabout = "Signs matter."\n'
+        '[setups.small]\npreset = "quick"\nquick = { rounds = 2, iterations = 6, seeds = 2 }\n'
+        "report = { rounds = 2, iterations = 6, seeds = 2 }\n"
+        '[variants.paper]\nsays = "as it is"\nsettings = { arms = ["winning", "sign-only"], model = "tiny-conv", '
+        'dataset = "stripes", validation_size = 60, batch_size = 20, epochs = 0 }\n'.replace(", epochs = 0", "")
+        + '[[claims]]\nid = "1"\nfigure = "1"\nsays = "They are near."\nvariants = ["paper"]\n'
+        '[[claims.parts]]\nsays = "near"\nsetup = "small"\nminus = "sign-only"\nat_pct = 80\nabove = -50\nbelow = 50\n'
+    )
+    done = guests("reproduce", "report.toml", "--json").json
+    assert done["claims"]
+
+
+def test_what_is_missing_is_one_line(guests, lt, tmp_path):
+    flags = [*FLAGS, "--arms", "winning,sign-only", "--criterion", "snip"]
+    run = guests("run", *flags, "--json").json["run_id"]
+    for command, kind in (
+        (["run", "--resume", run], "--arms: 'sign-only' is unknown"),
+        (["pull", f"{run}:1:sign-only-seed0"], "'sign-only' is unknown"),
+        (["run", *FLAGS], "--dataset: 'stripes' is unknown"),
+        (["run", "--criterion", "snip"], "--criterion: 'snip' is unknown"),
+        (["run", "--augment", "turn"], "--augment: 'turn' is unknown"),
+        (["run", "--executor", "one-by-one"], "--executor: 'one-by-one' is unknown"),
+        (["run", "--listener", "diary"], "--listener: 'diary' is unknown"),
+        (["analyse", run, "signs-kept"], "ANALYSIS: 'signs-kept' is unknown"),
+    ):
+        done = lt(*command)
+        assert (done.code, done.out) == (2, ""), (command, done.err)
+        assert kind in done.err
+        assert done.err.count("\n") == 1
+    assert len(lt("tickets", "--json").json) >= 1  # the list needs none of them
+
+
+MINE = """
+from lottery_ticket.method import Arm, Criterion, Moment, Start
+
+def _halved(at: Moment) -> Start:
+    return Start(at.winning, {name: value / 2 for name, value in at.initial.items()})
+
+Halved = Arm(_halved, own_mask=False, control=True)
+largest_first = Criterion(lambda at: {name: -at.weights[name].abs() for name in at.mask})
+nothing = 3
+"""
+
+
+def test_code_of_ones_own_is_named_by_flag_alone(lt, quick_flags, tmp_path):
+    (tmp_path / "mine.py").write_text(MINE)
+    flags = [*quick_flags, "--arms", "winning,mine:Halved", "--criterion", "mine:largest_first"]
+    result = lt("run", *flags, "--json")
+    assert result.code == 0, result.err
+    run = result.json["run_id"]
+    assert result.json["verdict"]["control"] == "mine:Halved"
+    (tmp_path / "it.toml").write_text('criterion = "mine:largest_first"\n')
+    for command, told in (
+        (["run", "--config", "it.toml"], "it.toml: criterion: 'mine:largest_first' is code, which no file has run"),
+        (["run", "--resume", run], "--arms: '' is not what this run trains; allowed: winning,mine:Halved, which runs"),
+        (["pull", f"{run}:1:mine:Halved-seed0", "there"], ""),
+        (["run", "--criterion", "mine:nothing"], "--criterion: 'mine:nothing' is a int; allowed: a lottery_ticket.me"),
+        (["run", "--arms", "winning,mine:none"], "--arms: 'mine:none' cannot be imported: AttributeError"),
+    ):
+        done = lt(*command)
+        assert told in done.err, done.err
+        assert done.code == (2 if told else 0), done.err
+    again = lt("run", "--resume", run, "--arms", "winning,mine:Halved", "--criterion", "mine:largest_first", "--json")
+    assert again.code == 0, again.err
+    assert again.json["rounds"] == result.json["rounds"]
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_our_arms(name):
+    testing.check_arm(ARMS[name])
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+def test_our_criteria(name):
+    testing.check_criterion(CRITERIA[name])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_our_models(name):
+    testing.check_model(MODELS[name])
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_our_augmentations(name):
+    testing.check_augmentation(AUGMENTATIONS[name])
+
+
+@pytest.mark.parametrize("name", EXECUTORS)
+def test_our_executors(name):
+    testing.check_executor(EXECUTORS[name])
+
+
+def test_our_listener_and_data_set():
+    testing.check_listener(Listener)
+    testing.check_dataset(lambda: __import__("lottery_ticket.data.sources", fromlist=["mnist"]).mnist())
+    assert ANALYSES
