@@ -7,7 +7,7 @@ from lottery_ticket import cli
 cli.set_environment()
 
 import mlflow  # noqa: E402, F401
-import torch  # noqa: E402, F401
+import torch._dynamo  # noqa: E402, F401  # takes a second, when torch is first asked what a network computes
 
 import lottery_ticket.compare  # noqa: E402
 import lottery_ticket.experiment  # noqa: E402
