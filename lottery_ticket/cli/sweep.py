@@ -124,18 +124,18 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Print a study's table and draw its figures again; without STUDY, list the studies in the storage."""
-    from lottery_ticket.cli.sweep_display import print_studies, print_study, studies
+    from lottery_ticket.cli.sweep_display import print_studies, print_study
     from lottery_ticket.study.conclude import conclude, to_json
     from lottery_ticket.study.opened import read_study, study_folder
     from lottery_ticket.study.storage import open_storage
-    from lottery_ticket.study.trials import finished
+    from lottery_ticket.study.trials import finished, studies
 
     opened_storage = open_storage(storage, create=False)
     if study is None:
         if as_json:
             typer.echo(json.dumps(studies(opened_storage)))
         else:
-            print_studies(opened_storage)
+            print_studies(studies(opened_storage))
         return
     opened = read_study(study, opened_storage)
     try:

@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
-import optuna
-from optuna.storages import BaseStorage
-from optuna.trial import TrialState
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -33,7 +30,7 @@ from lottery_ticket.study.listener import StudyListener
 from lottery_ticket.study.opened import Opened
 from lottery_ticket.study.space import Space, from_unit, ranges
 from lottery_ticket.study.sweep import Outcome
-from lottery_ticket.study.trials import Trial, finished, margins
+from lottery_ticket.study.trials import Trial, finished, margins, running
 
 
 class Display(StudyListener):
@@ -172,8 +169,7 @@ class Display(StudyListener):
     def _count_running(self) -> None:
         """Trials that are running, here and in other processes."""
         assert self.opened_study is not None
-        states = (TrialState.RUNNING,)
-        self._running = len(self.opened_study.optuna.get_trials(deepcopy=False, states=states))
+        self._running = running(self.opened_study.optuna)
 
     def _draw(self) -> None:
         self._drawn = time.monotonic()
@@ -267,25 +263,13 @@ def print_study(opened: Opened, trials: Sequence[Trial], concluded: Concluded) -
         console.print(f"  {path}", soft_wrap=True)
 
 
-def studies(storage: BaseStorage) -> list[dict[str, Any]]:
-    """The studies in a storage: name, trials by state, when the first was begun."""
-    told = []
-    for name in optuna.get_all_study_names(storage):
-        trials = optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
-        states = {"trials": TrialState.COMPLETE, "running": TrialState.RUNNING, "waiting": TrialState.WAITING}
-        counts = {word: sum(trial.state == state for trial in trials) for word, state in states.items()}
-        started = min((trial.datetime_start for trial in trials if trial.datetime_start), default=None)
-        told.append({"study": name, **counts, "begun": f"{started:%Y-%m-%d %H:%M}" if started else ""})
-    return told
-
-
-def print_studies(storage: BaseStorage) -> None:
-    """The studies in a storage."""
+def print_studies(told: Sequence[dict[str, Any]]) -> None:
+    """The studies in a storage, as `trials.studies` tells of them."""
     table = Table(title="studies")
     for name in ("study", "trials", "running", "waiting", "begun"):
         table.add_column(name, justify="left" if name == "study" else "right")
-    for told in studies(storage):
-        table.add_row(*map(str, told.values()))
+    for each in told:
+        table.add_row(*map(str, each.values()))
     output().print(table)
 
 

@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning
 from optuna.storages import BaseStorage
 
-from lottery_ticket.config import params_then
+from lottery_ticket.config import Settings, as_text, params_then
 from lottery_ticket.errors import InputError, unknown
 from lottery_ticket.store.connection import ensure_experiment
 from lottery_ticket.store.limits import NAME, PARAM, cut
@@ -134,9 +134,15 @@ def _continue(
 
 
 def _as_begun(definition: dict[str, str], study: Study) -> dict[str, str]:
-    """A stored definition as it would be written now; a setting that is searched is none of one value."""
+    """A stored definition as it would be written now; a setting that is searched is none of one value.
+
+    Settings that are younger than the study had their defaults then, or what `params_then` says.
+    """
     searched = dict.fromkeys(study.space, "searched")
-    return {key: value for key, value in params_then(searched | definition).items() if key not in searched}
+    younger = study.definition().keys() & Settings.model_fields.keys() - definition.keys()
+    defaults = {name: as_text(Settings.model_fields[name].default) for name in younger}
+    then = defaults | params_then(searched | definition)
+    return {key: value for key, value in then.items() if key not in searched}
 
 
 def _start_run(

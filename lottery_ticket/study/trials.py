@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from lottery_ticket.study.names import MARGIN
@@ -70,3 +71,20 @@ def _trial(trial: FrozenTrial, best: bool) -> Trial:
 def margins(trials: Sequence[Trial]) -> list[tuple[dict[str, Any], float]]:
     """(params, winning margin) of trials, for `lottery_ticket.study.boundary`."""
     return [(trial.params, trial.measures[MARGIN]) for trial in trials]
+
+
+def running(study: optuna.Study) -> int:
+    """How many trials are running, here and in other processes."""
+    return len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
+
+
+def studies(storage: BaseStorage) -> list[dict[str, Any]]:
+    """The studies in a storage: name, trials by state, when the first was begun."""
+    told = []
+    for name in optuna.get_all_study_names(storage):
+        trials = optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
+        states = {"trials": TrialState.COMPLETE, "running": TrialState.RUNNING, "waiting": TrialState.WAITING}
+        counts = {word: sum(trial.state == state for trial in trials) for word, state in states.items()}
+        started = min((trial.datetime_start for trial in trials if trial.datetime_start), default=None)
+        told.append({"study": name, **counts, "begun": f"{started:%Y-%m-%d %H:%M}" if started else ""})
+    return told
