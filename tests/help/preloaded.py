@@ -7,7 +7,7 @@ from lottery_ticket import cli
 cli.set_environment()
 
 import mlflow  # noqa: E402, F401
-import torch  # noqa: E402, F401
+import torch  # noqa: E402
 import torch._dynamo  # noqa: E402, F401  (what looks through a network imports it, for a second)
 
 import lottery_ticket.analysis.compare  # noqa: E402

@@ -1,4 +1,4 @@
-"""Makes a store as a version of lt leaves it, for tests/test_old_stores.py, which goes on with it in today's version.
+"""Makes a store as a version of lt leaves it, which tests/whole/test_old_stores.py goes on with in today's version.
 
     PYTHONPATH=CHECKOUT python tests/old_stores/make.py
 
