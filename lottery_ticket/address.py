@@ -3,7 +3,7 @@
 import os
 import re
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 DEFAULT_STORE = "sqlite:///mlruns/mlflow.db"
 DEFAULT_STORAGE = "sqlite:///mlruns/optuna.db"
@@ -54,3 +54,9 @@ def public(url: str) -> str:
         return f"{SQLITE}{file}"
     url = re.sub(r"(://[^/:@]*:).*@", r"\1***@", url)
     return re.sub(r"([?&][^=&]*(?:pass|pwd)[^=&]*=)[^&]*", r"\1***", url, flags=re.IGNORECASE)
+
+
+def without_credentials(uri: str) -> str:
+    """A store's address without the user and password in it, as a ticket keeps it."""
+    parts = urlsplit(uri)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else uri

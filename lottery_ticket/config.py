@@ -335,6 +335,15 @@ def code_flags(settings: Settings) -> dict[str, str]:
     return {flag(field): as_text(getattr(settings, field)) for field in code_in(settings)}
 
 
+def differences(settings: Settings, base: Settings, aside: Collection[str] = ()) -> list[str]:
+    """What is set otherwise than in `base`, e.g. `lr=0.1`; fields that are `aside` or not set are left out."""
+    return [
+        f"{name}={as_text(value)}"
+        for name, value in settings
+        if name not in aside and value not in (None, getattr(base, name))
+    ]
+
+
 def must_be_named(settings: Settings, names: Collection[str]) -> None:
     """InputError unless these names are just the code in the settings of a run that is in a store."""
     for field, code in code_in(settings).items():

@@ -2,6 +2,7 @@
 
 import base64
 import math
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import numpy as np
@@ -127,3 +128,9 @@ def early_stop_point(curve: list[Point]) -> Point | None:
 
 
 Answer = Literal["yes", "no", "undecided"]
+
+
+def nearest(left: Mapping[int, float], pct: float, within: float = math.inf) -> int | None:
+    """The key whose percent of weights left is nearest to `pct`, in ratio; None where none is `within` that ratio."""
+    found = min(left, key=lambda key: abs(math.log(left[key] / pct)), default=None)
+    return found if found is not None and abs(math.log(left[found] / pct)) <= math.log(within) else None

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from lottery_ticket.data.prepared import channels_first
+from lottery_ticket.tickets.accuracy import scores_of
 from lottery_ticket.tickets.folder import read_folder
 from lottery_ticket.tickets.ticket import Ticket
 
@@ -25,8 +25,7 @@ class Classifier:
     def predict(self, images: np.ndarray, params: dict[str, Any] | None = None) -> np.ndarray:
         """Class probabilities, N × classes float32, of images N×H×W, N×H×W×C or N×D as the data set keeps them."""
         x = self._data.standardise(channels_first(np.asarray(images)))
-        with torch.no_grad():
-            return np.concatenate([self._module(part).softmax(1).numpy() for part in x.split(2000)])
+        return scores_of(self._module, x).softmax(1).numpy()
 
 
 def _load_pyfunc(path: str, model_config: dict[str, Any] | None = None) -> Classifier:

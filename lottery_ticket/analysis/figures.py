@@ -14,7 +14,7 @@ from torch import Tensor
 from lottery_ticket.analysis.comparable import CONTROLS, comparable, dense_accuracy
 from lottery_ticket.analysis.plots import BLUE, log_percent, save_all, style, subplots
 from lottery_ticket.masks import Mask
-from lottery_ticket.record import Record
+from lottery_ticket.record import Record, nearest
 
 _CURVES_AT = (100.0, 41.0, 21.0, 10.0, 5.0)  # percent of weights left, as the densities Frankle & Carbin show
 _PICTURES_AT = (41.0, 21.0, 10.0, 5.0)
@@ -210,5 +210,5 @@ def _over_weights(
 def _nearest_rounds(records: Sequence[Record], percents: Sequence[float]) -> dict[int, float]:
     """The rounds whose percent of weights left is nearest (in ratio) to each of `percents`, and that percent."""
     left = {record.round: record.weights_remaining_pct for record in records}
-    chosen = {min(left, key=lambda r: abs(math.log(left[r] / pct))) for pct in percents}
-    return {r: left[r] for r in sorted(chosen)}
+    chosen = {nearest(left, pct) for pct in percents}
+    return {r: left[r] for r in sorted(left) if r in chosen}

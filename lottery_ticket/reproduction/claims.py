@@ -11,7 +11,7 @@ import numpy as np
 
 from lottery_ticket.analysis.statistics import family_wise, over_seeds
 from lottery_ticket.analysis.verdict import judge
-from lottery_ticket.record import Answer, Record
+from lottery_ticket.record import Answer, Record, nearest
 from lottery_ticket.reproduction.definition import Attribution, Claim, Part, Reproduction, Variant, is_dense, setup_of
 
 Word = Literal["holds", "holds in part", "does not hold", "undecided"]
@@ -381,7 +381,5 @@ def _between(records: Sequence[Record], part: Part) -> list[Record]:
 
 def _nearest(records: Sequence[Record], pct: float) -> Record | None:
     """The round whose percentage of weights left is nearest, None where none is near."""
-    if not records:
-        return None
-    found = min(records, key=lambda record: abs(math.log(record.weights_remaining_pct / pct)))
-    return found if abs(math.log(found.weights_remaining_pct / pct)) <= math.log(_NEAREST) else None
+    found = nearest({place: record.weights_remaining_pct for place, record in enumerate(records)}, pct, _NEAREST)
+    return None if found is None else records[found]

@@ -9,7 +9,7 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from lottery_ticket.config import Settings, as_text, load_preset
+from lottery_ticket.config import differences, load_preset
 from lottery_ticket.reproduction.claims import Estimate, Finding, Share
 from lottery_ticket.reproduction.definition import Part
 from lottery_ticket.reproduction.reproduce import Reproduced
@@ -212,14 +212,16 @@ def _runs(done: Reproduced) -> list[str]:
     for (setup, variant), runs in done.runs.items():
         preset = done.reproduction.setups[setup].preset
         for settings, run in zip(done.reproduction.settings(setup, variant, done.scale), runs, strict=True):
-            rows.append([setup, variant, preset, f"`{_changed(settings, preset)}`", f"`{run.info.run_id}`"])
+            rows.append(
+                [
+                    setup,
+                    variant,
+                    preset,
+                    f"`{' '.join(differences(settings, load_preset(preset)))}`",
+                    f"`{run.info.run_id}`",
+                ]
+            )
     return [*lines, *_table(["setup", "variant", "preset", "and", "MLflow run"], rows)]
-
-
-def _changed(settings: Settings, preset: str) -> str:
-    base = load_preset(preset)
-    changed = [f"{name}={as_text(value)}" for name, value in settings if value not in (None, getattr(base, name))]
-    return " ".join(changed)
 
 
 def _where(done: Reproduced) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from lottery_ticket.config import Settings, as_text, load_preset, preset_names
+from lottery_ticket.config import Settings, differences, load_preset, preset_names
 from lottery_ticket.data.augment import augmentations
 from lottery_ticket.data.findings import examine
 from lottery_ticket.data.images import Images
@@ -104,6 +104,4 @@ def run_name(settings: Settings, preset: str) -> str:
     """A run's name: its preset and what differs from it, e.g. `shu-fc1 lr=0.1`."""
     if preset not in preset_names():
         return preset or f"{settings.model} {settings.dataset}"
-    base = load_preset(preset)
-    changed = [f"{name}={as_text(value)}" for name, value in settings if value not in (None, getattr(base, name))]
-    return " ".join([preset, *changed])
+    return " ".join([preset, *differences(settings, load_preset(preset))])

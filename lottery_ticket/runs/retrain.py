@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from lottery_ticket.config import JUDGING, Settings, as_text, merge
+from lottery_ticket.config import JUDGING, Settings, as_text, differences, merge
 from lottery_ticket.data.prepared import Data
 from lottery_ticket.engine.job import Member, Train, Watch
 from lottery_ticket.errors import InputError
@@ -70,11 +70,7 @@ def train_ticket(
 
     beginnings = begin(ticket, settings, plan.network, own)
     client = connection.connect(tracking_uri, experiment=experiment)
-    changed = [
-        f"{name}={as_text(value)}"
-        for name, value in settings
-        if name not in ("rounds", "arms", "seeds") and value not in (None, getattr(ticket.settings, name))
-    ]
+    changed = differences(settings, ticket.settings, aside=("rounds", "arms", "seeds"))
     name = " ".join(["ticket", ticket.name, *changed])
     origin = ticket.origin.as_tags()
     tracker = Tracker.create(client, experiment, settings, "", name, plan.images, plan.data.info, plan.network, origin)

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache, partial
-from urllib.parse import urlsplit
 
 import torch
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from lottery_ticket.address import without_credentials
 from lottery_ticket.config import Settings
 from lottery_ticket.data.prepared import DataInfo, describe
 from lottery_ticket.data.sources import load_images
@@ -136,7 +136,7 @@ def _read(
             winning=chosen.winning,
         ),
         origin=Origin(
-            tracking_uri=_public(client.tracking_uri),
+            tracking_uri=without_credentials(client.tracking_uri),
             experiment_id=run.info.experiment_id,
             run_id=run.info.run_id,
             trajectory=chosen.trajectory,
@@ -219,12 +219,6 @@ def _start(
 def _origin(run: Run) -> bool:
     """Whether a run is of `lt train`."""
     return any(key.startswith(layout.ORIGIN) for key in run.data.tags)
-
-
-def _public(uri: str) -> str:
-    """A store's address without the user and password in it."""
-    parts = urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else uri
 
 
 def _listed(run: Run) -> list[Listed]:

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from lottery_ticket.analysis.verdict import RoundVerdict, Verdict
-from lottery_ticket.record import Record
+from lottery_ticket.record import Record, nearest
 from lottery_ticket.study.definition import EndEarly
 from lottery_ticket.study.names import COST, DENSE, MARGIN, MATCHING, SMALLEST
 
@@ -48,8 +48,8 @@ def measure(verdict: Verdict, records: Sequence[Record], densities: Iterable[flo
         "seconds": math.fsum(record.seconds for record in records),
     }
     for pct in densities:
-        judged = min(verdict.rounds, key=lambda r: abs(math.log(100 * r.density / pct)), default=None)
-        if judged is None or not judged.seeds or abs(math.log(100 * judged.density / pct)) > math.log(_NEAREST):
+        place = nearest({index: 100 * each.density for index, each in enumerate(verdict.rounds)}, pct, _NEAREST)
+        if place is None or not (judged := verdict.rounds[place]).seeds:
             continue
         measured[f"winning_accuracy/{pct:g}pct"] = judged.winning
         measured[f"winning_minus_dense/{pct:g}pct"] = judged.against_dense.mean

@@ -75,6 +75,6 @@ def test_no_figure_where_the_shape_is_not_known_or_a_convolution_comes_first(tmp
     records, masks = found((16, 16), "lenet5")
     assert draw_input_mask(records, "own", masks.__getitem__, (16, 16)) is None
     records, masks = found((8, 8))
-    names = {path.name for path in draw_all(records, "own", tmp_path, masks.__getitem__, None)}
+    names = {path.name for path in draw_all(records, "own", tmp_path, masks.__getitem__, None, {})}
     assert "input_mask.png" not in names
     assert "accuracy.png" in names

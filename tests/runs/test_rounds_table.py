@@ -2,6 +2,7 @@
 
 import pytest
 
+from lottery_ticket.analysis.comparable import CONTROLS
 from lottery_ticket.analysis.figures import draw_accuracy, draw_learning_curves
 from lottery_ticket.analysis.verdict import judge
 from lottery_ticket.config import load_preset
@@ -64,14 +65,14 @@ def test_means_of_a_row_are_of_the_same_seeds_and_say_how_many():
 
 
 def test_figures_have_the_same_seeds_and_mark_what_diverged():
-    labels = [text.get_text() for text in draw_accuracy(some_diverged(), "x").axes[0].get_legend().get_texts()]
+    labels = [text.get_text() for text in draw_accuracy(some_diverged(), "x", {}, CONTROLS).axes[0].get_legend().get_texts()]
     assert "winning (mean, min–max of 4 to 5 of 8 seeds)" in labels
     assert {"winning, diverged", "reinit, diverged", "random-mask, diverged"} <= set(labels)
     assert "dense 90.54 %" in labels  # of the seeds that the last round has
-    draw_learning_curves(some_diverged(), "x")
+    draw_learning_curves(some_diverged(), "x", CONTROLS)
     everything = [each.model_copy(update={"diverged": True}) for each in some_diverged()]
-    draw_accuracy(everything, "x")
-    draw_learning_curves(everything, "x")
+    draw_accuracy(everything, "x", {}, CONTROLS)
+    draw_learning_curves(everything, "x", CONTROLS)
 
 
 def test_a_round_that_wins_alone_is_told_apart():

@@ -20,13 +20,14 @@ from torch.optim.optimizer import _global_optimizer_post_hooks
 
 import lottery_ticket
 from lottery_ticket import InputError, LotteryTicketError, Ticket
+from lottery_ticket.address import without_credentials
 from lottery_ticket.data.prepared import channels_first
 from lottery_ticket.data.sources import load_images
 from lottery_ticket.method.arms import ARMS
 from lottery_ticket.method.trajectory import find_tickets
 from lottery_ticket.models.network import make_network
 from lottery_ticket.record import pack_bits
-from lottery_ticket.store.find import _public, find
+from lottery_ticket.store.find import find
 from lottery_ticket.store.listing import _read_sqlite, _read_store, list_tickets
 from lottery_ticket.store.reading import read_run
 from lottery_ticket.tickets.files import load_weights, read_tensors, save_weights, write_tensors
@@ -334,8 +335,8 @@ def test_a_ticket_prints_in_one_line(ticket):
 
 
 def test_users_and_passwords_stay_at_home():
-    assert _public("https://me:secret@host:5000/x") == "https://host:5000/x"
-    assert _public("sqlite:///mlruns/mlflow.db") == "sqlite:///mlruns/mlflow.db"
+    assert without_credentials("https://me:secret@host:5000/x") == "https://host:5000/x"
+    assert without_credentials("sqlite:///mlruns/mlflow.db") == "sqlite:///mlruns/mlflow.db"
 
 
 # What a folder may be given as and must not be.
