@@ -15,6 +15,7 @@ from lottery_ticket.errors import InputError
 from lottery_ticket.method.trajectory import Checkpoint, Round, find_tickets
 from lottery_ticket.models.fingerprint import Fingerprint, shapes_of
 from lottery_ticket.models.tensors import give
+from lottery_ticket.plugins import is_code
 from lottery_ticket.randomness import forked
 from lottery_ticket.record import Record
 from lottery_ticket.runs.conclude import conclude
@@ -87,7 +88,7 @@ def resume(
     reading.get_run(client, run_id, "--resume")
     check_working_folder()
     with locks.writing(client, run_id):
-        named = {*code, *([model] if model else [])}
+        named = {name for name in (*code, model) if name and is_code(name)}
         return _resume(run_id, named, changed_model, client, tracking_uri, listener or whoever_is_here())
 
 

@@ -57,7 +57,7 @@ WRONG = [
     ("low = 1e-3", "low = nan", "x.toml: space.lr.low: nan is not allowed"),
     (", points = 4", "", "x.toml: space.lr.points: None is missing"),
     ("points = 4", "points = 1", "x.toml: space.lr.points: 1 is not allowed"),
-    ('"grid"', '"gird"', "x.toml: sampler: 'gird' is not allowed; allowed: grid, qmc, tpe, gp, boundary"),
+    ('"grid"', '"gird"', "x.toml: sampler: 'gird' is unknown; did you mean 'grid'? allowed: grid, qmc, tpe, gp, boundary"),
     ('"grid"', '"boundary"', "x.toml: sampler: 'boundary' is for objective phase"),
     ("trials", "trails", "x.toml: key: 'trails' is unknown; did you mean 'trials'?"),
     ("trials = 2", "trials = 0", "x.toml: trials: 0 is not allowed; allowed: a whole number ≥ 1"),
@@ -84,7 +84,7 @@ WRONG = [
 OPTIONS = [
     (["lrr"], "STUDY: 'lrr' is unknown; did you mean 'lr'?"),
     (["x.toml", "--trials", "0"], "--trials: 0 is not allowed; allowed: a whole number ≥ 1"),
-    (["x.toml", "--sampler", "random"], "--sampler: 'random' is not allowed; allowed: grid, qmc, tpe, gp, boundary"),
+    (["x.toml", "--sampler", "random"], "--sampler: 'random' is unknown; allowed: grid, qmc, tpe, gp, boundary"),
     (["x.toml", "--sampler", "boundary"], "--sampler: 'boundary' is for objective phase"),
     (["x.toml", "--lr", "0.1"], "--lr: '0.1' is what this study searches"),
     (["x.toml", "--jobs", "0"], "--jobs: 0 is not allowed"),
