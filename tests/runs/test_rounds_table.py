@@ -65,7 +65,8 @@ def test_means_of_a_row_are_of_the_same_seeds_and_say_how_many():
 
 
 def test_figures_have_the_same_seeds_and_mark_what_diverged():
-    labels = [text.get_text() for text in draw_accuracy(some_diverged(), "x", {}, CONTROLS).axes[0].get_legend().get_texts()]
+    legend = draw_accuracy(some_diverged(), "x", {}, CONTROLS).axes[0].get_legend()
+    labels = [text.get_text() for text in legend.get_texts()]
     assert "winning (mean, min–max of 4 to 5 of 8 seeds)" in labels
     assert {"winning, diverged", "reinit, diverged", "random-mask, diverged"} <= set(labels)
     assert "dense 90.54 %" in labels  # of the seeds that the last round has

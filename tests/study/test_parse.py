@@ -57,7 +57,7 @@ WRONG = [
     ("low = 1e-3", "low = nan", "x.toml: space.lr.low: nan is not allowed"),
     (", points = 4", "", "x.toml: space.lr.points: None is missing"),
     ("points = 4", "points = 1", "x.toml: space.lr.points: 1 is not allowed"),
-    ('"grid"', '"gird"', "x.toml: sampler: 'gird' is unknown; did you mean 'grid'? allowed: grid, qmc, tpe, gp, boundary"),
+    ('"grid"', '"gird"', "x.toml: sampler: 'gird' is unknown; did you mean 'grid'? allowed: grid, qmc, tpe, gp"),
     ('"grid"', '"boundary"', "x.toml: sampler: 'boundary' is for objective phase"),
     ("trials", "trails", "x.toml: key: 'trails' is unknown; did you mean 'trials'?"),
     ("trials = 2", "trials = 0", "x.toml: trials: 0 is not allowed; allowed: a whole number ≥ 1"),
