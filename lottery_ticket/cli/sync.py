@@ -37,7 +37,8 @@ def sync(tracking_uri: TrackingUri = None, as_json: Json = False) -> None:
             why = str(error) if isinstance(error, LotteryTicketError) else f"{run_id}: {one_line(error)}"
             typer.echo(f"lt: {why}", err=True)
     if as_json:
-        typer.echo(json.dumps([{"run_id": each.run_id, "name": each.name, "finished": each.finished} for each in done]))
+        told = ("run_id", "name", "finished", "refused", "deleted")
+        typer.echo(json.dumps([{name: getattr(each, name) for name in told} for each in done]))
     else:
         for each in done:
             _tell(each, tracking_uri)

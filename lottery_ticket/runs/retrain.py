@@ -136,7 +136,7 @@ def begin(ticket: Ticket, settings: Settings, network: Network, own: Network) ->
     Raises:
         InputError: a control that this ticket cannot have, or tensors that cannot be taken over.
     """
-    drawn = ticket.initial or own.draw(ticket.origin.seed, "init")
+    drawn = ticket.initial or _drawn(ticket, own)
     late = ticket.rewound_to > 0
     rewound_at = ticket.rewound_to if settings.rewind_steps != "restart" else 0
     whole = {
@@ -168,6 +168,17 @@ def begin(ticket: Ticket, settings: Settings, network: Network, own: Network) ->
             members.append(Member(arm, seed, begun.mask, values, begun.begins_at))
         beginnings[seed] = Beginning(mask, start, dense, members)
     return beginnings
+
+
+def _drawn(ticket: Ticket, own: Network) -> Weights:
+    """θ₀ of the ticket's seed, drawn; InputError where the ticket starts from another draw than this one."""
+    drawn = own.draw(ticket.origin.seed, "init")
+    from_theta = ticket.origin.run_id and ticket.origin.arm == "winning" and ticket.rewound_to == 0
+    for name, kept in ticket.mask.items() if from_theta else ():
+        if not torch.allclose(ticket.weights[name][kept], drawn[name][kept], rtol=1e-3, atol=1e-6):
+            why = f"starts from other values of {name} than its network draws now with its seed, and holds no θ₀"
+            raise InputError("TICKET", ticket.name, f"{why}; allowed: its run, {ticket.origin.run_id}, which does")
+    return drawn
 
 
 def _output_layer(ticket: Ticket, network: Network) -> list[str]:

@@ -137,6 +137,16 @@ def test_the_dense_control_is_read_where_the_store_has_it(ticket, tmp_path):
     assert same(begin(folder, settings, network, network)[0].dense, theta)
 
 
+def test_a_dense_control_is_not_made_of_two_networks(ticket, tmp_path):
+    """A folder holds no θ₀: where its network draws another one by now, its dense control cannot be had from it."""
+    other = replace(ticket, weights={name: 1.01 * value for name, value in ticket.weights.items()})
+    network, settings = ticket.network(), retrain_settings(ticket, {})
+    for fine in (ticket, Ticket.load(ticket.save(tmp_path / "same"))):
+        begin(fine, settings, network, network)
+    with pytest.raises(InputError, match=r"starts from other values of fc1.weight .* allowed: its run, [0-9a-f]{32}"):
+        begin(Ticket.load(other.save(tmp_path / "other")), settings, network, network)
+
+
 def test_a_ticket_is_not_its_own_control(found, store):
     reinit = find(f"{found.run_id}:2:reinit-seed3", tracking_uri=store)
     with pytest.raises(InputError, match="starts with seed 3 from the values of this ticket"):
