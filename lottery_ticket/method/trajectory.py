@@ -57,7 +57,7 @@ class Checkpoint:
 def find_tickets(
     settings: Settings,
     network: Network,
-    data: Data,
+    data: Data | None,
     after: Checkpoint | None = None,
     watch: Watch | None = None,
     train: Train = train_here,
@@ -69,7 +69,7 @@ def find_tickets(
 
     Args:
         settings: arms, seeds, rounds, rates and training.
-        network, data: what to train on what.
+        network, data: what to train on what; None where `train` has data of its own.
         after: the round to go on after.
         watch: told of progress within a round.
         train: what trains the members of a round: this process, or `Workers.train`.
@@ -159,7 +159,7 @@ def _next_masks(
     return {
         (member.arm, member.seed): prune(result.weights, member.mask, rates, settings.scope, settings.criterion)
         for member, result in zip(members, trained, strict=True)
-        if ARMS[member.arm].own_mask and not result.diverged and result.connected
+        if ARMS[member.arm].own_mask and not result.diverged and result.connected is not False
     }
 
 
@@ -194,6 +194,7 @@ def finished_round(index: int, member: Member, trained: Trained, next_mask: Mask
         majority=trained.majority,
         constant=trained.constant,
         connected=trained.connected,
+        measured=dict(trained.measured),
     )
     rewound = trained.snapshot if member.arm == "winning" else None
     return Round(record, member.mask, member.weights, trained.weights, rewound, next_mask)

@@ -8,6 +8,7 @@ from lottery_ticket.data.sources import load_images
 from lottery_ticket.errors import InputError
 from lottery_ticket.runs.conclude import conclude
 from lottery_ticket.store import connection, locks, reading
+from lottery_ticket.store.layout import OWN_LOOP
 from lottery_ticket.store.outbox import Outbox
 from lottery_ticket.store.tracking import Tracker
 
@@ -17,7 +18,7 @@ class Synced:
     """A run whose rounds the store has now.
 
     Attributes:
-        kind: run, or trial of a study.
+        kind: run, trial of a study, or find (`layout.OWN_LOOP`).
         model: that it trains.
         finished: whether it was trained to its end; else `resume` goes on with it.
         refused: what the store will never take, with the reasons.
@@ -53,8 +54,10 @@ def sync(run_id: str, *, tracking_uri: str | None = None) -> Synced:
         raise InputError("--tracking-uri", public(client.tracking_uri), why + gone) from None
     with locks.writing(client, run_id):
         stored = reading.read_run(client, run_id)
-        images = load_images(stored.settings.dataset, digest=stored.data.digest if stored.data else None)
-        info = stored.data or describe(images, stored.settings.validation_size)
+        images, info = None, stored.data
+        if stored.kind != OWN_LOOP:
+            images = load_images(stored.settings.dataset, digest=info.digest if info else None)
+            info = info or describe(images, stored.settings.validation_size)
         reopened = replace(stored, children=stored.children | stored.lost)  # none is made anew
         tracker = Tracker.reopen(client, reopened, images, info)
         here = [record for record in tracker.about.records if (record.arm, record.seed) not in stored.lost]

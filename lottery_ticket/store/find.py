@@ -15,7 +15,7 @@ from lottery_ticket.data.sources import load_images
 from lottery_ticket.errors import InputError, LotteryTicketError
 from lottery_ticket.masks import Weights, under
 from lottery_ticket.method.arms import ARMS, Moment
-from lottery_ticket.models.network import MODELS
+from lottery_ticket.models.network import MODELS, Network
 from lottery_ticket.store import connection, layout, model_registry, reading
 from lottery_ticket.store.layout import Key
 from lottery_ticket.store.listing import Listed, listed
@@ -120,7 +120,9 @@ def _read(
     changed_model: bool,
 ) -> Ticket:
     """Mask, start values and, if asked for, trained weights from the artifacts."""
-    info = reading.read_data_info(client, run) or _data_again(client, run, settings, chosen)
+    info = reading.read_data_info(client, run)
+    if info is None and run.data.tags["lt.kind"] != layout.OWN_LOOP:
+        info = _data_again(client, run, settings, chosen)
     mask = reading.read_mask(client, chosen.trajectory, chosen.round)
     late = settings.rewound_at > 0
     tags = run.data.tags
@@ -199,7 +201,14 @@ def _start(
     if _origin(run):  # the only round of this trajectory, but for the dense control
         return reading.read_weights(client, mine, layout.REWOUND if origin.arm == "winning" else layout.INIT), None
 
-    make_network = cache(partial(network_of, ticket.settings, ticket.data, model, ticket.fingerprint))
+    if ticket.data is None:
+
+        def make_network() -> Network:
+            why = "starts from values that only the functions draw with which lottery_ticket.find found it"
+            raise InputError("TICKET", ticket.name, f"{why}; allowed: tickets of winning or random-mask")
+
+    else:
+        make_network = cache(partial(network_of, ticket.settings, ticket.data, model, ticket.fingerprint))
     trunk = ids.get(("winning", origin.seed), "")
     rounds = {each.round for each in read_rounds(run.data.tags) if (each.arm, each.seed) == ("winning", origin.seed)}
     if trunk:

@@ -18,6 +18,15 @@ from lottery_ticket.tickets.files import save_mask, save_weights
 
 LEFT = "weights_remaining_pct"
 
+OWN_METRICS = frozenset(
+    (
+        *("test_accuracy", "test_accuracy_best", "test_accuracy_early_stop", "early_stop_iteration", "test_loss"),
+        *("test_loss_best", "test_loss_early_stop", "train_loss", "validation_loss", "density", "sparsity", LEFT),
+        *("seconds", "seeds", "epoch_test_accuracy", BY_COMPRESSION),
+    )
+)
+"""What the metrics are called that this package logs, up to the first `/`; what a user measures is called otherwise."""
+
 
 def metrics_of(record: Record) -> list[Metric]:
     """The points that a finished round adds to its trajectory's metrics."""
@@ -39,6 +48,7 @@ def metrics_of(record: Record) -> list[Metric]:
     }
     values |= {f"density/{shortened(escaped(tensor), 240)}": value for tensor, value in record.densities.items()}
     metrics = [Metric(key, value, at, r) for key, value in values.items() if value is not None]
+    metrics += [Metric(key, value, at, r) for key, value in record.measured.items() if value is not None]
     per_round = record.curve[-1].epoch or 0
     metrics += [
         Metric("epoch_test_accuracy", point.test_accuracy, at, r * per_round + point.epoch)
