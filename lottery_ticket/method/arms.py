@@ -100,18 +100,20 @@ class Arm(NamedTuple):
         keep_start: the start values of each round are stored with it, for a start that the same moment would not give
             again. Else a ticket's values are made anew by asking the arm; of an arm with masks of its own the moment
             then has the stored mask as `own`.
+        draws: it draws values with the network, and so cannot be asked again where nobody has that.
     """
 
     start: Callable[[Moment], Start]
     own_mask: bool
     keep_start: bool = False
+    draws: bool = False
 
 
 ARMS = {
     "winning": Arm(winning, own_mask=True),
-    "reinit": Arm(reinit, own_mask=False),
+    "reinit": Arm(reinit, own_mask=False, draws=True),
     "random-mask": Arm(random_mask, own_mask=False),
-    "reinit-own": Arm(reinit_own, own_mask=True),
+    "reinit-own": Arm(reinit_own, own_mask=True, draws=True),
 }
 
 

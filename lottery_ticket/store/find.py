@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from urllib.parse import urlsplit
 
 import torch
@@ -196,19 +196,15 @@ def _start(
         raise InputError("TICKET", ticket.name, f"is of an arm that is unknown here; allowed: {', '.join(ARMS)}")
     mine = ticket.origin.trajectory
     assert mine is not None
-    if arm.keep_start:
+    if arm.keep_start or (arm.draws and ticket.data is None):
         return reading.read_start(client, mine, origin.round, mask), None
     if _origin(run):  # the only round of this trajectory, but for the dense control
         return reading.read_weights(client, mine, layout.REWOUND if origin.arm == "winning" else layout.INIT), None
 
-    if ticket.data is None:
+    @cache
+    def make_network() -> Network:
+        return network_of(ticket.settings, ticket.known_data, model, ticket.fingerprint)
 
-        def make_network() -> Network:
-            why = "starts from values that only the functions draw with which lottery_ticket.find found it"
-            raise InputError("TICKET", ticket.name, f"{why}; allowed: tickets of winning or random-mask")
-
-    else:
-        make_network = cache(partial(network_of, ticket.settings, ticket.data, model, ticket.fingerprint))
     trunk = ids.get(("winning", origin.seed), "")
     rounds = {each.round for each in read_rounds(run.data.tags) if (each.arm, each.seed) == ("winning", origin.seed)}
     if trunk:

@@ -59,8 +59,16 @@ def metrics_of(record: Record) -> list[Metric]:
     return metrics
 
 
-def write(done: Round, precision: str, first_round: bool, folder: Path) -> None:
-    """The artifacts of a round as they lie in the run into the folder: `first`, then `last` with its `round.json`."""
+def write(done: Round, precision: str, first_round: bool, drawn: bool, folder: Path) -> None:
+    """The artifacts of a round as they lie in the run into the folder: `first`, then `last` with its `round.json`.
+
+    Args:
+        done: the round.
+        precision: of the trained weights.
+        first_round: whether it is the first of its trajectory.
+        drawn: whether values that were drawn are kept: where they cannot be drawn again from what the store has.
+        folder: to write into.
+    """
     r = done.record.round
     first, last = folder / "first", folder / "last"
     (first / place(r)).mkdir(parents=True)
@@ -73,7 +81,7 @@ def write(done: Round, precision: str, first_round: bool, folder: Path) -> None:
     if done.next_mask is not None:
         (first / place(r + 1)).mkdir()
         save_mask(done.next_mask, first / place(r + 1) / "mask.safetensors")
-    if ARMS[done.record.arm].keep_start:
+    if ARMS[done.record.arm].keep_start or (drawn and ARMS[done.record.arm].draws):
         save_weights(done.start, first / place(r) / START, done.mask)
     if done.rewound is not None:
         (first / REWOUND).parent.mkdir(exist_ok=True)

@@ -152,7 +152,8 @@ class Tracker:
                 for done in rounds:  # here: torch's operations in a second thread would slow down the training's
                     key = done.record.arm, done.record.seed
                     where = folder / "{}-seed{}".format(*key)
-                    write(done, self.settings.checkpoint_precision, key not in self._begun, where)
+                    drawn = self.about.kind == OWN_LOOP
+                    write(done, self.settings.checkpoint_precision, key not in self._begun, drawn, where)
         except OSError as error:
             raise LotteryTicketError(f"a finished round cannot be kept in {self.outbox.folder}: {error}") from error
         self._begun |= {(done.record.arm, done.record.seed) for done in rounds}
