@@ -19,7 +19,7 @@ class Classifier:
     """The trained network of a ticket."""
 
     def __init__(self, ticket: Ticket, model: str | None):
-        self._data = ticket.known_data
+        self._data = ticket.data
         self._module = ticket.module(trained=True, model=model).eval()
 
     def predict(self, images: np.ndarray, params: dict[str, Any] | None = None) -> np.ndarray:

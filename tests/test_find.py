@@ -26,6 +26,7 @@ from lottery_ticket.models.lenet import fc1
 from lottery_ticket.randomness import generator
 from lottery_ticket.runs import find as find_module
 from lottery_ticket.runs.listener import Listener
+from lottery_ticket.runs.sync import sync
 from lottery_ticket.store import reading
 from tests.outcomes import outcome
 
@@ -252,6 +253,8 @@ def test_a_killed_run_goes_on_to_the_same_end(tmp_path):
     (run,) = client.search_runs(["1"], "tags.`lt.kind` = 'find'")
     run_id = run.info.run_id
     assert {record.round for record in reading.read_run(client, run_id).records} <= {0, 1}  # some are on their way
+    assert not sync(run_id).finished  # what was on its way is there now
+    assert len(reading.read_run(client, run_id).records) == 6 * 2
     with refused("--rounds: '5' cannot go on with it; allowed: 4, with which run"):
         find(Dies(None), resume=run_id, **how | {"rounds": 5})
     with refused("is not what this run is judged by; allowed: test_accuracy from 0.0 to 1.0"):
@@ -508,7 +511,10 @@ ONE = make()
     [
         (lambda: ONE, "returns the same module, or the same parameters, each time; allowed: a new module"),
         (lambda: nn.Sequential(ONE), "returns the same module, or the same parameters, each time"),
-        (lambda: copy.deepcopy(ONE), "gives reinit the same 0.weight, 3.weight as seed 0"),
+        (
+            lambda: copy.deepcopy(ONE),
+            "model_factory: 'tests.test_find.lambda' gives reinit the same 0.weight",
+        ),
         (lambda: "none", "returned a str; allowed: a torch.nn.Module"),
         (lambda size: make(), "could not be called without arguments: TypeError"),
         (lambda: nn.Sequential(nn.LazyLinear(3)), "is lazy in 0; allowed: example="),
@@ -594,6 +600,6 @@ def test_the_lightning_callback():
     spec = importlib.util.spec_from_file_location("lightning_callback", ROOT / "examples/lightning_callback.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    result = module.main(rounds=2, epochs=1)
+    result = module.main(rounds=2, epochs=1, seeds=1)
     assert [record.iterations for record in result.rounds] == [module.STEPS] * 4
     assert all(record.measured["held"] == 1 for record in result.rounds)

@@ -69,7 +69,7 @@ def diff(
 
 def _connected(ticket: "Ticket", model: str | None) -> bool | None:
     """Whether its images and scores are joined; None where its code is unknown or may not be run."""
-    unknown = ticket.data is None or (is_code(ticket.settings.model) and model != ticket.settings.model)
+    unknown = ticket.found_on is None or (is_code(ticket.settings.model) and model != ticket.settings.model)
     return None if unknown else ticket.connected(model)
 
 

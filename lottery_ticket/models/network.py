@@ -36,7 +36,7 @@ class Network:
         kinds: prunable tensor → "fc", "conv" or "output", in the module's order.
         output: the weights of the output layer, prunable or not.
         inventory: what is prunable and what stays dense, in numbers.
-        code: functions of its user's that train and evaluate it, where this package does not.
+        code: functions or classes of its user's that train and evaluate it, where this package does not.
     """
 
     module: nn.Module
@@ -47,7 +47,7 @@ class Network:
     inventory: Inventory
     init: str
     bias_init: str
-    code: tuple[Callable[..., Any], ...] = ()
+    code: tuple[Any, ...] = ()
 
     def build(self) -> nn.Module:
         """Another instance, its values drawn from the global generators."""

@@ -18,11 +18,17 @@ from lottery_ticket.models.prunable import choose, of_layers
 from lottery_ticket.randomness import forked
 
 
-def label(function: Any) -> str:
-    """What a function is called in settings and names: its module and name, e.g. `translate.make_model`."""
+def code_of(function: Any) -> Any:
+    """What holds the code of something that can be called: a function or class."""
     while isinstance(function, partial):
         function = function.func
-    named = function if hasattr(function, "__qualname__") else type(function)
+    function = getattr(function, "__func__", function)
+    return function if hasattr(function, "__qualname__") else type(function)
+
+
+def label(function: Any) -> str:
+    """What a function is called in settings and names: its module and name, e.g. `translate.make_model`."""
+    named = code_of(function)
     return re.sub(r"[^\w.]+", "", f"{named.__module__}.{named.__qualname__}".replace("<locals>.", ""))
 
 
@@ -76,9 +82,16 @@ def own_network(
     except Exception as error:
         raise refuse(f"does not take the example: {one_line(error)}") from error
     choice = choose(module, found, settings)
-    bound: partial[Any] = partial(factory)
     return Network(
-        module, bound, ready, choice.kinds, choice.output, choice.inventory, settings.init, settings.bias_init, code
+        module,
+        partial(factory),
+        ready,
+        choice.kinds,
+        choice.output,
+        choice.inventory,
+        settings.init,
+        settings.bias_init,
+        tuple(map(code_of, code)),
     )
 
 

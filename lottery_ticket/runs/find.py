@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -196,11 +196,23 @@ def _plan(
     kept: Sequence[Record] = (),
 ) -> OwnLoop:
     """Check what can be wrong, and evaluate the network as it is drawn. InputError if something is."""
-    network = own_network(factory, settings, example, train, evaluate)
-    check_draws(settings, network)
+    with _of_the_factory():
+        network = own_network(factory, settings, example, train, evaluate)
+        check_draws(settings, network)
     trainer = OwnTrain(train, evaluate, score, warn, kept)
     trainer.rehearse(network, settings.seeds[0])
     return OwnLoop(settings, network, range(settings.rounds), trainer)
+
+
+@contextmanager
+def _of_the_factory() -> Iterator[None]:
+    """What is wrong with a model within it is told of `model_factory`."""
+    try:
+        yield
+    except InputError as error:
+        if error.option != "--model":
+            raise
+        raise InputError("model_factory", error.value, error.allowed) from error
 
 
 def _method(plan: OwnLoop) -> Method:
@@ -241,7 +253,8 @@ def _differences(plan: OwnLoop, stored: Stored, client: MlflowClient, changed_co
     if stored.network is None:
         return []
     now_is = plan.network.fingerprint
-    Fingerprint(tensors=stored.network.tensors).must_be(now_is, stored.settings.model, overruling=None)
-    if not changed_code:
-        stored.network.must_be(now_is, stored.settings.model, overruling="changed_code=True")
+    with _of_the_factory():
+        Fingerprint(tensors=stored.network.tensors).must_be(now_is, stored.settings.model, overruling=None)
+        if not changed_code:
+            stored.network.must_be(now_is, stored.settings.model, overruling="changed_code=True")
     return stored.network.differences(now_is)

@@ -195,9 +195,8 @@ class _Parameters:
         now = dict(module.named_parameters(remove_duplicate=False))
         if isinstance(told, nn.Module) and told is not module:
             raise self._refusal("returned another module than the one that it was given")
-        if now.keys() != self._own.keys() or (other := next((k for k in now if now[k] is not self._own[k]), None)):
-            which = next((key for key in [*self._own, *now] if key not in now or key not in self._own), None) or other
-            raise self._refusal(f"put another parameter in the place of {which}, which nothing holds at its mask")
+        if other := [name for name in {**self._own, **now} if now.get(name) is not self._own.get(name)]:
+            raise self._refusal(f"put another parameter in the place of {other[0]}, which nothing holds at its mask")
         values = _on_cpu(module)
         for name, kept in self._mask.items():
             if moved := int((values[name][~kept] != 0).sum()):

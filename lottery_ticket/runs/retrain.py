@@ -57,7 +57,7 @@ def train_ticket(
     own = ticket.network(model)
     settings = retrain_settings(ticket, overrides)
     rounds = [*([0] if dense else []), ticket.origin.round]
-    data = ticket.known_data
+    data = ticket.data
     plan = replace(make_plan(settings, known=data, drawn=False), rounds=rounds)
     if plan.data.input_shape != data.input_shape:
         raise InputError(

@@ -130,7 +130,7 @@ def _read(
         mask=mask,
         weights={},
         settings=settings,
-        data=info,
+        found_on=info,
         metrics=Metrics(
             test_accuracy=chosen.test_accuracy,
             dense_accuracy=chosen.dense_accuracy,
@@ -196,14 +196,14 @@ def _start(
         raise InputError("TICKET", ticket.name, f"is of an arm that is unknown here; allowed: {', '.join(ARMS)}")
     mine = ticket.origin.trajectory
     assert mine is not None
-    if arm.keep_start or (arm.draws and ticket.data is None):
+    if arm.keep_start or (arm.draws and ticket.found_on is None):
         return reading.read_start(client, mine, origin.round, mask), None
     if _origin(run):  # the only round of this trajectory, but for the dense control
         return reading.read_weights(client, mine, layout.REWOUND if origin.arm == "winning" else layout.INIT), None
 
     @cache
     def make_network() -> Network:
-        return network_of(ticket.settings, ticket.known_data, model, ticket.fingerprint)
+        return network_of(ticket.settings, ticket.data, model, ticket.fingerprint)
 
     trunk = ids.get(("winning", origin.seed), "")
     rounds = {each.round for each in read_rounds(run.data.tags) if (each.arm, each.seed) == ("winning", origin.seed)}

@@ -63,7 +63,7 @@ def register(client: MlflowClient, ticket: Ticket, name: str, alias: str = "smal
     run_id = ticket.origin.trajectory
     if run_id is None or ticket.trained is None:
         raise LotteryTicketError("only a trained ticket of a run can be registered")
-    images, info = ticket.images(), ticket.known_data
+    images, info = ticket.images(), ticket.data
     if unchecked := ticket.check(ticket.settings.model):
         raise LotteryTicketError(f"{ticket.name} cannot be compared with the logged accuracy: {unchecked}")
     signature = ModelSignature(

@@ -126,7 +126,7 @@ def export(
     if ticket.trained is None:
         allowed = "allowed: one that has, such as `lt pull --trained` brings"
         raise InputError("TICKET", ticket.name, f"has no trained weights; {allowed}")
-    whole, data = ticket.module(trained=True, model=model).eval(), ticket.known_data
+    whole, data = ticket.module(trained=True, model=model).eval(), ticket.data
     small = make_compact(whole, ticket.mask, data.input_shape) if compact else None
     images = ticket.images() if images is None else images
     if images.digest != data.digest:
@@ -172,14 +172,14 @@ def _write(
     module, mask = (small.module, small.mask) if small else (whole, ticket.mask)
     metadata = {
         "run_id": ticket.origin.run_id or "",
-        "dataset": ticket.known_data.name,
-        "mean": json.dumps(ticket.known_data.mean),
-        "std": json.dumps(ticket.known_data.std),
-        "classes": str(ticket.known_data.classes),
+        "dataset": ticket.data.name,
+        "mean": json.dumps(ticket.data.mean),
+        "std": json.dumps(ticket.data.std),
+        "classes": str(ticket.data.classes),
         "density": f"{ticket.density:.6g}",
     }
     if format == "onnx":
-        _write_onnx(_Raw(module, ticket.known_data), ticket.known_data.input_shape, path, metadata)
+        _write_onnx(_Raw(module, ticket.data), ticket.data.input_shape, path, metadata)
         return _onnx_scores(path)
     if small:
         metadata["layers"] = json.dumps([describe_layer(name, layer) for name, layer in module.named_children()])

@@ -167,7 +167,7 @@ def read_folder(folder: Path, option: str = "TICKET") -> Ticket:
         mask=parts["mask"],
         weights=parts["start"],
         settings=card.settings,
-        data=card.dataset,
+        found_on=card.dataset,
         metrics=card.metrics,
         origin=card.origin,
         trained=parts["trained"] or None,
@@ -191,8 +191,8 @@ def _write(ticket: Ticket, folder: Path) -> None:
     write_tensors(folder / TENSORS, tensors, masks)
     architecture = Architecture(
         model=ticket.settings.model,
-        input_shape=ticket.data.input_shape if ticket.data else None,
-        classes=ticket.data.classes if ticket.data else None,
+        input_shape=ticket.found_on.input_shape if ticket.found_on else None,
+        classes=ticket.found_on.classes if ticket.found_on else None,
         tensors={
             name: Shape(shape=tuple(value.shape), prunable=name in ticket.mask)
             for name, value in ticket.weights.items()
@@ -202,7 +202,7 @@ def _write(ticket: Ticket, folder: Path) -> None:
         schema_version=SCHEMA_VERSION,
         architecture=architecture,
         density=ticket.density,
-        dataset=ticket.data,
+        dataset=ticket.found_on,
         settings=ticket.settings,
         metrics=ticket.metrics,
         origin=ticket.origin,

@@ -83,7 +83,7 @@ class Ticket:
         mask: prunable tensor → bool tensor, True where the weight survives.
         weights: the values training starts from (θ₀, or θₖ with late rewinding); pruned weights are zero.
         settings: of the run that found it: architecture, data set, method.
-        data: the data set it was found on; None where `lottery_ticket.find` found it, in a user's own loop.
+        found_on: the data set; None where `lottery_ticket.find` found it, in a user's own loop.
         metrics: what was measured there.
         origin: the run, trajectory and round it comes from.
         trained: the trained weights, pruned ones zero, where they were asked for.
@@ -95,7 +95,7 @@ class Ticket:
     mask: Mask
     weights: Weights
     settings: Settings
-    data: DataInfo | None
+    found_on: DataInfo | None
     metrics: Metrics = field(default_factory=Metrics)
     origin: Origin = field(default_factory=Origin)
     trained: Weights | None = None
@@ -119,17 +119,17 @@ class Ticket:
         """A name for files and titles, e.g. `fc1-mnist-winning-seed0-round10-1f2e3d4c`, with the run's first digits."""
         origin = self.origin
         where = [origin.arm, f"seed{origin.seed}", f"round{origin.round}", origin.run_id[:8]] if origin.run_id else []
-        found = [self.settings.model, self.data.name if self.data else self.settings.dataset, *where]
+        found = [self.settings.model, self.found_on.name if self.found_on else self.settings.dataset, *where]
         return re.sub(r"[^\w.-]+", "-", "-".join(found)).lstrip(".-")
 
     @property
-    def known_data(self) -> DataInfo:
+    def data(self) -> DataInfo:
         """The data set it was found on; InputError where lt does not know it, nor the network."""
-        if self.data is None:
+        if self.found_on is None:
             why = "was found by lottery_ticket.find, with a network, data and training that lt does not know"
             allowed = "allowed: what needs none of them (lt pull, lt diff, Ticket.apply_to, Ticket.save)"
             raise InputError("TICKET", self.name, f"{why}; {allowed}")
-        return self.data
+        return self.found_on
 
     def __repr__(self) -> str:
         """The ticket in one line."""
@@ -188,7 +188,7 @@ class Ticket:
         logged = self.metrics.test_accuracy
         if self.trained is None or logged is None:
             return "it has no trained weights" if logged is not None else "no accuracy was logged"
-        if self.data is None:
+        if self.found_on is None:
             return "it was measured by a function of its user's (lottery_ticket.find)"
         if self.settings.model not in MODELS and model is None:
             return f"--model {self.settings.model} would allow its code to be run"
@@ -199,7 +199,7 @@ class Ticket:
             images = self.images()
         except InputError as error:
             return str(error)
-        check_accuracy(module, logged, self.settings, self.known_data, images)
+        check_accuracy(module, logged, self.settings, self.data, images)
         return None
 
     def save(self, folder: str | Path) -> Path:
@@ -234,7 +234,7 @@ class Ticket:
 
     def images(self) -> Images:
         """The data set that the ticket was found on; InputError where it is not there, or another."""
-        digest = self.known_data.digest
+        digest = self.data.digest
         images = load_images(self.settings.dataset, digest=digest)
         if images.digest != digest:
             allowed = f"allowed: the data of the ticket, digest {digest}"
@@ -248,7 +248,7 @@ class Ticket:
             model: the same `package.module:factory` as in the ticket, to say that its code may be run; a ticket alone
                 makes nothing but the package's own models.
         """
-        data = self.known_data
+        data = self.data
         if self.settings.model in MODELS:  # a ticket may lie about sizes: make room only for those that it has
             with torch.device("meta"):
                 outline = MODELS[self.settings.model](data.input_shape, data.classes)
@@ -282,7 +282,7 @@ class Ticket:
 
     def connected(self, model: str | None = None) -> bool:
         """Whether a path of surviving weights leads from the images to the scores; `model`: see `network`."""
-        return connected(self.network(model).module, self.mask, self.known_data.input_shape)
+        return connected(self.network(model).module, self.mask, self.data.input_shape)
 
     def values(self, trained: bool = False) -> Weights:
         """The values the ticket starts from, or the trained ones; LotteryTicketError where it has none."""
@@ -313,7 +313,7 @@ class Ticket:
 
     def read_past_hooks(self, model: str | None = None) -> dict[str, str]:
         """The prunable tensors that `torch.nn.utils.prune` alone cannot keep, see `torch_masks.read_past`."""
-        images = torch.randn(2, *self.known_data.input_shape, generator=torch.Generator().manual_seed(0))
+        images = torch.randn(2, *self.data.input_shape, generator=torch.Generator().manual_seed(0))
         return read_past(self.network(model).module, self.mask, images)
 
     @classmethod
