@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from lottery_ticket.errors import InputError, LotteryTicketError
     from lottery_ticket.method.trajectory import Round, find_tickets
     from lottery_ticket.record import Record
+    from lottery_ticket.runs.find import find
+    from lottery_ticket.runs.own_loop import Job
     from lottery_ticket.runs.result import Result
     from lottery_ticket.runs.retrain import train_ticket
     from lottery_ticket.runs.run import resume, run
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "InputError": "errors",
+    "Job": "runs.own_loop",
     "LotteryTicketError": "errors",
     "Record": "record",
     "Result": "runs.result",
@@ -32,6 +35,7 @@ _HOME = {
     "Settings": "config",
     "Ticket": "tickets.ticket",
     "Verdict": "analysis.verdict",
+    "find": "runs.find",
     "find_tickets": "method.trajectory",
     "judge": "analysis.verdict",
     "load_compact": "tickets.sequential",
@@ -46,6 +50,7 @@ _HOME = {
 
 __all__ = [
     "InputError",
+    "Job",
     "LotteryTicketError",
     "Record",
     "Result",
@@ -53,6 +58,7 @@ __all__ = [
     "Settings",
     "Ticket",
     "Verdict",
+    "find",
     "find_tickets",
     "judge",
     "load_compact",

@@ -21,6 +21,12 @@ JUDGING = ("verdict_tolerance", "verdict_level")
 NOT_TRAINING = ("device", "executor", "stack", "jobs", "checkpoint_precision", *JUDGING)
 """Settings that do not change what a run finds: where it is trained, how it is kept, how it is judged."""
 
+OF_THE_LOOP = (
+    *("validation_size", "epochs", "iterations", "frozen", "optimizer", "lr", "momentum", "weight_decay"),
+    *("batch_size", "schedule", "warmup_iterations", "evaluate_every", "device", "precision", "stack", "jobs"),
+)
+"""Settings of this package's own training loop, which say nothing of a run that a user's loop trains."""
+
 
 def _names(value: object) -> object:
     return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value

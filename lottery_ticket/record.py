@@ -53,6 +53,8 @@ class Record(BaseModel):
         majority: the part of the test images that are of the most frequent class, 0–1; None before version 0.4.
         constant: whether the trained network gives every test image the same scores; None before 0.4.
         connected: whether a path of surviving weights leads from the images to the scores; None before 0.4.
+        measured: what else was measured, by name; of loops of a user's own (`lottery_ticket.find`), where `majority`,
+            `constant` and `connected` are not known and `correct` may be empty.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -84,6 +86,7 @@ class Record(BaseModel):
     majority: float | None = None
     constant: bool | None = None
     connected: bool | None = None
+    measured: dict[str, Finite] = {}
 
     @property
     def sparsity(self) -> float:
@@ -117,8 +120,9 @@ def pack_bits(bits: np.ndarray) -> str:
 
 
 def best_point(curve: list[Point]) -> Point:
-    """The epoch of highest test accuracy, the first of them."""
-    return max((point for point in curve if point.epoch is not None), key=lambda point: point.test_accuracy)
+    """The epoch of highest test accuracy, the first of them; where no epochs were counted, of all evaluations."""
+    epochs = [point for point in curve if point.epoch is not None]
+    return max(epochs or curve, key=lambda point: point.test_accuracy)
 
 
 def early_stop_point(curve: list[Point]) -> Point | None:

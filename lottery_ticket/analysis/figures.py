@@ -90,6 +90,7 @@ def draw_learning_curves(records: Sequence[Record], name: str, controls: Sequenc
             curves = [record.curve for record in records if record.arm == arm and record.round == r]
             if curves:
                 steps = [point.iteration for point in curves[0]]
+                curves = [curve for curve in curves if [point.iteration for point in curve] == steps]
                 mean = np.mean([[100 * point.test_accuracy for point in curve] for curve in curves], axis=0)
                 marker = "o" if len(steps) < 12 else None
                 axes.plot(

@@ -214,9 +214,11 @@ def judge(
         controls: arms that winning tickets have to beat; the first that is there counts.
         classes: of the data set. Records of earlier versions do not tell how many test images are of the most frequent
             class; 1 / classes, the least that can be, is taken then.
-        only_seeds: whether the spread over seeds is the only evidence, from two seeds on, whatever the test images say.
+        only_seeds: whether the spread over seeds is the only evidence, from two seeds on, whatever the test images say;
+            so it is where the records do not tell which of them are right.
     """
     records = list(records)
+    only_seeds = only_seeds or not all(record.test_size for record in records)
     table = {(record.arm, record.seed, record.round): record for record in records}
     seeds = sorted({seed for arm, seed, _ in table if arm == "winning"})
     if not seeds:

@@ -68,8 +68,9 @@ def diff(
 
 
 def _connected(ticket: "Ticket", model: str | None) -> bool | None:
-    """Whether its images and scores are joined; None where its code may not be run to find out."""
-    return None if is_code(ticket.settings.model) and model != ticket.settings.model else ticket.connected(model)
+    """Whether its images and scores are joined; None where its code is unknown or may not be run."""
+    unknown = ticket.found_on is None or (is_code(ticket.settings.model) and model != ticket.settings.model)
+    return None if unknown else ticket.connected(model)
 
 
 def answer(found: "Comparison") -> str:

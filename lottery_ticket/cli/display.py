@@ -17,7 +17,7 @@ from lottery_ticket.cli.options import output
 from lottery_ticket.config import code_flags
 from lottery_ticket.engine.job import Progress as TrainingProgress
 from lottery_ticket.runs.listener import Lines
-from lottery_ticket.runs.plan import Plan
+from lottery_ticket.runs.plan import Undertaking
 from lottery_ticket.runs.result import Result
 from lottery_ticket.runs.rounds_table import conclusions, rounds_table
 from lottery_ticket.store.reading import restoring
@@ -52,7 +52,7 @@ class Display(Lines):
     ) -> None:
         self._bar.stop()
 
-    def started(self, plan: Plan, run_id: str, done: int) -> None:
+    def started(self, plan: Undertaking, run_id: str, done: int) -> None:
         """Say what is trained on what, and start the bar."""
         super().started(plan, run_id, done)
         self.run_id, self.code = run_id, code_flags(plan.settings)

@@ -16,7 +16,7 @@ from lottery_ticket.reproduction.keep import Kept
 from lottery_ticket.reproduction.report import in_numbers
 from lottery_ticket.reproduction.reproduce import Job, Reproduced, ReproductionListener
 from lottery_ticket.runs.listener import clock
-from lottery_ticket.runs.plan import Plan
+from lottery_ticket.runs.plan import Undertaking
 
 
 class Display(display.Display, ReproductionListener):
@@ -48,11 +48,11 @@ class Display(display.Display, ReproductionListener):
             self._bar.remove_task(self._task)
             self._task = None
 
-    def started(self, plan: Plan, run_id: str, done: int) -> None:
+    def started(self, plan: Undertaking, run_id: str, done: int) -> None:
         """As of a run; how much of it is left is known now."""
         super().started(plan, run_id, done)
         assert self._at is not None
-        self._per_round = plan.members * plan.iterations
+        self._per_round = plan.work
         self._at.left = self._per_round * (len(plan.rounds) - done)
 
     def rounds_finished(self, records: Sequence[Record]) -> None:

@@ -67,5 +67,8 @@ def _tell(done: "Synced", tracking_uri: str | None) -> None:
         typer.echo(f"{done.run_id} ({done.name}): delivered, finished")
     elif done.kind == "trial":
         typer.echo(f"{done.run_id} ({done.name}): delivered; the same lt sweep goes on with it")
+    elif done.kind == "find":
+        go_on = f'lottery_ticket.find(…, resume="{done.run_id}") goes on with it'
+        typer.echo(f"{done.run_id} ({done.name}): delivered; {go_on}")
     else:
         typer.echo(f"{done.run_id} ({done.name}): delivered. {resume_command(done.run_id, tracking_uri, done.code)}")

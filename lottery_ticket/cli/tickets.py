@@ -176,7 +176,8 @@ def register(
 def describe(ticket: "Ticket") -> str:
     """A ticket in a few words."""
     measured = ticket.metrics
-    words = [f"{ticket.settings.model} on {ticket.data.name}, {100 * ticket.density:.3g} % of the weights left"]
+    found_on = ticket.found_on.name if ticket.found_on else ticket.settings.dataset
+    words = [f"{ticket.settings.model} on {found_on}, {100 * ticket.density:.3g} % of the weights left"]
     if measured.test_accuracy is not None:
         words.append(f"test accuracy {100 * measured.test_accuracy:.2f} %")
     if measured.dense_accuracy is not None:

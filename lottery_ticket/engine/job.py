@@ -1,13 +1,13 @@
 """What is asked of whoever trains, and what comes back: members in, trained networks out."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from lottery_ticket.config import Settings
-from lottery_ticket.data.prepared import Data
 from lottery_ticket.errors import InputError
 from lottery_ticket.masks import Mask, Weights
 from lottery_ticket.models.network import Network
@@ -45,6 +45,9 @@ class Trained:
         constant: whether every test image gets the same scores.
         connected: whether a path of surviving weights leads from the images to the scores.
         seconds: the stack's wall time divided by its members.
+        measured: what else was measured, by name.
+
+    Of a loop of a user's own `correct` may be empty, and majority, constant and connected are None: not known.
     """
 
     weights: Weights
@@ -53,10 +56,11 @@ class Trained:
     correct: np.ndarray
     snapshot: Weights | None
     diverged: bool
-    majority: float
-    constant: bool
-    connected: bool
+    majority: float | None
+    constant: bool | None
+    connected: bool | None
     seconds: float
+    measured: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,8 @@ class Progress:
 
 Watch = Callable[[Progress], None]
 
-Train = Callable[[Network, Sequence[Member], Data, Settings, int, int | None, Watch | None], list[Trained]]
-"""`train`, or what does the same in other processes."""
+Train = Callable[[Network, Sequence[Member], Any, Settings, int, int | None, Watch | None], list[Trained]]
+"""`train`, what does the same in other processes, or a user's own loop, which is given no data (None)."""
 
 
 def evenly(indices: Sequence[int], size: int) -> list[Sequence[int]]:

@@ -106,6 +106,7 @@ class Arm(NamedTuple):
             then has the stored mask as `own`.
         control: winning tickets have to beat it; of several that are trained the first counts, ours before guests'.
         colour: in figures, as matplotlib takes it; default: one that no other arm has.
+        draws: it draws values with the network, and so cannot be asked again where nobody has that.
     """
 
     start: Callable[[Moment], Start]
@@ -113,13 +114,14 @@ class Arm(NamedTuple):
     keep_start: bool = False
     control: bool = False
     colour: str | None = None
+    draws: bool = False
 
 
 ARMS = {
     "winning": Arm(winning, own_mask=True, colour="#0072B2"),
-    "reinit": Arm(reinit, own_mask=False, control=True, colour="#D55E00"),
+    "reinit": Arm(reinit, own_mask=False, control=True, colour="#D55E00", draws=True),
     "random-mask": Arm(random_mask, own_mask=False, colour="#009E73"),
-    "reinit-own": Arm(reinit_own, own_mask=True, control=True, colour="#CC79A7"),
+    "reinit-own": Arm(reinit_own, own_mask=True, control=True, colour="#CC79A7", draws=True),
 }
 
 _FREE = ("#E69F00", "#56B4E9", "#F0E442", "#000000", "#8C564B", "#7F7F7F")

@@ -11,6 +11,7 @@ from lottery_ticket.data.prepared import Data
 from lottery_ticket.engine.gradients import gradients
 from lottery_ticket.engine.job import Member, Train, Trained, Watch
 from lottery_ticket.engine.training import train as train_here
+from lottery_ticket.errors import InputError
 from lottery_ticket.masks import Mask, Weights, density, survivors
 from lottery_ticket.method.arms import Moment, arm_named
 from lottery_ticket.method.criteria import Evidence, scores_by
@@ -64,7 +65,7 @@ class Checkpoint:
 def find_tickets(
     settings: Settings,
     network: Network,
-    data: Data,
+    data: Data | None,
     after: Checkpoint | None = None,
     watch: Watch | None = None,
     train: Train = train_here,
@@ -76,7 +77,7 @@ def find_tickets(
 
     Args:
         settings: arms, seeds, rounds, rates and training.
-        network, data: what to train on what.
+        network, data: what to train on what; None where `train` has data of its own.
         after: the round to go on after.
         watch: told of progress within a round.
         train: what trains the members of a round: this process, or `Workers.train`.
@@ -98,7 +99,9 @@ class Trajectories:
         after: the round to go on after.
     """
 
-    def __init__(self, settings: Settings, network: Network, data: Data, after: Checkpoint | None = None) -> None:
+    def __init__(
+        self, settings: Settings, network: Network, data: Data | None, after: Checkpoint | None = None
+    ) -> None:
         self._settings, self._network, self._data = settings, network, data
         self._arms = {name: arm_named(name) for name in settings.arms}
         self._rates = network.rates(settings)
@@ -156,7 +159,7 @@ class Trajectories:
                 self._settings.scope,
             )
             for member, result in zip(members, trained, strict=True)
-            if self._arms[member.arm].own_mask and not result.diverged and result.connected
+            if self._arms[member.arm].own_mask and not result.diverged and result.connected is not False
         }
 
     def _evidence(self, member: Member, result: Trained) -> Evidence:
@@ -184,15 +187,18 @@ def alive(settings: Settings, last: Sequence[Record]) -> list[tuple[str, int]]:
 
 
 def evidence(
-    settings: Settings, network: Network, data: Data, index: int, member: Member, weights: Weights
+    settings: Settings, network: Network, data: Data | None, index: int, member: Member, weights: Weights
 ) -> Evidence:
     """What a criterion may draw on after a member was trained in the round `index` to these weights."""
     draws = derive(member.seed, "gradients", index)
 
     def at(values: Mapping[str, Tensor], images: Sequence[int] | None = None) -> Weights:
+        if data is None:
+            why = "asks for gradients, which a training of one's own does not give; allowed: one that does not"
+            raise InputError("--criterion", settings.criterion, why)
         return gradients(network, values, member.mask, data.train, images, settings.batch_size, draws)
 
-    return Evidence(weights, member.weights, member.mask, member.seed, index, len(data.train), at)
+    return Evidence(weights, member.weights, member.mask, member.seed, index, len(data.train) if data else 0, at)
 
 
 def finished_round(index: int, member: Member, trained: Trained, next_mask: Mask | None = None) -> Round:
@@ -226,6 +232,7 @@ def finished_round(index: int, member: Member, trained: Trained, next_mask: Mask
         majority=trained.majority,
         constant=trained.constant,
         connected=trained.connected,
+        measured=dict(trained.measured),
     )
     rewound = trained.snapshot if member.arm == "winning" else None
     return Round(record, member.mask, member.weights, trained.weights, rewound, next_mask)

@@ -34,6 +34,11 @@ def as_it_is(made: Any) -> Any:
 
 def ready(made: Any, input_shape: tuple[int, ...]) -> Any:
     """A module without torch.compile around it or its parts, its lazy layers made for such images."""
+    return unlazy(uncompiled(made), lambda module: module(torch.zeros(2, *input_shape)))
+
+
+def uncompiled(made: Any) -> Any:
+    """A module without torch.compile around it or its parts."""
     made = getattr(made, "_orig_mod", made)
     if not isinstance(made, nn.Module):
         return made
@@ -42,9 +47,14 @@ def ready(made: Any, input_shape: tuple[int, ...]) -> Any:
         for name, child in part.named_children():
             if hasattr(child, "_orig_mod"):
                 setattr(part, name, child._orig_mod)
-    if any(isinstance(part, LazyModuleMixin) for part in made.modules()):
+    return made
+
+
+def unlazy(made: Any, call: Callable[[nn.Module], Any]) -> Any:
+    """A module whose lazy layers are made, by calling it."""
+    if isinstance(made, nn.Module) and any(isinstance(part, LazyModuleMixin) for part in made.modules()):
         with torch.no_grad():
-            made.eval()(torch.zeros(2, *input_shape))
+            call(made.eval())
         made.train()
     return made
 

@@ -64,13 +64,13 @@ def _changes(what: str, one: Mapping[str, str], other: Mapping[str, str]) -> lis
     ]
 
 
-def fingerprint(module: nn.Module, factory: Any) -> Fingerprint:
-    """The fingerprint of a new instance of a network and of the factory that made it."""
+def fingerprint(module: nn.Module, *code: Any) -> Fingerprint:
+    """The fingerprint of a new instance of a network, of the factory that made it and of other code of its user's."""
     return Fingerprint(
         layers={path: _line(f"{type(layer).__name__}({_options(layer)})") for path, layer in module.named_modules()},
         tensors=shapes_of(tensors_of(module)),
         graph=dict(_steps(module)),
-        sources=sources_of(module, factory),
+        sources=sources_of(module, *code),
     )
 
 

@@ -36,6 +36,7 @@ class Network:
         kinds: prunable tensor → "fc", "conv" or "output", in the module's order.
         output: the weights of the output layer, prunable or not.
         inventory: what is prunable and what stays dense, in numbers.
+        code: functions or classes of its user's that train and evaluate it, where this package does not.
     """
 
     module: nn.Module
@@ -46,6 +47,7 @@ class Network:
     inventory: Inventory
     init: str
     bias_init: str
+    code: tuple[Any, ...] = ()
 
     def build(self) -> nn.Module:
         """Another instance, its values drawn from the global generators."""
@@ -55,7 +57,7 @@ class Network:
     def fingerprint(self) -> Fingerprint:
         """What the network is, but for its values."""
         with forked(0):
-            return fingerprint(self.build(), self.factory.func)
+            return fingerprint(self.build(), self.factory.func, *self.code)
 
     @property
     def trainable(self) -> list[str]:
@@ -64,7 +66,7 @@ class Network:
 
     def draw(self, seed: int, purpose: str, *at: int) -> Weights:
         """New initial weights, the same for the same (seed, purpose, at): Glorot & Bengio 2010, He et al. 2015."""
-        return {name: value.clone() for name, value in tensors_of(self.drawn(seed, purpose, *at)).items()}
+        return {name: value.cpu().clone() for name, value in tensors_of(self.drawn(seed, purpose, *at)).items()}
 
     def drawn(self, seed: int, purpose: str, *at: int) -> nn.Module:
         """Another instance, which has the weights that `draw` gives."""
@@ -123,17 +125,7 @@ def make_network(settings: Settings, input_shape: tuple[int, ...], classes: int)
             module = ready(made)
     except (Exception, SystemExit) as error:
         raise refuse(f"could not be built for data of shape {tuple(input_shape)}: {one_line(error)}") from error
-    if not isinstance(module, nn.Module):
-        raise refuse(f"returned a {type(module).__name__}; allowed: a torch.nn.Module")
-    if extra := next((each for each in module.state_dict() if each.rpartition(".")[2] == "_extra_state"), None):
-        raise refuse(f"keeps {extra} by get_extra_state, which no ticket does; allowed: parameters and buffers")
-    if odd := next((each for each in module.state_dict() if not is_name(each)), None):
-        raise refuse(
-            f"has a tensor named {odd[:60]!a}; allowed: names that can be printed, of at most 4,096 characters"
-        )
-    if (path := building.scripted(module)) is not None:
-        where = f"its {path}" if path else "it"
-        raise refuse(f"cannot be trained: {where} is made by torch.jit; allowed: the module from which that was made")
+    check_module(module, refuse)
     try:
         found, scores = products(module, input_shape)
     except Exception as error:
@@ -148,3 +140,18 @@ def make_network(settings: Settings, input_shape: tuple[int, ...], classes: int)
     return Network(
         module, called, ready, choice.kinds, choice.output, choice.inventory, settings.init, settings.bias_init
     )
+
+
+def check_module(module: Any, refuse: Callable[[str], InputError]) -> None:
+    """Raise what `refuse` makes of the reason where a factory returned what no run can keep or train."""
+    if not isinstance(module, nn.Module):
+        raise refuse(f"returned a {type(module).__name__}; allowed: a torch.nn.Module")
+    if extra := next((each for each in module.state_dict() if each.rpartition(".")[2] == "_extra_state"), None):
+        raise refuse(f"keeps {extra} by get_extra_state, which no ticket does; allowed: parameters and buffers")
+    if odd := next((each for each in module.state_dict() if not is_name(each)), None):
+        raise refuse(
+            f"has a tensor named {odd[:60]!a}; allowed: names that can be printed, of at most 4,096 characters"
+        )
+    if (path := building.scripted(module)) is not None:
+        where = f"its {path}" if path else "it"
+        raise refuse(f"cannot be trained: {where} is made by torch.jit; allowed: the module from which that was made")

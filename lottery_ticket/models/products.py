@@ -73,17 +73,21 @@ def products(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[Products,
 
     The module's parameters and buffers are afterwards what they were. Raises what the module raises.
     """
+    return products_with(module, torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(0)))
+
+
+def products_with(module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Products, Any]:
+    """The same in a training pass over these arguments, whose tensors count as data."""
     parameters = dict(module.named_parameters())
-    images = torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(0))
     before = [(value, value.clone()) for value in module.buffers()]
-    flow = _Flow(parameters, images)
+    flow = _Flow(parameters, _tensors((args, kwargs)))
     module.train()
     with forked(0), torch.no_grad():
         with flow:
-            result = module(images)
+            result = module(*args, **kwargs)
         for value, kept in before:
             value.copy_(kept)
-    output = flow.trace(result).last if isinstance(result, Tensor) else frozenset()
+    output = _joined([flow.trace(value) for value in _tensors(result)]).last
     return Products({name: flow.kinds[name] for name in parameters if name in flow.kinds}, output, flow.used), result
 
 
@@ -111,13 +115,13 @@ class _Flow(TorchDispatchMode):
     A value is known by its place in memory, as several objects may be views of one. Nothing is freed meanwhile.
     """
 
-    def __init__(self, parameters: Mapping[str, Tensor], images: Tensor) -> None:
+    def __init__(self, parameters: Mapping[str, Tensor], inputs: Sequence[Tensor]) -> None:
         super().__init__()
         self.kinds: dict[str, Literal["fc", "conv"]] = {}
         self.used: frozenset[str] = frozenset()
         self._parameters = parameters
         self._traces = {_place(value): _Trace(sources=frozenset([name])) for name, value in parameters.items()}
-        self._traces[_place(images)] = _Trace(data=True)
+        self._traces |= {_place(value): _Trace(data=True) for value in inputs}
         self._own = {_storage(value) for value in parameters.values()}
         self._written: dict[int, _Trace] = {}
         self._alive: list[Any] = []

@@ -40,14 +40,14 @@ def _places() -> list[Path]:
     return [Path(path).resolve() for path in (*there, os.path.dirname(os.path.dirname(__file__)))]
 
 
-def sources_of(network: nn.Module, factory: Any) -> dict[str, str]:
+def sources_of(network: nn.Module, *makers: Any) -> dict[str, str]:
     """What of its user's code a network is made of: name of a function, class or constant → digest of it.
 
-    The factory, the classes of the layers, and all that their code names, as far as it is in modules that are not
-    installed. Comments, layout and the rest of a file do not count.
+    The makers (its factory, say), the classes of the layers, and all that their code names, as far as it is in modules
+    that are not installed. Comments, layout and the rest of a file do not count.
     """
     found: dict[str, str] = {}
-    waiting: list[Any] = [factory, *(type(layer) for layer in network.modules())]
+    waiting: list[Any] = [*makers, *(type(layer) for layer in network.modules())]
     while waiting:
         thing = waiting.pop()
         module = sys.modules.get(getattr(thing, "__module__", None) or "")

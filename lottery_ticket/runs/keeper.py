@@ -9,10 +9,9 @@ from lottery_ticket.config import Settings
 from lottery_ticket.method.arms import arm_named
 from lottery_ticket.method.trajectory import Checkpoint, Round, alive
 from lottery_ticket.record import Record
-from lottery_ticket.runs.plan import Plan
+from lottery_ticket.runs.plan import Undertaking
 from lottery_ticket.store import layout, reading
 from lottery_ticket.store.layout import REWOUND
-from lottery_ticket.store.limits import TAG, cut
 from lottery_ticket.store.tracking import Tracker
 
 
@@ -41,13 +40,11 @@ class Keeper:
         after: what the method goes on after; None from the start.
     """
 
-    def __init__(self, plan: Plan, tracker: Tracker, kept: Sequence[Record]) -> None:
+    def __init__(self, plan: Undertaking, tracker: Tracker, kept: Sequence[Record]) -> None:
         self._plan, self._tracker = plan, tracker
         last, self._partial = complete_rounds(plan.settings, kept)
         self._there = {(record.arm, record.seed, record.round) for record in self._partial}
-        chosen = {f"lt.{name}": getattr(plan.resolved, name) for name in ("device", "stack", "jobs")}
-        notes = {"lt.data_notes": cut("\n".join(plan.data_notes), TAG)} if plan.data_notes else {}
-        tracker.tag(chosen | notes | {"lt.host": platform.node()})
+        tracker.tag(plan.tags | {"lt.host": platform.node()})
         tracker.repeat_metrics(last, self._partial)
         self.done = last[0].round + 1 if last else 0
         self.after = _checkpoint(tracker.client, tracker, plan.settings, last) if last else None

@@ -12,13 +12,13 @@ from lottery_ticket.models.paths import NO_PATH
 from lottery_ticket.record import Record
 
 if TYPE_CHECKING:
-    from lottery_ticket.runs.plan import Plan
+    from lottery_ticket.runs.plan import Undertaking
 
 
 class Listener:
     """What a run tells whoever listens; every method may be left out."""
 
-    def started(self, plan: "Plan", run_id: str, done: int) -> None:
+    def started(self, plan: "Undertaking", run_id: str, done: int) -> None:
         """Training is about to begin after `done` finished rounds; the run can be resumed by its id."""
 
     def progress(self, progress: Progress) -> None:
@@ -37,7 +37,7 @@ class Several(Listener):
     def __init__(self, listeners: Sequence[Listener]) -> None:
         self._listeners = listeners
 
-    def started(self, plan: "Plan", run_id: str, done: int) -> None:
+    def started(self, plan: "Undertaking", run_id: str, done: int) -> None:
         """Tell them."""
         for each in self._listeners:
             each.started(plan, run_id, done)
@@ -85,22 +85,19 @@ class Lines(Listener):
         self._controls: tuple[str, ...] = ()
         self._begun = 0.0
 
-    def started(self, plan: "Plan", run_id: str, done: int) -> None:
+    def started(self, plan: "Undertaking", run_id: str, done: int) -> None:
         """Say what is trained on what."""
         settings = plan.settings
         self._rounds, self._first, self._controls = plan.rounds, done, plan.controls
         self._begun = time.monotonic()
         self._say(
             f"{settings.model} on {settings.dataset}: {', '.join(settings.arms)} × {len(settings.seeds)} seed(s), "
-            f"{len(plan.rounds)} rounds of {plan.iterations} iterations on {plan.resolved.device}, {_spread(plan)}; "
-            f"MLflow run {run_id}"
+            f"{plan.length}; MLflow run {run_id}"
         )
         for line in plan.network.inventory.in_words():
             self._say(line)
         if done:
             self._say(f"going on after {done} complete round(s)")
-        if k := settings.rewound_at:
-            self._say(f"rewound to iteration {k}: rounds after the first go on there, {plan.iterations - k} left")
         for note in plan.notes:
             self._say(note)
 
@@ -141,10 +138,3 @@ def whoever_is_here() -> Listener:
 def clock(seconds: float) -> str:
     """Seconds as h:mm:ss."""
     return f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02}:{int(seconds) % 60:02}"
-
-
-def _spread(plan: "Plan") -> str:
-    """How the networks of a round are trained, in words."""
-    chosen = plan.allocation
-    together = "one network" if plan.members == 1 else f"{chosen.stack} of {plan.members} networks at a time"
-    return together if chosen.jobs == 1 else f"{together} in each of {chosen.jobs} processes"

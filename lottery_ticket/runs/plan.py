@@ -1,6 +1,8 @@
 """A run that has been checked and is ready to train."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from lottery_ticket.config import Settings, differences, load_preset, preset_names
@@ -11,34 +13,27 @@ from lottery_ticket.data.prepared import Data, DataInfo, prepare
 from lottery_ticket.data.sources import load_images
 from lottery_ticket.engine.allocation import Allocation, allocate
 from lottery_ticket.engine.device import arithmetic, choose_device
-from lottery_ticket.engine.executors import executor_named
-from lottery_ticket.engine.job import check_length, iterations_per_round
+from lottery_ticket.engine.executors import executor_named, trainer
+from lottery_ticket.engine.job import Train, check_length, iterations_per_round
 from lottery_ticket.method.arms import check_arms, controls_among
 from lottery_ticket.method.criteria import criterion_named
 from lottery_ticket.models.network import Network, make_network
 from lottery_ticket.runs.rehearsal import rehearse
+from lottery_ticket.store.limits import TAG, cut
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A run that has been checked and is ready to train.
+class Undertaking(ABC):
+    """What is about to be trained, by this package's loop (`Plan`) or by a user's own (`find.OwnLoop`).
 
     Attributes:
         settings: as given.
-        allocation: how its members are spread over stacks and processes.
-        iterations: of the dense round, at which every round ends.
         rounds: the rounds to train.
-        data_notes: what the user should know of the data set, each a line.
     """
 
     settings: Settings = field(repr=False)
-    images: Images
-    data: Data
     network: Network = field(repr=False)
-    allocation: Allocation
-    iterations: int
     rounds: Sequence[int]
-    data_notes: tuple[str, ...]
 
     @property
     def members(self) -> int:
@@ -51,6 +46,47 @@ class Plan:
         return controls_among(self.settings.arms)
 
     @property
+    @abstractmethod
+    def tags(self) -> dict[str, str]:
+        """What the run in MLflow is told of where and on what it is trained."""
+
+    @property
+    @abstractmethod
+    def length(self) -> str:
+        """How long it trains, where and how, in words."""
+
+    @property
+    @abstractmethod
+    def work(self) -> int:
+        """What a whole round of all members comes to, as `Progress.total` counts it."""
+
+    @property
+    @abstractmethod
+    def notes(self) -> Sequence[str]:
+        """What the user should know before training begins, each a line."""
+
+    @abstractmethod
+    def trainer(self) -> AbstractContextManager[Train]:
+        """What trains the members of a round, as long as the context lives."""
+
+
+@dataclass(frozen=True)
+class Plan(Undertaking):
+    """A run that has been checked and is ready to train.
+
+    Attributes:
+        allocation: how its members are spread over stacks and processes.
+        iterations: of the dense round, at which every round ends.
+        data_notes: what the user should know of the data set, each a line.
+    """
+
+    images: Images
+    data: Data
+    allocation: Allocation
+    iterations: int
+    data_notes: tuple[str, ...]
+
+    @property
     def resolved(self) -> Settings:
         """The settings with what `auto` stands for here."""
         chosen = {"device": str(self.data.train.x.device), "stack": self.allocation.stack, "jobs": self.allocation.jobs}
@@ -59,7 +95,32 @@ class Plan:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should know before training begins, each a line."""
-        return (*self.data_notes, *self.allocation.notes)
+        k = self.settings.rewound_at
+        left = f"rewound to iteration {k}: rounds after the first go on there, {self.iterations - k} left"
+        return (*([left] if k else []), *self.data_notes, *self.allocation.notes)
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The machine, what `auto` stands for on it, and what there is to know of the data set."""
+        chosen = {f"lt.{name}": str(getattr(self.resolved, name)) for name in ("device", "stack", "jobs")}
+        return chosen | ({"lt.data_notes": cut("\n".join(self.data_notes), TAG)} if self.data_notes else {})
+
+    @property
+    def length(self) -> str:
+        """Rounds and iterations, and how the networks of a round are spread."""
+        chosen = self.allocation
+        together = "one network" if self.members == 1 else f"{chosen.stack} of {self.members} networks at a time"
+        spread = together if chosen.jobs == 1 else f"{together} in each of {chosen.jobs} processes"
+        return f"{len(self.rounds)} rounds of {self.iterations} iterations on {self.resolved.device}, {spread}"
+
+    @property
+    def work(self) -> int:
+        """Iterations of all members."""
+        return self.members * self.iterations
+
+    def trainer(self) -> AbstractContextManager[Train]:
+        """This process, or workers beside it."""
+        return trainer(self.resolved, self.allocation, self.data.info)
 
 
 def make_plan(
@@ -97,7 +158,7 @@ def make_plan(
             raise faults[0]
         notes = tuple(f"{images.name}: {note}" for note in [*images.notes, *found])
         rehearse(settings, network, data, allocation, drawn)
-    return Plan(settings, images, data, network, allocation, iterations, range(settings.rounds), notes)
+    return Plan(settings, network, range(settings.rounds), images, data, allocation, iterations, notes)
 
 
 def run_name(settings: Settings, preset: str) -> str:

@@ -57,12 +57,13 @@ def train_ticket(
     own = ticket.network(model)
     settings = retrain_settings(ticket, overrides)
     rounds = [*([0] if dense else []), ticket.origin.round]
-    plan = replace(make_plan(settings, known=ticket.data, drawn=False), rounds=rounds)
-    if plan.data.input_shape != ticket.data.input_shape:
+    data = ticket.data
+    plan = replace(make_plan(settings, known=data, drawn=False), rounds=rounds)
+    if plan.data.input_shape != data.input_shape:
         raise InputError(
             "--dataset",
             settings.dataset,
-            f"has images of shape {plan.data.input_shape}; allowed: {ticket.data.input_shape}, which the ticket takes",
+            f"has images of shape {plan.data.input_shape}; allowed: {data.input_shape}, which the ticket takes",
         )
 
     def method(after: Checkpoint | None, watch: Watch, trainer: Train) -> Iterator[list[Round]]:

@@ -9,7 +9,6 @@ from mlflow import MlflowClient
 
 from lottery_ticket.address import public
 from lottery_ticket.config import Settings, code_in, must_be_named
-from lottery_ticket.engine.executors import trainer
 from lottery_ticket.engine.job import Train, Watch
 from lottery_ticket.errors import InputError
 from lottery_ticket.method.trajectory import Checkpoint, Round, find_tickets
@@ -21,7 +20,7 @@ from lottery_ticket.record import Record
 from lottery_ticket.runs.conclude import conclude
 from lottery_ticket.runs.keeper import Keeper, complete_rounds
 from lottery_ticket.runs.listener import Listener, whoever_is_here
-from lottery_ticket.runs.plan import Plan, make_plan, run_name
+from lottery_ticket.runs.plan import Plan, Undertaking, make_plan, run_name
 from lottery_ticket.runs.result import Result
 from lottery_ticket.store import connection, layout, locks, reading
 from lottery_ticket.store.outbox import check_working_folder
@@ -63,7 +62,7 @@ def run(
     network = plan.network
     tracker = Tracker.create(client, experiment, settings, preset, name, plan.images, plan.data.info, network)
     tracker.seconds += connecting
-    with _resumable(tracker, tracking_uri):
+    with resumable(_resuming(tracker, tracking_uri)):
         return carry_out(plan, tracker, _find(plan), [], begun, listener or whoever_is_here())
 
 
@@ -105,6 +104,9 @@ def _resume(
     stored.must_be_whole(client.tracking_uri)
     if stored.origin:
         raise InputError("--resume", run_id, "is one training of a ticket; allowed: runs of `lt run`")
+    if stored.kind == layout.OWN_LOOP:
+        allowed = f'allowed: lottery_ticket.find(…, resume="{run_id}") with the same functions'
+        raise InputError("--resume", run_id, f"is of lottery_ticket.find, trained by functions of your own; {allowed}")
     if stored.kind == "trial":
         raise InputError(
             "--resume", run_id, "is a trial of a study; allowed: runs of `lt run` (`lt sweep` goes on with it)"
@@ -128,7 +130,7 @@ def _resume(
     tracker = Tracker.reopen(client, stored, plan.images, plan.data.info)
     if began_with and (differences := began_with.differences(now)):
         tracker.tag({"lt.changed_model": "; ".join(differences)[:500]})
-    with _resumable(tracker, tracking_uri):
+    with resumable(_resuming(tracker, tracking_uri)):
         return carry_out(plan, tracker, _find(plan), tracker.about.records, begun, listener)
 
 
@@ -155,15 +157,20 @@ def _network_of(stored: Stored, client: MlflowClient) -> Fingerprint | None:
     return Fingerprint(tensors=shapes_of(start))
 
 
-@contextmanager
-def _resumable(tracker: Tracker, tracking_uri: str | None) -> Iterator[None]:
-    """What ends the training of a run within it says in Python how to go on."""
+def _resuming(tracker: Tracker, tracking_uri: str | None) -> str:
+    """The call that goes on with a run."""
     named = code_in(tracker.settings)
     more: dict[str, Any] = {"model": named.pop("model")[0]} if "model" in named else {}
     more |= {"code": [name for names in named.values() for name in names]} if named else {}
     more |= {"tracking_uri": public(tracking_uri)} if tracking_uri else {}
     arguments = "".join(f", {name}={value!r}" for name, value in more.items())
-    told = f'finished rounds are kept; go on with lottery_ticket.resume("{tracker.run_id}"{arguments})'
+    return f'lottery_ticket.resume("{tracker.run_id}"{arguments})'
+
+
+@contextmanager
+def resumable(call: str) -> Iterator[None]:
+    """What ends the training of a run within it says with which call in Python to go on."""
+    told = f"finished rounds are kept; go on with {call}"
     try:
         yield
     except KeyboardInterrupt:
@@ -183,14 +190,14 @@ def _find(plan: Plan) -> Method:
 
 
 def carry_out(
-    plan: Plan, tracker: Tracker, method: Method, kept: Sequence[Record], begun: float, listener: Listener
+    plan: Undertaking, tracker: Tracker, method: Method, kept: Sequence[Record], begun: float, listener: Listener
 ) -> Result:
     """Train the rounds that are not among `kept`, keep each as it is finished, conclude.
 
     `begun` is when the run began, on the clock of `time.perf_counter`.
     """
     tracker.warn = listener.warned
-    with tracker.ending_well(), trainer(plan.resolved, plan.allocation, plan.data.info) as train_members:
+    with tracker.ending_well(), plan.trainer() as train_members:
         kept_rounds = Keeper(plan, tracker, kept)
         listener.started(plan, tracker.run_id, kept_rounds.done)
         for rounds in method(kept_rounds.after, listener.progress, train_members):

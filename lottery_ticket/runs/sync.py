@@ -10,6 +10,7 @@ from lottery_ticket.errors import InputError
 from lottery_ticket.plugins import is_code
 from lottery_ticket.runs.conclude import conclude
 from lottery_ticket.store import connection, locks, reading
+from lottery_ticket.store.layout import OWN_LOOP
 from lottery_ticket.store.outbox import Outbox
 from lottery_ticket.store.tracking import Tracker
 
@@ -19,7 +20,7 @@ class Synced:
     """A run whose rounds the store has now.
 
     Attributes:
-        kind: run, or trial of a study.
+        kind: run, trial of a study, or find (`layout.OWN_LOOP`).
         code: the flags that name what of its settings is code.
         finished: whether it was trained to its end; else `resume` goes on with it.
         refused: what the store will never take, with the reasons.
@@ -60,8 +61,10 @@ def sync(run_id: str, *, tracking_uri: str | None = None) -> Synced:
             raise InputError(
                 "RUN", run_id, f"has a data set that is code, which `lt sync` does not run; allowed: {go_on}"
             )
-        images = load_images(stored.settings.dataset, digest=stored.data.digest if stored.data else None)
-        info = stored.data or describe(images, stored.settings.validation_size)
+        images, info = None, stored.data
+        if stored.kind != OWN_LOOP:
+            images = load_images(stored.settings.dataset, digest=info.digest if info else None)
+            info = info or describe(images, stored.settings.validation_size)
         reopened = replace(stored, children=stored.children | stored.lost)  # none is made anew
         tracker = Tracker.reopen(client, reopened, images, info)
         here = [record for record in tracker.about.records if (record.arm, record.seed) not in stored.lost]

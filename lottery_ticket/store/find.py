@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 
 import torch
 from mlflow import MlflowClient
@@ -15,6 +15,7 @@ from lottery_ticket.data.sources import load_images
 from lottery_ticket.errors import InputError, LotteryTicketError
 from lottery_ticket.masks import Weights, under
 from lottery_ticket.method.arms import Moment, arm_named
+from lottery_ticket.models.network import Network
 from lottery_ticket.plugins import is_code
 from lottery_ticket.store import connection, layout, model_registry, reading
 from lottery_ticket.store.layout import Key
@@ -120,7 +121,9 @@ def _read(
     changed_model: bool,
 ) -> Ticket:
     """Mask, start values and, if asked for, trained weights from the artifacts."""
-    info = reading.read_data_info(client, run) or _data_again(client, run, settings, chosen)
+    info = reading.read_data_info(client, run)
+    if info is None and run.data.tags["lt.kind"] != layout.OWN_LOOP:
+        info = _data_again(client, run, settings, chosen)
     mask = reading.read_mask(client, chosen.trajectory, chosen.round)
     late = settings.rewound_at > 0
     tags = run.data.tags
@@ -128,7 +131,7 @@ def _read(
         mask=mask,
         weights={},
         settings=settings,
-        data=info,
+        found_on=info,
         metrics=Metrics(
             test_accuracy=chosen.test_accuracy,
             dense_accuracy=chosen.dense_accuracy,
@@ -159,7 +162,7 @@ def _read(
     ticket = replace(ticket, weights=under(mask, start), initial=initial)
     if wrong := ticket.fault():
         raise LotteryTicketError(f"{ticket.name} of run {run.info.run_id} {wrong}")
-    if not is_code(settings.model):
+    if ticket.found_on is not None and not is_code(settings.model):
         ticket.network()  # InputError where the tensors are not those of the model
     return ticket
 
@@ -192,12 +195,15 @@ def _start(
     arm = arm_named(origin.arm, f"{ticket.name}: arm")
     mine = ticket.origin.trajectory
     assert mine is not None
-    if arm.keep_start:
+    if arm.keep_start or (arm.draws and ticket.found_on is None):
         return reading.read_start(client, mine, origin.round, mask), None
     if _origin(run):  # the only round of this trajectory, but for the dense control
         return reading.read_weights(client, mine, layout.REWOUND if origin.arm == "winning" else layout.INIT), None
 
-    make_network = cache(partial(network_of, ticket.settings, ticket.data, model, ticket.fingerprint))
+    @cache
+    def make_network() -> Network:
+        return network_of(ticket.settings, ticket.data, model, ticket.fingerprint)
+
     trunk = ids.get(("winning", origin.seed), "")
     rounds = {each.round for each in read_rounds(run.data.tags) if (each.arm, each.seed) == ("winning", origin.seed)}
     if trunk:

@@ -24,8 +24,14 @@ SETTINGS, DATA = "settings.json", "data.json"
 Key = tuple[str, int]
 """A trajectory's arm and seed."""
 
-WHOLE = ("run", "trial")
-"""What `lt.kind` says of the parents of trajectories: a run by itself, or a trial of a study."""
+OWN_LOOP = "find"
+"""What `lt.kind` says of a run of `lottery_ticket.find`: functions of its user's trained it, on data unknown to lt."""
+
+WHOLE = ("run", "trial", OWN_LOOP)
+"""What `lt.kind` says of the parents of trajectories: a run by itself, a trial of a study, a run of a user's loop."""
+
+SCORE = "lt.score"
+"""The tag of such a run that says which number is its score, and what that is at its worst and best."""
 
 
 def place(r: int) -> str:

@@ -24,7 +24,7 @@ from lottery_ticket.models.prunable import Inventory
 from lottery_ticket.record import Record
 from lottery_ticket.store import connection
 from lottery_ticket.store.beside import located
-from lottery_ticket.store.layout import DATA, INVENTORY, NETWORK, ORIGIN, SETTINGS, START, WHOLE, Key
+from lottery_ticket.store.layout import DATA, INVENTORY, NETWORK, ORIGIN, SCORE, SETTINGS, START, WHOLE, Key
 from lottery_ticket.store.outbox import Outbox
 from lottery_ticket.store.seal import unseal
 from lottery_ticket.store.summary import read_rounds
@@ -38,16 +38,17 @@ class Deleted(InputError):
 
 @dataclass(frozen=True)
 class Stored:
-    """A run of `lt run` or `lt train`, or a trial of `lt sweep`, as the store has it.
+    """A run of `lt run`, `lt train` or `lottery_ticket.find`, or a trial of `lt sweep`, as the store has it.
 
     Attributes:
         children: (arm, seed) → run id of the trajectory.
         records: of all complete rounds, in order of round.
-        data: what it was trained on; None where the process ended before it was logged.
+        data: what it was trained on; None where the process ended before it was logged, and of a user's own loop.
         origin: the tags that name the ticket it started from; empty for `lt run`.
-        kind: "run", or "trial" of a study.
+        kind: "run", "trial" of a study, or "find" (`layout.OWN_LOOP`).
         network: what it trains; None where the run does not tell.
         lost: (arm, seed) → run id of a trajectory that was there and was deleted since.
+        score: what a user's own loop is judged by (`layout.SCORE`); else empty.
     """
 
     run_id: str
@@ -62,6 +63,7 @@ class Stored:
     kind: str = "run"
     network: Fingerprint | None = field(default=None, repr=False)
     lost: dict[Key, str] = field(default_factory=dict)
+    score: str = ""
 
     @property
     def controls(self) -> tuple[str, ...]:
@@ -207,6 +209,7 @@ def read_run(client: MlflowClient, run_id: str, option: str = "RUN") -> Stored:
         kind=parent.data.tags["lt.kind"],
         network=read_network(client, parent),
         lost=lost,
+        score=parent.data.tags.get(SCORE, ""),
     )
 
 

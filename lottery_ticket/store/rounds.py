@@ -18,6 +18,15 @@ from lottery_ticket.tickets.files import save_mask, save_weights
 
 LEFT = "weights_remaining_pct"
 
+OWN_METRICS = frozenset(
+    (
+        *("test_accuracy", "test_accuracy_best", "test_accuracy_early_stop", "early_stop_iteration", "test_loss"),
+        *("test_loss_best", "test_loss_early_stop", "train_loss", "validation_loss", "density", "sparsity", LEFT),
+        *("seconds", "seeds", "epoch_test_accuracy", BY_COMPRESSION),
+    )
+)
+"""What the metrics are called that this package logs, up to the first `/`; what a user measures is called otherwise."""
+
 
 def metrics_of(record: Record) -> list[Metric]:
     """The points that a finished round adds to its trajectory's metrics."""
@@ -39,6 +48,7 @@ def metrics_of(record: Record) -> list[Metric]:
     }
     values |= {f"density/{shortened(escaped(tensor), 240)}": value for tensor, value in record.densities.items()}
     metrics = [Metric(key, value, at, r) for key, value in values.items() if value is not None]
+    metrics += [Metric(key, value, at, r) for key, value in record.measured.items() if value is not None]
     per_round = record.curve[-1].epoch or 0
     metrics += [
         Metric("epoch_test_accuracy", point.test_accuracy, at, r * per_round + point.epoch)
@@ -49,8 +59,16 @@ def metrics_of(record: Record) -> list[Metric]:
     return metrics
 
 
-def write(done: Round, precision: str, first_round: bool, folder: Path) -> None:
-    """The artifacts of a round as they lie in the run into the folder: `first`, then `last` with its `round.json`."""
+def write(done: Round, precision: str, first_round: bool, drawn: bool, folder: Path) -> None:
+    """The artifacts of a round as they lie in the run into the folder: `first`, then `last` with its `round.json`.
+
+    Args:
+        done: the round.
+        precision: of the trained weights.
+        first_round: whether it is the first of its trajectory.
+        drawn: whether values that were drawn are kept: where they cannot be drawn again from what the store has.
+        folder: to write into.
+    """
     r = done.record.round
     first, last = folder / "first", folder / "last"
     (first / place(r)).mkdir(parents=True)
@@ -65,7 +83,7 @@ def write(done: Round, precision: str, first_round: bool, folder: Path) -> None:
     if done.next_mask is not None:
         (first / place(r + 1)).mkdir()
         save_mask(done.next_mask, first / place(r + 1) / "mask.safetensors")
-    if keep_start:
+    if keep_start or (drawn and arm_named(done.record.arm).draws):
         save_weights(done.start, first / place(r) / START, done.mask)
     if done.rewound is not None:
         (first / REWOUND).parent.mkdir(exist_ok=True)

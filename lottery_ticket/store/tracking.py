@@ -10,13 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import DatasetInput, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from lottery_ticket.address import public, tracking_uri
 from lottery_ticket.analysis.comparable import comparable
 from lottery_ticket.analysis.verdict import Verdict
-from lottery_ticket.config import Settings
+from lottery_ticket.config import OF_THE_LOOP, Settings
 from lottery_ticket.data.images import Images
 from lottery_ticket.data.prepared import DataInfo
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
@@ -26,7 +26,7 @@ from lottery_ticket.record import Record
 from lottery_ticket.store import connection, locks
 from lottery_ticket.store.chart_view import BY_COMPRESSION, compression_step
 from lottery_ticket.store.delivery import Delivery, Gone
-from lottery_ticket.store.layout import DATA, INVENTORY, NETWORK, SETTINGS, place
+from lottery_ticket.store.layout import DATA, INVENTORY, NETWORK, OWN_LOOP, SETTINGS, place
 from lottery_ticket.store.limits import NAME, PARAM, cut
 from lottery_ticket.store.machine import machine_tags
 from lottery_ticket.store.outbox import Outbox
@@ -47,13 +47,13 @@ class Tracker:
         refused: that, with the reasons.
     """
 
-    def __init__(self, client: MlflowClient, about: Stored, images: Images, info: DataInfo):
+    def __init__(self, client: MlflowClient, about: Stored, images: Images | None, info: DataInfo | None):
         self.client = client
         self.about = about
         self.seconds = 0.0
         """Time the run has waited for tracking so far."""
         self._tags = machine_tags(about.preset) | about.origin
-        self._images = dataset_input(images, info)
+        self._images = dataset_input(images, info) if images and info else None
         self.warn: Callable[[str], None] = lambda message: None
         self._begun = {(record.arm, record.seed) for record in about.records}
         self._lock = threading.Lock()
@@ -74,8 +74,8 @@ class Tracker:
         settings: Settings,
         preset: str,
         name: str,
-        images: Images,
-        info: DataInfo,
+        images: Images | None,
+        info: DataInfo | None,
         network: Network,
         origin: dict[str, str] | None = None,
         tags: dict[str, str] | None = None,
@@ -84,7 +84,8 @@ class Tracker:
         """A new parent run with its children, their params, tags and data set, and what is told of its network.
 
         `origin` are the tags that say which ticket is trained, where the run starts from one; `tags` are further ones
-        of the parent, as a trial of a study has them. `made` is told the parent's id once the run can be reopened.
+        of the parent, as a trial of a study has them. Without images nothing is told of the data. `made` is
+        told the parent's id once the run can be reopened.
         """
         begun = time.perf_counter()
         experiment_id = connection.ensure_experiment(client, experiment)
@@ -96,7 +97,8 @@ class Tracker:
             tracker._hold()
             client.log_text(tracker.run_id, seal(network.inventory.model_dump_json(indent=2)), INVENTORY)
             client.log_text(tracker.run_id, seal(network.fingerprint.model_dump_json(indent=2)), NETWORK)
-            client.log_text(tracker.run_id, seal(info.model_dump_json(indent=2)), DATA)
+            if info:
+                client.log_text(tracker.run_id, seal(info.model_dump_json(indent=2)), DATA)
             client.log_text(tracker.run_id, seal(settings.model_dump_json(indent=2)), SETTINGS)
             if made:
                 made(tracker.run_id)
@@ -105,7 +107,7 @@ class Tracker:
         return tracker
 
     @classmethod
-    def reopen(cls, client: MlflowClient, stored: Stored, images: Images, info: DataInfo) -> "Tracker":
+    def reopen(cls, client: MlflowClient, stored: Stored, images: Images | None, info: DataInfo | None) -> "Tracker":
         """Go on with a run: children that it was ended before making are made, rounds that wait are delivered."""
         tracker = cls(client, stored, images, info)
         tracker._hold()
@@ -150,7 +152,8 @@ class Tracker:
                 for done in rounds:  # here: torch's operations in a second thread would slow down the training's
                     key = done.record.arm, done.record.seed
                     where = folder / "{}-seed{}".format(*key)
-                    write(done, self.settings.checkpoint_precision, key not in self._begun, where)
+                    drawn = self.about.kind == OWN_LOOP
+                    write(done, self.settings.checkpoint_precision, key not in self._begun, drawn, where)
         except OSError as error:
             raise LotteryTicketError(f"a finished round cannot be kept in {self.outbox.folder}: {error}") from error
         self._begun |= {(done.record.arm, done.record.seed) for done in rounds}
@@ -377,19 +380,23 @@ class Tracker:
 
     def _start(self, name: str, tags: Mapping[str, str]) -> str:
         run = self.client.create_run(self.about.experiment_id, run_name=name, tags={**self._tags, **tags})
-        params = [Param(key, cut(value, PARAM)) for key, value in self.settings.as_params().items()]
+        told = self.settings.as_params()
+        if self.about.kind == OWN_LOOP:
+            told = {key: value for key, value in told.items() if key not in OF_THE_LOOP}
+        params = [Param(key, cut(value, PARAM)) for key, value in told.items()]
         self.client.log_batch(run.info.run_id, params=params)
-        self._log_images(run.info.run_id)
+        if self._images:
+            self._log_images(run.info.run_id, self._images)
         return run.info.run_id
 
-    def _log_images(self, run_id: str) -> None:
+    def _log_images(self, run_id: str, images: DatasetInput) -> None:
         """The data set as the run's input; tried again where another process logged the same one at the same time."""
         for patience in (0.2, 1.0, 3.0):
             try:
-                return self.client.log_inputs(run_id, datasets=[self._images])
+                return self.client.log_inputs(run_id, datasets=[images])
             except MlflowException:  # MLflow looks whether the data set is there, then makes it
                 time.sleep(patience)
-        return self.client.log_inputs(run_id, datasets=[self._images])
+        return self.client.log_inputs(run_id, datasets=[images])
 
 
 def _patience() -> float:

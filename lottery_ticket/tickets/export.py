@@ -126,14 +126,14 @@ def export(
     if ticket.trained is None:
         allowed = "allowed: one that has, such as `lt pull --trained` brings"
         raise InputError("TICKET", ticket.name, f"has no trained weights; {allowed}")
-    whole = ticket.module(trained=True, model=model).eval()
-    small = make_compact(whole, ticket.mask, ticket.data.input_shape) if compact else None
+    whole, data = ticket.module(trained=True, model=model).eval(), ticket.data
+    small = make_compact(whole, ticket.mask, data.input_shape) if compact else None
     images = ticket.images() if images is None else images
-    if images.digest != ticket.data.digest:
-        raise InputError("images", images.digest, f"is not the ticket's data; allowed: digest {ticket.data.digest}")
+    if images.digest != data.digest:
+        raise InputError("images", images.digest, f"is not the ticket's data; allowed: digest {data.digest}")
     if ticket.metrics.test_accuracy is not None:
-        check_accuracy(whole, ticket.metrics.test_accuracy, ticket.settings, ticket.data, images)
-    raw, standardised = channels_first(images.x_test), inputs_of(images, ticket.data)
+        check_accuracy(whole, ticket.metrics.test_accuracy, ticket.settings, data, images)
+    raw, standardised = channels_first(images.x_test), inputs_of(images, data)
     expected = scores_of(whole, standardised)
     past = ticket.read_past_hooks(model) if format == "torch-prune" and not small else {}
     try:

@@ -44,11 +44,11 @@ class Shape(_Part):
 
 
 class Architecture(_Part):
-    """The network a ticket is of: its name, the shape of one image as it takes it, and its tensors."""
+    """The network a ticket is of: its name, the shape of one image as it takes it (if known), and its tensors."""
 
     model: str
-    input_shape: tuple[int, ...]
-    classes: int
+    input_shape: tuple[int, ...] | None
+    classes: int | None
     tensors: dict[str, Shape]
 
 
@@ -65,7 +65,7 @@ class Card(_Part):
     schema_version: int
     architecture: Architecture
     density: float
-    dataset: DataInfo
+    dataset: DataInfo | None
     settings: StoredSettings
     metrics: Metrics
     origin: Origin
@@ -131,9 +131,9 @@ def read_folder(folder: Path, option: str = "TICKET") -> Ticket:
         why = error.errors()[0] if isinstance(error, ValidationError) else None
         where = f"{'.'.join(map(str, why['loc']))}: {why['msg']}" if why else one_line(error)
         raise refuse(f"has a {CARD} that is not valid ({where})") from None
-    built = card.architecture
+    built, data = card.architecture, card.dataset
     if (built.model, built.input_shape, built.classes) != (
-        card.settings.model, card.dataset.input_shape, card.dataset.classes
+        card.settings.model, *((data.input_shape, data.classes) if data else (None, None))
     ):  # fmt: skip
         raise refuse(f"has a {CARD} whose architecture is not that of its settings and data set")
     expected, length = card.files.get(TENSORS), (folder / TENSORS).stat().st_size
@@ -167,7 +167,7 @@ def read_folder(folder: Path, option: str = "TICKET") -> Ticket:
         mask=parts["mask"],
         weights=parts["start"],
         settings=card.settings,
-        data=card.dataset,
+        found_on=card.dataset,
         metrics=card.metrics,
         origin=card.origin,
         trained=parts["trained"] or None,
@@ -191,8 +191,8 @@ def _write(ticket: Ticket, folder: Path) -> None:
     write_tensors(folder / TENSORS, tensors, masks)
     architecture = Architecture(
         model=ticket.settings.model,
-        input_shape=ticket.data.input_shape,
-        classes=ticket.data.classes,
+        input_shape=ticket.found_on.input_shape if ticket.found_on else None,
+        classes=ticket.found_on.classes if ticket.found_on else None,
         tensors={
             name: Shape(shape=tuple(value.shape), prunable=name in ticket.mask)
             for name, value in ticket.weights.items()
@@ -202,7 +202,7 @@ def _write(ticket: Ticket, folder: Path) -> None:
         schema_version=SCHEMA_VERSION,
         architecture=architecture,
         density=ticket.density,
-        dataset=ticket.data,
+        dataset=ticket.found_on,
         settings=ticket.settings,
         metrics=ticket.metrics,
         origin=ticket.origin,

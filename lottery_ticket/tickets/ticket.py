@@ -84,7 +84,7 @@ class Ticket:
         mask: prunable tensor → bool tensor, True where the weight survives.
         weights: the values training starts from (θ₀, or θₖ with late rewinding); pruned weights are zero.
         settings: of the run that found it: architecture, data set, method.
-        data: the data set it was found on.
+        found_on: the data set; None where `lottery_ticket.find` found it, in a user's own loop.
         metrics: what was measured there.
         origin: the run, trajectory and round it comes from.
         trained: the trained weights, pruned ones zero, where they were asked for.
@@ -96,7 +96,7 @@ class Ticket:
     mask: Mask
     weights: Weights
     settings: Settings
-    data: DataInfo
+    found_on: DataInfo | None
     metrics: Metrics = field(default_factory=Metrics)
     origin: Origin = field(default_factory=Origin)
     trained: Weights | None = None
@@ -120,8 +120,17 @@ class Ticket:
         """A name for files and titles, e.g. `fc1-mnist-winning-seed0-round10-1f2e3d4c`, with the run's first digits."""
         origin = self.origin
         where = [origin.arm, f"seed{origin.seed}", f"round{origin.round}", origin.run_id[:8]] if origin.run_id else []
-        found = [self.settings.model, self.data.name, *where]
+        found = [self.settings.model, self.found_on.name if self.found_on else self.settings.dataset, *where]
         return re.sub(r"[^\w.-]+", "-", "-".join(found)).lstrip(".-")
+
+    @property
+    def data(self) -> DataInfo:
+        """The data set it was found on; InputError where lt does not know it, nor the network."""
+        if self.found_on is None:
+            why = "was found by lottery_ticket.find, with a network, data and training that lt does not know"
+            allowed = "allowed: what needs none of them (lt pull, lt diff, Ticket.apply_to, Ticket.save)"
+            raise InputError("TICKET", self.name, f"{why}; {allowed}")
+        return self.found_on
 
     def __repr__(self) -> str:
         """The ticket in one line."""
@@ -180,6 +189,8 @@ class Ticket:
         logged = self.metrics.test_accuracy
         if self.trained is None or logged is None:
             return "it has no trained weights" if logged is not None else "no accuracy was logged"
+        if self.found_on is None:
+            return "it was measured by a function of its user's (lottery_ticket.find)"
         if is_code(self.settings.model) and model is None:
             return f"--model {self.settings.model} would allow its code to be run"
         if not at_hand(self.settings.dataset):
@@ -228,12 +239,13 @@ class Ticket:
         Args:
             dataset: the same `module:name` as in the ticket, to say that its code may be run.
         """
+        digest = self.data.digest
         if is_code(self.settings.dataset) and dataset != self.settings.dataset:
             allowed = f"allowed: {self.settings.dataset}, which runs that code"
             raise InputError("--dataset", dataset, f"is not what this ticket was found on; {allowed}")
-        images = load_images(self.settings.dataset, digest=self.data.digest)
-        if images.digest != self.data.digest:
-            allowed = f"allowed: the data of the ticket, digest {self.data.digest}"
+        images = load_images(self.settings.dataset, digest=digest)
+        if images.digest != digest:
+            allowed = f"allowed: the data of the ticket, digest {digest}"
             raise InputError("--dataset", self.settings.dataset, f"has the digest {images.digest}; {allowed}")
         return images
 
@@ -244,11 +256,12 @@ class Ticket:
             model: the same `package.module:factory` as in the ticket, to say that its code may be run; a ticket alone
                 makes nothing but the package's own models.
         """
+        data = self.data
         if self.settings.model in MODELS:  # a ticket may lie about sizes: make room only for those that it has
             with torch.device("meta"):
-                outline = MODELS[self.settings.model](self.data.input_shape, self.data.classes)
+                outline = MODELS[self.settings.model](data.input_shape, data.classes)
             self._must_fit(outline)
-        made = network_of(self.settings, self.data, model, self.fingerprint)
+        made = network_of(self.settings, data, model, self.fingerprint)
         self._must_fit(made.module)
         if made.kinds.keys() != self.mask.keys():
             allowed = f"allowed: masks of {', '.join(made.kinds)}"
