@@ -49,9 +49,15 @@ Run = Callable[..., Any]
 
 @cache
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether the device has products of bfloat16; a CPU that has none takes many times longer for them."""
+    """Whether the device has products of bfloat16; a CPU that has none takes many times longer for them.
+
+    A CPU whose oneDNN is told not to use what it has (`ONEDNN_MAX_CPU_ISA`) has none: torch's own sum in bfloat16.
+    """
+    if device.type != "cpu":
+        return True
     here = torch.cpu.get_capabilities()
-    return device.type != "cpu" or bool(here.get("avx512_bf16") or here.get("amx_bf16"))
+    used = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return bool(used and (here.get("avx512_bf16") or here.get("amx_bf16")))
 
 
 def _rounded(value: Tensor) -> Tensor:
