@@ -9,6 +9,7 @@ Which seeds diverged does not stand in files of before 0.4; rounds that are miss
 
 import argparse
 import csv
+import re
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ from lottery_ticket.reproduction.claims import Experiment, decide
 from lottery_ticket.reproduction.definition import Reproduction
 from lottery_ticket.reproduction.keep import claims_csv
 from lottery_ticket.reproduction.parse import load_reproduction
-from lottery_ticket.reproduction.report import claims_section, to_html
+from lottery_ticket.reproduction.report import claims_section, cost_of_claims, to_html
 from lottery_ticket.reproduction.reproduce import Reproduced, experiment_of
 from lottery_ticket.store.reading import Stored
 
@@ -55,6 +56,9 @@ def rejudge(name: str, folder: Path) -> None:
     head, _, rest = page.partition("## Which claims hold\n")
     variants = rest[rest.index("\n- **") :]  # what stands below the table stays
     page = head + "\n".join(claims_section(done)).rstrip() + "\n" + variants
+    for line in cost_of_claims(done):  # in the section on cost
+        asked = re.escape(line.partition("? ")[0])
+        page = re.sub(rf"^{asked}\? .*$", lambda _, line=line: line, page, flags=re.MULTILINE)
     (folder / "report.md").write_text(page, encoding="utf-8")
     figures = {path.stem: path.relative_to(folder).as_posix() for path in sorted((folder / "figures").glob("*.png"))}
     (folder / "report.html").write_text(to_html(page, told.title, figures, folder), encoding="utf-8")

@@ -73,11 +73,17 @@ Experiments = Mapping[tuple[str, str], Experiment]
 
 @dataclass(frozen=True)
 class Finding:
-    """What was measured of a part of a claim; `estimate` is None where the records do not reach that far."""
+    """What was measured of a part of a claim; `estimate` is None where the records do not reach that far.
+
+    Attributes:
+        at: percent of weights left in the densest and in the sparsest round that it was measured in, where it is of
+            rounds; these are rarely the very ones that the part names.
+    """
 
     part: Part
     estimate: Estimate | None
     answer: Answer
+    at: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -256,7 +262,22 @@ def _find(part: Part, variant: str, reproduction: Reproduction, experiments: Exp
         if found and part.measure == "hours" and len(found.values) > 1 and math.isinf(found.low):
             found = found._replace(low=found.mean, high=found.mean)  # a stack's time, which is measured for all at once
     decided = found is not None and not found.lost
-    return Finding(part, found, answer(found, part.above, part.below) if found and decided else "undecided")
+    said = answer(found, part.above, part.below) if found and decided else "undecided"
+    of_rounds = found is not None and part.measure in ("accuracy", "early_stop", "fluctuation")
+    return Finding(part, found, said, _measured_at(part, sides) if of_rounds else None)
+
+
+def _chosen(records: Sequence[Record], part: Part) -> list[Record]:
+    """The rounds of one seed that a part is about."""
+    if part.at_pct is None:
+        return _between(records, part)
+    nearest = _nearest(records, part.at_pct)
+    return [nearest] if nearest else []
+
+
+def _measured_at(part: Part, sides: "_Sides") -> tuple[float, float] | None:
+    left = [r.weights_remaining_pct for records in sides.of(part.of).values() for r in _chosen(records, part)]
+    return (max(left), min(left)) if left else None
 
 
 def _whole(values: Mapping[int, Sequence[Any]]) -> tuple[list[int], int]:
@@ -292,9 +313,7 @@ def _over_rounds(part: Part, sides: _Sides, _: Experiment) -> tuple[dict[int, En
     take = takes[part.take]
     values: dict[int, list[Ends]] = {}
     for seed, records in sides.of(part.of).items():
-        nearest = None if part.at_pct is None else _nearest(records, part.at_pct)
-        chosen = _between(records, part) if part.at_pct is None else [nearest] if nearest else []
-        values[seed] = [ends for record in chosen if (ends := compared(record, seed))]
+        values[seed] = [ends for record in _chosen(records, part) if (ends := compared(record, seed))]
     kept, lost = _whole(values)
     found = {}
     for seed in kept:

@@ -132,7 +132,8 @@ def claims_section(done: Reproduced) -> list[str]:
         f"Means over seeds with {told.level:.0%} t-intervals, of the paired differences where two sides are compared. "
         "A part is decided where its interval lies wholly where it has to (yes) or wholly elsewhere (no); an answer is "
         f"wrong in at most {100 * (1 - told.level):.3g} % of cases. A seed that diverged or ended before, on either "
-        "side, is left out of both, and the part is undecided; so is one whose seeds all give the same. An early stop "
+        "side, is left out of both, and the part is undecided; so is one whose seeds all give the same, but for hours, "
+        "which networks trained as one stack share. An early stop "
         "at the end of training is censored: it would have come later, and its interval is open there. Rounds that win "
         f"match the dense network to {tolerance} and beat their control, by the same intervals; a streak goes from the "
         "rounds that are shown to win to those that are not shown not to, each among all rounds (Holm 1979). A claim "
@@ -145,7 +146,17 @@ def claims_section(done: Reproduced) -> list[str]:
 def _value(finding: Finding) -> str:
     if finding.estimate is None:
         return "not measured"
-    return f"{in_numbers(finding.part, finding.estimate)}: {finding.answer}"
+    return f"{in_numbers(finding.part, finding.estimate)}{_where_measured(finding)}: {finding.answer}"
+
+
+def _where_measured(finding: Finding) -> str:
+    """At how many percent left, where these are not the ones that the part names."""
+    part, at = finding.part, finding.at
+    asked = (part.at_pct, part.at_pct) if part.at_pct is not None else (part.from_pct, part.to_pct)
+    named = [(pct, there) for pct, there in zip(asked, at or (), strict=False) if pct]
+    if at is None or all(abs(there / pct - 1) < 0.01 for pct, there in named):
+        return ""
+    return f" at {at[0]:.3g} % left" if part.at_pct is not None else f" from {at[0]:.3g} to {at[1]:.3g} % left"
 
 
 def _attribution(shares: Sequence[Share]) -> list[str]:
@@ -195,15 +206,19 @@ def _cost(done: Reproduced) -> list[str]:
             networks = experiment.trajectories
             hours = experiment.steady_seconds / networks / experiment.part / 3600
             rows.append([setup, variant, str(networks), f"{experiment.seconds:.0f}", f"{hours:.2f}"])
-    lines = ["## Cost", ""]
-    lines += [
+    lines = ["## Cost", "", *cost_of_claims(done)]
+    lines += ["", *_table(["setup", "variant", "trajectories", "seconds", "hours a trajectory at report scale"], rows)]
+    return [*lines, f"{total:.0f} seconds of training in all (of each process, where several train side by side).", ""]
+
+
+def cost_of_claims(done: Reproduced) -> list[str]:
+    """What claims on hours came to, a line each."""
+    return [
         f"- {outcome.claim.id}, {outcome.variant}: {finding.part.says}? {_value(finding)}."
         for outcome in done.outcomes
         for finding in outcome.findings
         if finding.part.measure == "hours"
     ]
-    lines += ["", *_table(["setup", "variant", "trajectories", "seconds", "hours a trajectory at report scale"], rows)]
-    return [*lines, f"{total:.0f} seconds of training in all (of each process, where several train side by side).", ""]
 
 
 def _runs(done: Reproduced) -> list[str]:
