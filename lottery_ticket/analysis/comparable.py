@@ -23,11 +23,18 @@ def shared_seeds(records: Sequence[Record], controls: Sequence[str] = CONTROLS) 
     arms = dict.fromkeys(record.arm for record in records)
     if "winning" in arms:
         arms = dict.fromkeys(arm for arm in ("winning", control_of(records, controls)) if arm)
+    there = {(arm, r) for arm, _, r in table}
     lost = {seed for (arm, seed, r), record in table.items() if (arm, r) == ("winning", 0) and record.diverged}
     seeds = sorted({seed for _, seed, _ in table} - lost)
     return {
         r: tuple(
-            seed for seed in seeds if all((arm, seed, r) in table and not table[arm, seed, r].diverged for arm in arms)
+            seed
+            for seed in seeds
+            if all(
+                (arm, seed, r) in table and not table[arm, seed, r].diverged
+                for arm in arms
+                if r or (arm, r) in there  # `lt train` trains no control in round 0
+            )
         )
         for r in sorted({r for _, _, r in table})
     }

@@ -105,7 +105,7 @@ def draw_learning_curves(records: Sequence[Record], name: str, controls: Sequenc
                 values += list(mean)
     low = max(0.0, np.percentile(values, 5) - 1)
     axes.set(xlabel="iteration within the round", ylabel="test accuracy (%)", title=name, ylim=(low, None))
-    axes.legend(fontsize=7, ncols=2)
+    axes.legend(fontsize=7, ncols=2, handlelength=3.5)
     return figure
 
 

@@ -50,7 +50,9 @@ def tickets(
     model: Annotated[str | None, typer.Option("--model", help="Only those of this network.")] = None,
     arm: Annotated[str | None, typer.Option("--arm", help="Only those of this arm.")] = None,
     max_density: Annotated[float | None, typer.Option("--max-density", help="At most this density, 0-1.")] = None,
-    min_accuracy: Annotated[float | None, typer.Option("--min-accuracy", help="At least this accuracy, 0-1.")] = None,
+    min_accuracy: Annotated[
+        float | None, typer.Option("--min-accuracy", help="At least this accuracy, 0 to 1 (0.97 = 97 %).")
+    ] = None,
     winning: Annotated[bool, typer.Option("--winning", help="Only those that win.")] = False,
     sort: Annotated[
         str,

@@ -39,6 +39,11 @@ def examine(settings: Settings, images: Images, data: Data) -> tuple[list[str], 
         why = "holds one image out, on which early stops would rest; allowed: more, or 0 for none"
         faults.append(InputError("--validation-size", 1, why))
     trained, held, tested = (set(part.y.unique().tolist()) for part in (data.train, data.validation, data.test))
+    if len(trained) == 1:
+        why = f"has training images of {_classes(trained)} alone; allowed: two classes or more"
+        faults.append(InputError("--dataset", settings.dataset, why))
+    if settings.batch_size > len(data.train):
+        notes.append(f"a batch of {settings.batch_size:,} takes all {len(data.train):,} training images")
     if unknown := tested - trained - held:
         why = f"has test images of {_classes(unknown)} and no training images; allowed: classes that are trained on"
         faults.append(InputError("--dataset", settings.dataset, why))

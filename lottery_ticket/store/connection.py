@@ -50,7 +50,8 @@ def connect(given: str | None = None, create: bool = True, experiment: str = DEF
     uri, option = tracking_uri(given), _option(given)
     if file := sqlite_file(uri):
         if not create and not file.exists():
-            raise InputError(option, public(uri), "does not exist; allowed: a store that `lt run` has written to")
+            here = "is not there: nothing was run in this folder yet" if given is None else "does not exist"
+            raise InputError(option, public(uri), f"{here}; allowed: a store that `lt run` has written to")
         if not create and not _is_store(file):  # MLflow would make its tables in it
             raise InputError(option, public(uri), "is no MLflow store; allowed: a store that `lt run` has written to")
         if create:

@@ -22,7 +22,7 @@ from lottery_ticket.store.layout import Key
 from lottery_ticket.store.listing import Listed, listed
 from lottery_ticket.store.summary import read_rounds
 from lottery_ticket.tickets.reference import RUN
-from lottery_ticket.tickets.ticket import Metrics, Origin, Ticket, network_of
+from lottery_ticket.tickets.ticket import Metrics, Origin, Ticket, must_be_of, network_of
 
 
 def find(
@@ -124,6 +124,7 @@ def _read(
     info = reading.read_data_info(client, run)
     if info is None and run.data.tags["lt.kind"] != layout.OWN_LOOP:
         info = _data_again(client, run, settings, chosen)
+    must_be_of(settings, model)
     mask = reading.read_mask(client, chosen.trajectory, chosen.round)
     late = settings.rewound_at > 0
     tags = run.data.tags

@@ -1,7 +1,7 @@
 """Runs read back from MLflow: settings, records, masks and weights."""
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -215,14 +215,12 @@ def read_run(client: MlflowClient, run_id: str, option: str = "RUN") -> Stored:
 
 def read_mask(client: MlflowClient, child: str, r: int) -> Mask:
     """The mask of round r of the trajectory with this run id."""
-    with TemporaryDirectory() as work:
-        return load_mask(_download(client, child, f"rounds/{r:02}/mask.safetensors", work))
+    return _read(client, child, f"rounds/{r:02}/mask.safetensors", load_mask)
 
 
 def read_weights(client: MlflowClient, child: str, path: str) -> Weights:
     """The weights in an artifact of a trajectory, e.g. `init.safetensors`."""
-    with TemporaryDirectory() as work:
-        return load_weights(_download(client, child, path, work))
+    return _read(client, child, path, load_weights)
 
 
 def read_trained(client: MlflowClient, child: str, r: int, mask: Mask) -> Weights:
@@ -236,8 +234,18 @@ def read_start(client: MlflowClient, child: str, r: int, mask: Mask) -> Weights:
 
 
 def _read_survivors(client: MlflowClient, child: str, path: str, mask: Mask) -> Weights:
+    return _read(client, child, path, lambda file: load_weights(file, mask))
+
+
+def _read(client: MlflowClient, child: str, path: str, load: Callable[[Path], Weights]) -> Weights:
+    """What an artifact holds; LotteryTicketError naming run and artifact where it is damaged."""
     with TemporaryDirectory() as work:
-        return load_weights(_download(client, child, path, work), mask)
+        file = _download(client, child, path, work)
+        try:
+            return load(file)
+        except LotteryTicketError as error:
+            told = str(error).replace(f"{file} cannot be read: ", "")
+            raise LotteryTicketError(f"run {child}: artifact {path} cannot be read: {told}") from None
 
 
 def read_round(client: MlflowClient, child: str, r: int) -> Record:

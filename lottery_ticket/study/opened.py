@@ -117,9 +117,8 @@ def _continue(
     for key in sorted({*definition, *began_as}):
         now, then = definition.get(key, "nothing"), began_as.get(key, "nothing")
         if now != then:
-            raise InputError(
-                "STUDY", name, f"is in the storage with {key} = {then}, not {now}; allowed: the same study, or --fresh"
-            )
+            differs = f"{key} = {then!r}, not {now!r}"
+            raise InputError("STUDY", name, f"is in the storage with {differs}; allowed: the same study, or --fresh")
     try:
         there = client.get_run(told[RUN_ID]).info.lifecycle_stage == "active"
     except MlflowException:

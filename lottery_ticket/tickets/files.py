@@ -156,7 +156,8 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
             raise LotteryTicketError("its table of tensors is damaged")
         return _decode(stored, json.loads(told[8:]))
     except (SafetensorError, LotteryTicketError, OSError, ValueError, RuntimeError, MemoryError, zlib.error) as error:
-        raise LotteryTicketError(f"{path} cannot be read: {one_line(error)}") from None
+        told = str(error) if isinstance(error, LotteryTicketError) else one_line(error)
+        raise LotteryTicketError(f"{path} cannot be read: {told}") from None
 
 
 def _decode(stored: dict[str, Tensor], told: Any) -> dict[str, Tensor]:

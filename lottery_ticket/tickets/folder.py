@@ -104,7 +104,8 @@ def read_folder(folder: Path, option: str = "TICKET") -> Ticket:
     """The ticket in a folder, checked from end to end; InputError where it is not what it must be."""
 
     def refuse(why: str) -> InputError:
-        return InputError(option, str(folder), f"{why}; allowed: a folder that `lt pull` wrote")
+        other = ", RUN[:ROUND][:ARM-seedN] or models:/NAME@ALIAS" if option == "TICKET" else ""
+        return InputError(option, str(folder), f"{why}; allowed: a folder that `lt pull` wrote{other}")
 
     for file in (folder / CARD, folder / TENSORS):
         try:

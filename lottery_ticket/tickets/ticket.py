@@ -172,6 +172,7 @@ class Ticket:
             )
         else:
             loaded = plugins.place("folder").read_folder(Path(source))
+        must_be_of(loaded.settings, model)
         loaded = replace(
             loaded,
             trained=loaded.trained if trained else None,
@@ -358,9 +359,17 @@ class Ticket:
         return cls(mask, start, settings, info, inventory=network.inventory)
 
 
+def must_be_of(settings: Settings, model: str | None) -> None:
+    """InputError where a model is named that is not the ticket's."""
+    if model not in (None, settings.model):
+        runs = ", which runs that code" if is_code(settings.model) else ", or no --model"
+        raise InputError("--model", model, f"is not what this ticket is of; allowed: {settings.model}{runs}")
+
+
 def network_of(settings: Settings, data: DataInfo, model: str | None, was: Fingerprint | None) -> Network:
     """The architecture of a ticket, which must be what it `was` if that is known; see `Ticket.network`."""
-    if is_code(settings.model) and model != settings.model:
+    must_be_of(settings, model)
+    if is_code(settings.model) and model is None:
         allowed = f"allowed: {settings.model}, which runs that code"
         raise InputError("--model", model, f"is not what this ticket is of; {allowed}")
     made = make_network(settings, data.input_shape, data.classes)

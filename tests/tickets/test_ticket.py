@@ -648,3 +648,15 @@ def test_bad_input(cli, found, tmp_path, arguments, told):
     assert told in done.err
     assert done.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("model", ["lenet5", "nosuch:net"])
+def test_another_model_than_the_tickets_is_refused(lt, found, tmp_path, model):
+    """It was taken for no more than a permission, and the ticket's own trained without a word."""
+    run = f"{found.run_id}:1"
+    lt("pull", run, "mine", "--trained", MLFLOW_TRACKING_URI=found.client.tracking_uri)
+    for command in (["train", "mine", "--iterations", 2], ["export", "mine", "e"], ["pull", run, "again"]):
+        done = lt(*command, "--model", model, MLFLOW_TRACKING_URI=found.client.tracking_uri)
+        assert (done.code, done.out) == (2, ""), command
+        assert f"--model: '{model}' is not what this ticket is of; allowed: fc1, or no --model" in done.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine"]
