@@ -1,8 +1,6 @@
 """MLflow: every finished round as metrics and artifacts of its trajectory's run."""
 
 import math
-import os
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -19,12 +17,13 @@ from lottery_ticket.analysis.verdict import Verdict
 from lottery_ticket.config import OF_THE_LOOP, Settings
 from lottery_ticket.data.images import Images
 from lottery_ticket.data.prepared import DataInfo
-from lottery_ticket.errors import InputError, LotteryTicketError, one_line
+from lottery_ticket.errors import LotteryTicketError, one_line
 from lottery_ticket.method.trajectory import Round
 from lottery_ticket.models.network import Network
 from lottery_ticket.record import Record
 from lottery_ticket.store import connection, locks
 from lottery_ticket.store.chart_view import BY_COMPRESSION, compression_step
+from lottery_ticket.store.courier import Courier, patience
 from lottery_ticket.store.delivery import Delivery, Gone
 from lottery_ticket.store.layout import DATA, INVENTORY, NETWORK, OWN_LOOP, SETTINGS, place
 from lottery_ticket.store.limits import NAME, PARAM, cut
@@ -56,12 +55,9 @@ class Tracker:
         self._images = dataset_input(images, info) if images and info else None
         self.warn: Callable[[str], None] = lambda message: None
         self._begun = {(record.arm, record.seed) for record in about.records}
-        self._lock = threading.Lock()
-        self._courier: threading.Thread | None = None
-        self._called = False
-        self._trouble: Exception | None = None
+        self._courier = Courier(client.tracking_uri, lambda: self.outbox, self._send, self._warn)
         self._held = ExitStack()
-        self._patience = _patience()
+        self._patience = patience()
         self._delivery = Delivery(client, self._set_aside)
         self._delivered: set[Path] = set()
         self.refused: list[str] = []
@@ -117,6 +113,9 @@ class Tracker:
         tracker.end("RUNNING")
         return tracker
 
+    def _warn(self, message: str) -> None:
+        self.warn(message)
+
     @property
     def outbox(self) -> Outbox:
         """Where the run's rounds wait for the store."""
@@ -157,28 +156,14 @@ class Tracker:
         except OSError as error:
             raise LotteryTicketError(f"a finished round cannot be kept in {self.outbox.folder}: {error}") from error
         self._begun |= {(done.record.arm, done.record.seed) for done in rounds}
-        self._call()
+        self._courier.call()
         self.seconds += time.perf_counter() - begun
 
     def wait(self) -> None:
         """Until the store has every round handed over; LotteryTicketError if it refuses them too long."""
-        begun, patience, left = time.perf_counter(), self._patience, math.inf
+        begun = time.perf_counter()
         with self.needed():
-            until = time.monotonic() + patience
-            while True:
-                self._call()
-                if courier := self._courier:
-                    courier.join()  # requests have time-outs of their own
-                now = len(self.outbox.waiting())
-                if now == 0:
-                    break
-                if isinstance(self._trouble, LotteryTicketError):  # the rounds' fault, not the store's
-                    raise self._trouble
-                if now < left:
-                    left, until = now, time.monotonic() + patience
-                elif self._trouble and time.monotonic() >= until:
-                    raise self._trouble
-                time.sleep(min(1.0, patience))
+            self._courier.wait(self._patience)
         self.seconds += time.perf_counter() - begun
 
     @contextmanager
@@ -195,48 +180,6 @@ class Tracker:
                 f"{public(uri)} does not take run {self.run_id} ({one_line(error)}); what it has not got is kept in "
                 f"{self.outbox.folder}: deliver it with lt sync{option}"
             ) from error
-
-    def _call(self) -> None:
-        """Have what waits delivered."""
-        with self._lock:
-            self._called = True
-            if self._courier is None:
-                self._courier = threading.Thread(target=self._deliver, name="tracking", daemon=True)
-                self._courier.start()
-
-    def _deliver(self) -> None:
-        while True:
-            with self._lock:
-                if not self._called:
-                    self._courier = None
-                    return
-                self._called = False
-            try:
-                self._send_all()
-            except Exception as error:
-                if self._trouble is None:
-                    why = str(error) if isinstance(error, LotteryTicketError) else one_line(error)
-                    self.warn(
-                        f"{public(self.client.tracking_uri)} does not take finished rounds ({why}); training goes on, "
-                        f"they are kept in {self.outbox.folder}"
-                    )
-                self._trouble = error
-            else:
-                if self._trouble is not None:
-                    self.warn(f"{public(self.client.tracking_uri)} takes finished rounds again")
-                self._trouble = None
-
-    def _send_all(self) -> None:
-        """Deliver each round that waits; one that is at fault itself holds up no other."""
-        faults = []
-        for folder in self.outbox.waiting():
-            try:
-                self._send(folder)
-                self.outbox.take(folder)
-            except LotteryTicketError as fault:
-                faults.append(fault)
-        if faults:
-            raise faults[0]
 
     def repeat_metrics(self, last: Sequence[Record], partial: Sequence[Record]) -> None:
         """Log the metrics of the last complete round and of what is kept of the next once more, and those that lack.
@@ -360,9 +303,7 @@ class Tracker:
 
     def stop(self, status: str) -> None:
         """End before its time; what is not delivered at once waits."""
-        self._call()
-        if courier := self._courier:
-            courier.join(2.0)
+        self._courier.leave(within=2.0)
         with self._held:
             self.end(status)
 
@@ -391,18 +332,9 @@ class Tracker:
 
     def _log_images(self, run_id: str, images: DatasetInput) -> None:
         """The data set as the run's input; tried again where another process logged the same one at the same time."""
-        for patience in (0.2, 1.0, 3.0):
+        for pause in (0.2, 1.0, 3.0):
             try:
                 return self.client.log_inputs(run_id, datasets=[images])
             except MlflowException:  # MLflow looks whether the data set is there, then makes it
-                time.sleep(patience)
+                time.sleep(pause)
         return self.client.log_inputs(run_id, datasets=[images])
-
-
-def _patience() -> float:
-    """Seconds that a run waits at its end for a store that does not answer: LT_TRACKING_PATIENCE, else 60."""
-    given = os.environ.get("LT_TRACKING_PATIENCE", "60")
-    try:
-        return max(0.0, float(given))
-    except ValueError:
-        raise InputError("LT_TRACKING_PATIENCE", given, "is no number; allowed: seconds") from None

@@ -599,7 +599,7 @@ def test_the_documents_example(capsys):
 
 def test_the_lightning_callback():
     pytest.importorskip("lightning")
-    spec = importlib.util.spec_from_file_location("lightning_callback", ROOT / "examples/lightning_callback.py")
+    spec = importlib.util.spec_from_file_location("lightning_callback", ROOT / "docs/lightning_callback.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     result = module.main(rounds=2, epochs=1, seeds=1)

@@ -12,7 +12,7 @@ from lottery_ticket.data.sources import load_images
 from lottery_ticket.reproduction.reproduce import Job, find
 from lottery_ticket.store import connection, reading
 from lottery_ticket.store.limits import PARAM, cut, may_be
-from lottery_ticket.store.tracking import Tracker
+from lottery_ticket.store.rounds import dataset_input
 from tests.conftest import environment
 from tests.help import launcher
 
@@ -71,8 +71,7 @@ def test_a_run_whose_params_were_cut_or_are_from_before_a_setting_is_found_again
     assert client.get_run(run_id).data.params["seeds"] == told["seeds"][:6000] != told["seeds"]
     client.log_text(run_id, settings.model_dump_json(exclude=set(without)), "settings.json")
     images = load_images(settings.dataset)
-    about = reading.Stored(run_id, "", "", settings, "", {}, [], None, {})
-    Tracker(client, about, images, describe(images, settings.validation_size))._log_images(run_id)
+    client.log_inputs(run_id, datasets=[dataset_input(images, describe(images, settings.validation_size))])
     client.set_terminated(run_id)
     for chosen, found in ((settings.seeds, run_id), ((*settings.seeds[:-1], 7), None)):
         job = Job(settings.model_copy(update={"seeds": chosen}), "", [])

@@ -1,6 +1,6 @@
 """Tickets of a LightningModule: `Trainer.fit` as the training that `lottery_ticket.find` prunes and rewinds around.
 
-It needs `pip install lightning`; `python examples/lightning_callback.py` runs it.
+It needs `pip install lightning`; `python docs/lightning_callback.py` runs it.
 """
 
 import logging
