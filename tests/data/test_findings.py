@@ -84,6 +84,13 @@ def test_classes_that_are_missing():
     ]
 
 
+def test_one_class_is_nothing_to_learn():
+    images = data_set(classes=1)
+    assert found(images)[1] == [
+        "--dataset: 'own.npz' has training images of class 0 alone; allowed: two classes or more"
+    ]
+
+
 def test_held_out_images_that_decide_little():
     images = data_set()
     _, held = split(images, 30)

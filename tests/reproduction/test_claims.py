@@ -9,7 +9,7 @@ from lottery_ticket.config import NOT_TRAINING, Settings, load_preset
 from lottery_ticket.errors import InputError
 from lottery_ticket.reproduction.claims import Experiment, attribute, decide, estimate, read_as
 from lottery_ticket.reproduction.parse import load_reproduction, parse, reproduction_names
-from lottery_ticket.reproduction.report import in_numbers
+from lottery_ticket.reproduction.report import _where_measured, in_numbers
 from lottery_ticket.reproduction.reproduce import experiment_of, make_jobs
 from lottery_ticket.store.reading import Stored
 from tests.analysis.test_verdict import record
@@ -101,6 +101,21 @@ def test_a_gap_is_where_it_has_to_be_or_not(reinit, word):
     found = outcome.findings[0].estimate
     assert found.mean == pytest.approx(100 * (0.98 - reinit))
     assert found.low < found.mean < found.high
+
+
+def test_it_is_told_at_how_many_percent_a_part_was_measured():
+    """The ladder has 100, 80, 64, 51.2, 41.0, 32.8, 26.2, 21.0, 16.8, 13.4, 10.7 % …, rarely what a claim names."""
+    curves = curve("winning", flat(0.98)), curve("reinit", flat(0.88))
+    for where, at in (
+        ({"at_pct": 38.8}, (40.96, 40.96)),
+        ({"at_pct": 10}, (10.74, 10.74)),
+        ({"at_pct": None, "from_pct": 38.8, "to_pct": 15, "take": "mean"}, (32.77, 16.78)),
+    ):
+        (found,) = judged({key: value for key, value in (GAP | where).items() if value is not None}, *curves).findings
+        assert found.at == pytest.approx(at, abs=0.01)
+    assert _where_measured(found) == " from 32.8 to 16.8 % left"
+    (exact,) = judged(GAP | {"at_pct": 51.2}, *curves).findings
+    assert _where_measured(exact) == ""
 
 
 def test_a_claim_of_several_parts_holds_in_part():
