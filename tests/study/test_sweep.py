@@ -193,7 +193,7 @@ def test_the_same_command_continues_and_fresh_starts_another(lt, toml, tmp_path)
     assert len(complete(after)) == 3
     other = lt("sweep", toml(**short), "--iterations", 10, "--trials", 1)
     assert other.code == 2
-    assert "iterations = 20, not 10" in other.err
+    assert "iterations = '20', not '10'" in other.err
     assert "--fresh" in other.err
     wider = lt("sweep", toml(**short, lr="{ low = 1e-3, high = 0.2, log = true, points = 4 }"), "--trials", 1)
     assert wider.code == 2
