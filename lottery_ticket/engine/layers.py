@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lottery_ticket.engine.sparse.weights import SparseWeight
+
 
 class NotStackable(Exception):
     """Something that the engine cannot do for several networks at once."""
@@ -19,7 +21,7 @@ class NotStackable(Exception):
 class Call:
     """What the steps of one pass share; `low`: products in bfloat16, `low_linear`: those of linear layers too."""
 
-    weights: Mapping[str, Tensor]
+    weights: Mapping[str, Any]
     members: int
     training: bool
     low: bool
@@ -75,6 +77,8 @@ def _linear(layer: Any, path: str) -> Run:
         if x.ndim != 3:
             raise NotStackable("a linear layer over more than one axis")
         weight, bias = call.weights[f"{path}.weight"], call.weights.get(f"{path}.bias")
+        if isinstance(weight, SparseWeight):
+            return weight.linear(x, bias)
         if call.low_linear:
             x, weight, bias = _rounded(x), _rounded(weight), None if bias is None else _rounded(bias)
         # W·xᵀ instead of x·Wᵀ: this way round autograd gives a gradient that lies in memory as the weights do

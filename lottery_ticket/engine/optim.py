@@ -16,6 +16,7 @@ from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
 from lottery_ticket.config import Settings
+from lottery_ticket.engine.sparse.weights import SparseWeight
 
 BETAS, EPS = (0.9, 0.999), 1e-8
 """Adam's constants, as in Kingma & Ba 2015 and `torch.optim.Adam`."""
@@ -35,7 +36,7 @@ class Optimizer:
     Args:
         settings: one for each member, for its own lr, weight decay, schedule and warm-up; optimizer, momentum and
             frozen are the first's.
-        parameters: what is trained; contiguous, changed in place; pruned weights are zero.
+        parameters: what is trained, contiguous, changed in place; pruned weights are zero, or not there.
         masks: for each parameter a bool tensor of its shape, False where it is pruned, or None if it is not prunable.
         total: iterations of the round, for the schedule.
         first: the iteration that the first step is, for the schedule and warm-up.
@@ -44,15 +45,18 @@ class Optimizer:
     def __init__(
         self,
         settings: Sequence[Settings],
-        parameters: Sequence[Tensor],
+        parameters: Sequence[Tensor | SparseWeight],
         masks: Sequence[Tensor | None],
         total: int,
         first: int = 0,
     ) -> None:
         self._settings = settings[0]
-        device = parameters[0].device
+        device = next((each.device for each in parameters if isinstance(each, Tensor)), torch.device("cpu"))
         self._fused = device.type in ("cpu", "cuda")
-        self._tensors = [_Survivors(p, mask) for p, mask in zip(parameters, masks, strict=True)]
+        self._tensors = [
+            _Flat(p) if isinstance(p, SparseWeight) else _Survivors(p, mask)
+            for p, mask in zip(parameters, masks, strict=True)
+        ]
         paces: dict[_Pace, list[int]] = {}
         for k, own in enumerate(settings):
             pace = _Pace(own.lr, own.weight_decay, own.schedule, own.warmup_iterations, total)
@@ -192,11 +196,30 @@ class _Survivors:
             self._whole.mul_(self._mask)
 
 
+class _Flat:
+    """Survivors that are flat already."""
+
+    def __init__(self, weight: SparseWeight) -> None:
+        self.values = weight.values.detach()
+        self._ends = weight.ends
+
+    def member(self, k: int) -> slice:
+        """Where member k's values are."""
+        return slice(self._ends[k - 1] if k else 0, self._ends[k])
+
+    def gradient(self, gradient: Tensor, frozen: bool) -> Tensor:
+        """The gradient of `values`; zero at weights that are `frozen` and not positive."""
+        return gradient * self.values.ge(FROZEN_BELOW) if frozen else gradient
+
+    def put_back(self) -> None:
+        """Nothing: what was stepped is the parameter."""
+
+
 class _Group:
     """The members of one pace and their state; `members` is None for all of the stack."""
 
     def __init__(
-        self, pace: _Pace, members: list[int] | None, tensors: Sequence[_Survivors], settings: Settings
+        self, pace: _Pace, members: list[int] | None, tensors: Sequence[_Survivors | _Flat], settings: Settings
     ) -> None:
         self.pace = pace
         everything = slice(None)
