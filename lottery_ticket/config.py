@@ -18,7 +18,7 @@ DEFAULT_PRESET = "quick"
 JUDGING = ("verdict_tolerance", "verdict_level")
 """Settings that judge what was found; they never travel with a stored run to who judges it anew."""
 
-NOT_TRAINING = ("device", "executor", "stack", "jobs", "checkpoint_precision", *JUDGING)
+NOT_TRAINING = ("device", "engine", "executor", "stack", "jobs", "checkpoint_precision", *JUDGING)
 """Settings that do not change what a run finds: where it is trained, how it is kept, how it is judged."""
 
 OF_THE_LOOP = (
@@ -126,6 +126,11 @@ class Settings(BaseModel):
         "float32",
         description="products in training; medium is what lt 0.3 called bfloat16: on a CPU, of fully connected layers, "
         "what the processor does with torch's matmul precision of that name",
+    )
+    engine: Literal["auto", "dense", "sparse"] = Field(
+        "auto",
+        description="whether pruned weights are multiplied as zeros (dense) or not at all (sparse); auto: what is "
+        "faster at the density of the round, by shape alone",
     )
     executor: str = Field(
         "auto", description="who trains: auto (as jobs says), here, workers or another of `lt plugins`"

@@ -52,6 +52,7 @@ class Record(BaseModel):
         diverged: a loss or weight stopped being finite in this round.
         majority: the part of the test images that are of the most frequent class, 0–1; None before version 0.4.
         constant: whether the trained network gives every test image the same scores; None before 0.4.
+        sparse: the tensors that were trained over survivors alone; of others pruned weights were multiplied as zeros.
         connected: whether a path of surviving weights leads from the images to the scores; None before 0.4.
         measured: what else was measured, by name; of loops of a user's own (`lottery_ticket.find`), where `majority`,
             `constant` and `connected` are not known and `correct` may be empty.
@@ -87,6 +88,7 @@ class Record(BaseModel):
     constant: bool | None = None
     connected: bool | None = None
     measured: dict[str, Finite] = {}
+    sparse: tuple[str, ...] = ()
 
     @property
     def sparsity(self) -> float:

@@ -46,6 +46,7 @@ class Trained:
         connected: whether a path of surviving weights leads from the images to the scores.
         seconds: the stack's wall time divided by its members.
         measured: what else was measured, by name.
+        sparse: the tensors that were trained over survivors alone.
 
     Of a loop of a user's own `correct` may be empty, and majority, constant and connected are None: not known.
     """
@@ -61,6 +62,7 @@ class Trained:
     connected: bool | None
     seconds: float
     measured: Mapping[str, float] = field(default_factory=dict)
+    sparse: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from lottery_ticket.data.prepared import Data, Split
 from lottery_ticket.engine.device import arithmetic
 from lottery_ticket.engine.job import Member, Progress, Trained, Watch, evenly, iterations_per_round, steps
 from lottery_ticket.engine.optim import Optimizer
+from lottery_ticket.engine.sparse.rule import sparse_tensors
+from lottery_ticket.engine.sparse.weights import SparseWeight
 from lottery_ticket.engine.stack import Stack, stack, unstack
 from lottery_ticket.masks import Weights
 from lottery_ticket.models.network import Network
@@ -57,9 +60,12 @@ def train(
     trained: dict[int, Trained] = {}
     before, total = 0, steps(members, settings, len(data.train))
     with arithmetic(settings, data.train.x.device):
-        for stacked in stacks(members, size):
+        alone = [sparse_tensors(network, member.mask, settings, data.train.x.device) for member in members]
+        if architecture.unknown:
+            alone = [() for _ in members]
+        for stacked in stacks(members, size, alone):
             group = [members[index] for index in stacked]
-            results = _Training(network, architecture, group, data, settings, round).run(
+            results = _Training(network, architecture, group, alone[stacked[0]], data, settings, round).run(
                 snapshot_at, _shifted(watch, before, total)
             )
             trained |= zip(stacked, results, strict=True)
@@ -67,14 +73,15 @@ def train(
     return [trained[index] for index in range(len(members))]
 
 
-def stacks(members: Sequence[Member], size: int) -> list[Sequence[int]]:
-    """Which members, by index, are trained as one stack: such as begin at one iteration, at most `size` of them.
+def stacks(members: Sequence[Member], size: int, alone: Sequence[tuple[str, ...]] | None = None) -> list[Sequence[int]]:
+    """Which members, by index, are trained as one stack: at most `size` of those that are trained alike.
 
-    As few stacks as it takes, as equal as can be.
+    These begin at one iteration and have the same tensors trained over survivors alone (`alone`, of each member). As
+    few stacks as it takes, as equal as can be.
     """
-    alike: dict[int, list[int]] = {}
+    alike: dict[tuple[int, tuple[str, ...]], list[int]] = {}
     for index, member in enumerate(members):
-        alike.setdefault(member.begins_at, []).append(index)
+        alike.setdefault((member.begins_at, alone[index] if alone else ()), []).append(index)
     return [stacked for indices in alike.values() for stacked in evenly(indices, size)]
 
 
@@ -91,6 +98,7 @@ class _Training:
         network: Network,
         architecture: Stack,
         members: Sequence[Member],
+        sparse: tuple[str, ...],
         data: Data,
         settings: Settings,
         round: int,
@@ -101,14 +109,19 @@ class _Training:
         self._device = device = data.train.x.device
         self._total = iterations_per_round(settings, len(data.train))
         self._begins_at = members[0].begins_at
-        self._weights = stack([member.weights for member in members], device)
+        weights = stack([member.weights for member in members], device)
+        self._sparse = sparse
         masks = stack([member.mask for member in members], device)
         for name, kept in masks.items():
-            self._weights[name].mul_(kept)
-        self._trainable = [self._weights[name].requires_grad_() for name in network.trainable]
+            weights[name].mul_(kept)
+        self._weights: dict[str, Any] = weights | {name: SparseWeight(weights[name], masks[name]) for name in sparse}
+        parameters = [self._weights[name] for name in network.trainable]
+        self._trainable = [
+            each.values if isinstance(each, SparseWeight) else each.requires_grad_() for each in parameters
+        ]
         self._optimizer = Optimizer(
             [member.settings or settings for member in members],
-            self._trainable,
+            parameters,
             [masks.get(name) for name in network.trainable],
             self._total,
             self._begins_at,
@@ -147,7 +160,7 @@ class _Training:
                     seen += batch.shape[1]
                     iteration += 1
                     if iteration == snapshot_at:
-                        snapshot = unstack(self._weights)
+                        snapshot = self._unstacked()
                     if iteration == self._settings.rewound_at:
                         self._optimizer.restart()
                     ended = iteration == self._total or first + size >= len(data.train)
@@ -248,6 +261,13 @@ class _Training:
         same = constant(torch.stack(lowest).amin(0), torch.stack(highest).amax(0))
         return (losses / len(images)).tolist(), torch.cat(correct, 1), same
 
+    def _unstacked(self) -> list[Weights]:
+        """Each member's weights, pruned ones zero, on the CPU."""
+        whole = {
+            name: value.dense() if isinstance(value, SparseWeight) else value for name, value in self._weights.items()
+        }
+        return unstack(whole)
+
     def _results(self, train_loss: list[float], correct: np.ndarray, snapshot: list[Weights] | None) -> list[Trained]:
         seconds = (time.perf_counter() - self._begun) / len(self._members)
         labels = self._data.test.y
@@ -262,11 +282,12 @@ class _Training:
                 diverged=self._diverged[k] or not all(bool(value.isfinite().all()) for value in trained.values()),
                 majority=majority,
                 constant=self._constant[k],
+                sparse=self._sparse,
                 connected=not self._constant[k]
                 or connected(self._network.module, self._members[k].mask, self._data.input_shape),
                 seconds=seconds,
             )
-            for k, trained in enumerate(unstack(self._weights))
+            for k, trained in enumerate(self._unstacked())
         ]
 
 

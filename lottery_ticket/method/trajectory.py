@@ -232,6 +232,7 @@ def finished_round(index: int, member: Member, trained: Trained, next_mask: Mask
         majority=trained.majority,
         constant=trained.constant,
         connected=trained.connected,
+        sparse=trained.sparse,
         measured=dict(trained.measured),
     )
     rewound = trained.snapshot if member.arm == "winning" else None

@@ -82,6 +82,7 @@ class Lines(Listener):
         self._say, self._to_go = say, to_go
         self._rounds: Sequence[int] = ()
         self._first = 0
+        self._sparse = False
         self._controls: tuple[str, ...] = ()
         self._begun = 0.0
 
@@ -119,6 +120,10 @@ class Lines(Listener):
         left = spent / (done - self._first) * (len(self._rounds) - done)
         line = f"{self.title(r)}  {records[0].weights_remaining_pct:6.4g} % left  {'  '.join(means)}"
         self._say(f"{line}  ({clock(left)} to go)" if self._to_go else line)
+        if records[0].sparse and not self._sparse:
+            self._sparse = True
+            told = f"sparse from round {r}, {records[0].weights_remaining_pct:.3g} % left"
+            self._say(f"{told}: {', '.join(records[0].sparse)} over survivors alone")
         for record in records:
             if record.connected is False:
                 self._say(f"{self.title(r)}  {record.arm}-seed{record.seed}: {NO_PATH}")

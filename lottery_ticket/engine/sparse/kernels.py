@@ -61,4 +61,4 @@ def compiled(parallel: bool) -> tuple[Callable[..., None], Callable[..., None]]:
 
 def use_threads(threads: int) -> None:
     """As many threads as torch has."""
-    numba.set_num_threads(max(1, min(threads, numba.config.NUMBA_NUM_THREADS)))
+    numba.set_num_threads(max(1, min(threads, numba.config.NUMBA_NUM_THREADS)))  # type: ignore[attr-defined]

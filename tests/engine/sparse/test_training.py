@@ -1,0 +1,88 @@
+"""Trainings over survivors alone: the numbers of the dense path up to rounding, the same bits again, resumed or alone."""
+
+import pytest
+import torch
+
+from lottery_ticket.engine.job import Member
+from lottery_ticket.engine.sparse.rule import LINEAR_BELOW, sparse_tensors
+from lottery_ticket.engine.training import train
+from lottery_ticket.method.pruning import prune
+from lottery_ticket.method.trajectory import find_tickets
+from lottery_ticket.models.network import make_network
+
+CPU = torch.device("cpu")
+
+
+def pruned(network, seed, density):
+    start, dense = network.draw(seed, "init"), network.dense_mask()
+    mask = prune({name: start[name].abs() for name in dense}, dense, dict.fromkeys(dense, 1 - density))
+    return Member("winning", seed, mask, start)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"optimizer": "sgd", "lr": 0.1},
+        {"optimizer": "sgd-nesterov", "momentum": 0.9, "lr": 0.05, "weight_decay": 1e-3},
+        {"optimizer": "adam", "schedule": "cosine", "warmup_iterations": 3},
+        {"optimizer": "adamw", "weight_decay": 0.01},
+        {"optimizer": "adam", "frozen": "non-positive"},
+        {"optimizer": "sgd", "lr": 0.1, "model": "lenet5"},
+    ],
+    ids=lambda how: "-".join(map(str, how.values())),
+)
+def test_as_the_dense_path_up_to_rounding(settings, small, how):
+    chosen = settings.model_copy(update=how | {"iterations": 12, "stack": 3})
+    network = make_network(chosen, small.input_shape, small.classes)
+    members = [pruned(network, seed, density) for seed, density in ((0, 0.1), (1, 0.1), (2, 0.02))]
+    dense, sparse = (
+        train(network, members, small, chosen.model_copy(update={"engine": engine}), 1)
+        for engine in ("dense", "sparse")
+    )
+    for one, other, member in zip(dense, sparse, members, strict=True):
+        assert (one.sparse, set(other.sparse)) == ((), {n for n in member.mask if n.startswith(("fc", "output"))})
+        for name, value in one.weights.items():
+            kept = member.mask.get(name)
+            assert torch.allclose(value, other.weights[name], rtol=2e-3, atol=2e-4), name
+            assert kept is None or not other.weights[name][~kept].any()
+        assert other.train_loss == pytest.approx(one.train_loss, rel=1e-3)
+        assert other.curve[-1].test_accuracy == pytest.approx(one.curve[-1].test_accuracy, abs=0.0101)
+
+
+def test_the_same_bits_again_alone_and_in_any_stack(settings, small):
+    chosen = settings.model_copy(update={"engine": "sparse", "iterations": 8})
+    network = make_network(chosen, small.input_shape, small.classes)
+    members = [pruned(network, seed, 0.05) for seed in range(4)]
+    results = [
+        train(network, order, small, chosen.model_copy(update={"stack": size}), 1)
+        for order, size in ((members, 4), (members, 4), (members[::-1], 2), (members, 1))
+    ]
+    results[2] = results[2][::-1]
+    for other in results[1:]:
+        for one, again in zip(results[0], other, strict=True):
+            sparse = [name for name in one.weights if name in one.sparse]
+            assert sparse
+            assert all(torch.equal(one.weights[name], again.weights[name]) for name in one.weights)
+
+
+def test_the_rule_goes_by_shape_and_density_alone(settings, small):
+    network = make_network(settings, small.input_shape, small.classes)
+    for density, expected in (
+        (1.0, ()),
+        (LINEAR_BELOW + 0.02, ()),
+        (LINEAR_BELOW - 0.02, ("fc1.weight", "fc2.weight")),
+    ):
+        mask = pruned(network, 0, density).mask if density < 1 else network.dense_mask()
+        assert sparse_tensors(network, mask, settings, CPU) == expected
+        for aside in ({"engine": "dense"}, {"precision": "bfloat16"}):
+            assert sparse_tensors(network, mask, settings.model_copy(update=aside), CPU) == ()
+    everything = sparse_tensors(network, mask, settings.model_copy(update={"engine": "sparse"}), CPU)
+    assert everything == ("fc1.weight", "fc2.weight", "output.weight")
+
+
+def test_a_run_tells_which_rounds_were_sparse(settings, small):
+    chosen = settings.model_copy(update={"prune_rate": 0.7, "rounds": 4, "iterations": 4})
+    network = make_network(chosen, small.input_shape, small.classes)
+    rounds = list(find_tickets(chosen, network, small))
+    told = [done[0].record.sparse for done in rounds]
+    assert told == [(), (), ("fc1.weight", "fc2.weight"), ("fc1.weight", "fc2.weight")]
