@@ -1,4 +1,4 @@
-"""Which tensors of a round are trained over their survivors alone: by shape, density and settings, never by a timing."""
+"""Which tensors of a round are trained over survivors alone: by shape, density and settings, never by a timing."""
 
 from importlib.util import find_spec
 
