@@ -40,13 +40,10 @@ def main() -> None:
     network = make_network(settings, data.input_shape, data.classes)
     begun = time.perf_counter()
     step("sparse", network, pruned(network, given.members, 0.05), data, settings, 2)
-    print(
-        f"fc1, {given.members} networks, {given.threads} thread(s), torch {torch.__version__}, ms per step and network"
-    )
+    print(f"fc1, {given.members} networks, {given.threads} thread(s), torch {torch.__version__}, ms a step and network")
     print(f"kernels compiled or loaded, and two steps: {time.perf_counter() - begun:.1f} s")
-    print(
-        f"{'left %':>7} {'plain':>7} {'dense':>7} {'sparse':>7} {'dense/plain':>12} {'sparse/plain':>13} {'sparse/dense':>13}"
-    )
+    ratios = ("dense/plain", "sparse/plain", "sparse/dense")
+    print(*(f"{name:>8}" for name in ("left %", "plain", "dense", "sparse")), *(f"{name:>13}" for name in ratios))
     for density in DENSITIES:
         members = pruned(network, given.members, density)
         found: dict[str, list[float]] = {"plain": [], "dense": [], "sparse": []}
@@ -56,7 +53,8 @@ def main() -> None:
                 found[engine].append(step(engine, network, members, data, settings, STEPS))
         a, b, c = (1000 * statistics.median(each) for each in found.values())
         numbers = (100 * density, a, b, c)
-        print(*(f"{each:8.3g}" for each in numbers), *(f"{each:13.2f}" for each in (b / a, c / a, c / b)), flush=True)
+        row = [f"{each:8.3g}" for each in numbers] + [f"{each:13.2f}" for each in (b / a, c / a, c / b)]
+        print(*row, flush=True)
 
 
 def pruned(network: Network, size: int, density: float) -> list[Member]:
