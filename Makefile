@@ -31,6 +31,7 @@ bench: .venv/installed        ## measured claims, printed
 	$(BIN)/python bench/engine.py lenet5
 	$(BIN)/python bench/late_rounds.py fc1
 	$(BIN)/python bench/late_rounds.py lenet5 --precision bfloat16
+	$(BIN)/python bench/sparse.py
 	$(BIN)/python bench/denormals.py
 	$(BIN)/python bench/size.py
 	$(BIN)/python bench/tickets.py

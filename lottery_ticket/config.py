@@ -127,10 +127,10 @@ class Settings(BaseModel):
         description="products in training; medium is what lt 0.3 called bfloat16: on a CPU, of fully connected layers, "
         "what the processor does with torch's matmul precision of that name",
     )
-    engine: Literal["auto", "dense", "sparse"] = Field(
-        "auto",
-        description="whether pruned weights are multiplied as zeros (dense) or not at all (sparse); auto: what is "
-        "faster at the density of the round, by shape alone",
+    engine: Literal["dense", "auto", "sparse"] = Field(
+        "dense",
+        description="pruned weights multiplied as zeros (dense), or those of linear layers not at all (sparse, on a "
+        "CPU in float32); auto: not at all where that is faster at the density of the round",
     )
     executor: str = Field(
         "auto", description="who trains: auto (as jobs says), here, workers or another of `lt plugins`"

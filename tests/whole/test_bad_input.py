@@ -286,9 +286,21 @@ CASES = [
     ("data fetch mnist", "NAME: 'mnist'", "is packaged and needs no fetching; allowed: the others"),
     ("run --resume abc --lr 0.1", "--lr: '0.1'", "allowed: the run's own settings"),
     ("run --resume abc --preset quick", "--preset: 'quick'", "allowed: the run's own settings"),
-    ("run --resume abc", "--tracking-uri: 'sqlite:///mlruns/mlflow.db'", "is not there: nothing was run in this folder yet; allowed: a store that"),
-    ("figures abc", "--tracking-uri: 'sqlite:///mlruns/mlflow.db'", "is not there: nothing was run in this folder yet; allowed: a store that"),
-    ("ui", "--tracking-uri: 'sqlite:///mlruns/mlflow.db'", "is not there: nothing was run in this folder yet; allowed: a store that"),
+    (
+        "run --resume abc",
+        "--tracking-uri: 'sqlite:///mlruns/mlflow.db'",
+        "is not there: nothing was run in this folder yet; allowed: a store that",
+    ),
+    (
+        "figures abc",
+        "--tracking-uri: 'sqlite:///mlruns/mlflow.db'",
+        "is not there: nothing was run in this folder yet; allowed: a store that",
+    ),
+    (
+        "ui",
+        "--tracking-uri: 'sqlite:///mlruns/mlflow.db'",
+        "is not there: nothing was run in this folder yet; allowed: a store that",
+    ),
     *[
         (f"ui --port {value}", f"--port: {value}", "allowed: a free port from 1 to 65535")
         for value in ("0", "70000", "{silent}")

@@ -9,7 +9,7 @@ from lottery_ticket.config import Settings
 from lottery_ticket.masks import Mask
 from lottery_ticket.models.network import Network
 
-LINEAR_BELOW = 0.15
+LINEAR_BELOW = 0.3
 """Density of a linear layer's weights below which its survivors are multiplied alone (bench/sparse.py)."""
 
 FEWEST = 10_000

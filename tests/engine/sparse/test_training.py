@@ -68,6 +68,7 @@ def test_the_same_bits_again_and_the_same_numbers_in_any_stack(settings, small):
 
 
 def test_the_rule_goes_by_shape_and_density_alone(settings, small):
+    settings = settings.model_copy(update={"engine": "auto"})
     network = make_network(settings, small.input_shape, small.classes)
     for density, expected in (
         (1.0, ()),
@@ -83,7 +84,7 @@ def test_the_rule_goes_by_shape_and_density_alone(settings, small):
 
 
 def test_a_run_tells_which_rounds_were_sparse(settings, small):
-    chosen = settings.model_copy(update={"prune_rate": 0.7, "rounds": 4, "iterations": 4})
+    chosen = settings.model_copy(update={"engine": "auto", "prune_rate": 0.5, "rounds": 4, "iterations": 4})
     network = make_network(chosen, small.input_shape, small.classes)
     rounds = list(find_tickets(chosen, network, small))
     told = [done[0].record.sparse for done in rounds]
