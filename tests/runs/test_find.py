@@ -247,7 +247,7 @@ def test_a_killed_run_goes_on_to_the_same_end(tmp_path):
     how = {"arms": "winning,reinit,random-mask", "seeds": 2, "rounds": 4, "rewind_iteration": 3}
     process = multiprocessing.get_context("fork").Process(target=find, args=(Dies(("reinit", 1, 2)),), kwargs=how)
     process.start()
-    process.join(60)
+    process.join(240)
     assert process.exitcode == -signal.SIGKILL
     client = MlflowClient(f"sqlite:///{tmp_path}/mlruns/mlflow.db")
     (run,) = client.search_runs(["1"], "tags.`lt.kind` = 'find'")

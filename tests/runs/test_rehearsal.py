@@ -126,7 +126,7 @@ def test_a_last_batch_of_one_image(plan, name, layer):
 
 
 def test_a_last_evaluation_of_one_image(plan):
-    more = {"batch_size": 40, "arms": "winning,reinit,random-mask", "seeds": 17, "stack": 51}
+    more = {"batch_size": 40, "arms": "winning,reinit,random-mask", "seeds": 17, "stack": 51, "jobs": 1}
     with pytest.raises(InputError, match=r"--batch-size: 40 leaves a batch of one image.*norm \(BatchNorm1d\)"):
         plan("NormalisedByTheBatch", **more)
     plan("NormalisedByTheBatch", **more | {"batch_size": 39})

@@ -197,7 +197,7 @@ def test_the_same_command_continues_and_fresh_starts_another(lt, toml, tmp_path)
     assert "--fresh" in other.err
     wider = lt("sweep", toml(**short, lr="{ low = 1e-3, high = 0.2, log = true, points = 4 }"), "--trials", 1)
     assert wider.code == 2
-    assert "space.lr.high = 0.1, not 0.2" in wider.err
+    assert "space.lr.high = '0.1', not '0.2'" in wider.err
     assert trials_of(tmp_path)[2:] == after[2:]
     assert lt("sweep", toml(**short), "--iterations", 10, "--trials", 1, "--fresh").code == 0
     assert len(trials_of(tmp_path, "small-2")) == 1
