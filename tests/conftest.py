@@ -10,12 +10,14 @@ import sys
 import tempfile
 import time
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
+import psycopg
 import pytest
 import torch
 
@@ -175,9 +177,18 @@ def server(tracking_server: Server) -> str:
     return tracking_server.address
 
 
+@pytest.fixture
+def postgres(postgres_server: str) -> str:
+    """The URL of a database of the test's own in a real PostgreSQL server."""
+    name = f"of_{uuid.uuid4().hex}"
+    with psycopg.connect(postgres_server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return f"{postgres_server.removesuffix('postgres')}{name}"
+
+
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """A real PostgreSQL server on loopback that asks for a password: the URL of a database in it."""
+def postgres_server() -> Iterator[str]:
+    """A real PostgreSQL server on loopback that asks for a password: the URL of its first database."""
     found = shutil.which("initdb") or next(map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))), None)
     if found is None:
         pytest.skip("PostgreSQL is not installed: no initdb found")

@@ -56,11 +56,6 @@ def open_storage(url: str | None = None, create: bool = True) -> RDBStorage:
             file.parent.mkdir(parents=True, exist_ok=True)
         with made_once(file):
             tables = _within(None if file else _REACHABLE_WITHIN, lambda: _tables(address, options))
-            for _ in range(12):  # on a server another process may be making them just now
-                if file or tables >= _TABLES or "alembic_version" not in tables or "experiments" in tables:
-                    break
-                time.sleep(0.25)
-                tables = _tables(address, options)
             if not tables >= _TABLES and not create:
                 raise _refused(given, f"is no Optuna storage; {_STUDIED}")
             if not tables >= _TABLES and "alembic_version" in tables:  # Optuna's own table of that name would clash

@@ -25,15 +25,6 @@ def ask_and_tell(url: str, together, trials: int) -> None:
         study.tell(trial, trial.suggest_float("rate", 0, 1))
 
 
-@pytest.fixture
-def database(postgres) -> str:
-    """The URL of an empty database."""
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute("DROP DATABASE IF EXISTS studies WITH (FORCE)")
-        connection.execute("CREATE DATABASE studies")
-    return postgres.removesuffix("postgres") + "studies"
-
-
 def refusal(url: str) -> str:
     with pytest.raises(InputError) as refused:
         open_storage(url)
@@ -41,13 +32,13 @@ def refusal(url: str) -> str:
     return str(refused.value)
 
 
-def test_a_second_process_sees_the_study(database):
-    study = optuna.create_study(study_name="seen", storage=open_storage(database))
+def test_a_second_process_sees_the_study(postgres):
+    study = optuna.create_study(study_name="seen", storage=open_storage(postgres))
     study.optimize(lambda trial: trial.suggest_float("rate", 0, 1), n_trials=2)
     program = f"""
 import optuna
 from lottery_ticket.study.storage import open_storage
-study = optuna.load_study(study_name="seen", storage=open_storage({database!r}, create=False))
+study = optuna.load_study(study_name="seen", storage=open_storage({postgres!r}, create=False))
 study.tell(study.ask(), 2.5)
 """
     subprocess.run([sys.executable, "-c", program], check=True)
@@ -55,34 +46,34 @@ study.tell(study.ask(), 2.5)
     assert study.trials[2].value == 2.5
 
 
-def test_processes_that_make_one_storage_at_once_lose_no_trial(database):
+def test_processes_that_make_one_storage_at_once_lose_no_trial(postgres):
     context = multiprocessing.get_context("forkserver")
     together = context.Barrier(4)
-    processes = [context.Process(target=ask_and_tell, args=(database, together, 5)) for _ in range(4)]
+    processes = [context.Process(target=ask_and_tell, args=(postgres, together, 5)) for _ in range(4)]
     for process in processes:
         process.start()
     for process in processes:
         process.join(300)
         assert process.exitcode == 0
-    trials = optuna.load_study(study_name="shared", storage=open_storage(database, create=False)).trials
+    trials = optuna.load_study(study_name="shared", storage=open_storage(postgres, create=False)).trials
     assert sorted(trial.number for trial in trials) == list(range(20))
     assert all(trial.state.name == "COMPLETE" for trial in trials)
 
 
-def test_a_database_without_studies_is_refused_unless_it_is_to_be_made(database):
+def test_a_database_without_studies_is_refused_unless_it_is_to_be_made(postgres):
     with pytest.raises(InputError, match="is no Optuna storage"):
-        open_storage(database, create=False)
-    with psycopg.connect(database) as connection:
+        open_storage(postgres, create=False)
+    with psycopg.connect(postgres) as connection:
         assert connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone() == (0,)
         connection.execute("CREATE TABLE alembic_version (version_num text)")
     with pytest.raises(InputError, match="database of another program"):
-        open_storage(database)
+        open_storage(postgres)
 
 
 def test_a_wrong_password_is_named_but_not_shown(postgres):
     password = urlsplit(postgres).password
     message = refusal(postgres.replace(password, "wr0ng"))
-    assert re.match(r"--storage: 'postgresql://lt:\*\*\*@127.0.0.1:\d+/postgres' cannot be used \(", message)
+    assert re.match(r"--storage: 'postgresql://lt:\*\*\*@127.0.0.1:\d+/of_\w+' cannot be used \(", message)
     assert "password authentication failed" in message
     assert "allowed: " in message
     assert "wr0ng" not in message
