@@ -16,10 +16,10 @@ from typing import Any, cast
 from lottery_ticket.record import Record
 from lottery_ticket.reproduction.claims import Experiment, decide
 from lottery_ticket.reproduction.definition import Reproduction
+from lottery_ticket.reproduction.jobs import Reproduced, experiment_of
 from lottery_ticket.reproduction.keep import claims_csv
 from lottery_ticket.reproduction.parse import load_reproduction
 from lottery_ticket.reproduction.report import claims_section, cost_of_claims, to_html
-from lottery_ticket.reproduction.reproduce import Reproduced, experiment_of
 from lottery_ticket.store.reading import Stored
 
 FOLDER = Path(__file__).parents[1] / "results" / "reproduce"

@@ -52,7 +52,13 @@ class Settings(BaseModel):
     """What a run does: data, network, method, training, machine and verdict.
 
     The defaults are those of the preset `quick`. Sources of the defaults: Frankle & Carbin 2019
-    (arXiv 1803.03635), section 2 and appendix, for LeNet-300-100 on MNIST.
+    (arXiv 1803.03635), section 2 and appendix, for LeNet-300-100 on MNIST. They cannot be changed once made, which
+    `load_preset` does with checks across settings.
+
+    Example:
+        >>> settings = lottery_ticket.load_preset("shu-fc1", rounds=5)
+        >>> isinstance(settings, lottery_ticket.Settings), settings.rounds, settings.arms, settings.as_params()["lr"]
+        (True, 5, ('winning', 'reinit'), '0.0012')
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -241,7 +247,12 @@ def flag(name: str) -> str:
 
 
 def preset_names() -> list[str]:
-    """The packaged presets, `quick` first."""
+    """The packaged presets, `quick` first.
+
+    Example:
+        >>> lottery_ticket.preset_names()[:3]
+        ['quick', 'frankle-lenet', 'shu-fc1']
+    """
     return sorted(shipped.names("presets"), key=lambda name: (name != DEFAULT_PRESET, name))
 
 
@@ -253,9 +264,19 @@ def preset_text(name: str, option: str = "--preset") -> str:
 
 
 def load_preset(name: str = DEFAULT_PRESET, **overrides: Any) -> Settings:
-    """The settings of a preset with fields replaced: `load_preset("shu-fc1", rounds=5, lr=0.1)`.
+    """The settings of a preset with fields replaced.
 
-    Raises InputError for an unknown preset or field, or a value that is not allowed.
+    Args:
+        name: of the preset; see `preset_names`.
+        overrides: fields of `Settings`, as values or as text as a flag takes it.
+
+    Raises:
+        InputError: an unknown preset or field, or a value that is not allowed.
+
+    Example:
+        >>> settings = lottery_ticket.load_preset("shu-fc1", rounds=5, lr=0.1, seeds=3)
+        >>> settings.rounds, settings.lr, settings.seeds, settings.batch_size
+        (5, 0.1, (0, 1, 2), 60)
     """
     settings = merge(preset_layer(name), (overrides, None))
     settings._preset = name

@@ -9,11 +9,27 @@ from lottery_ticket.address import public
 
 
 class LotteryTicketError(Exception):
-    """Work failed; the message is one line fit for a person."""
+    """Work failed; the message is one line fit for a person.
+
+    Example:
+        >>> try:
+        ...     lottery_ticket.load_mask("tickets/mine/ticket.json")
+        ... except lottery_ticket.LotteryTicketError as error:
+        ...     print(error)
+        tickets/mine/ticket.json cannot be read: ...
+    """
 
 
 class InputError(LotteryTicketError):
-    """Wrong input: names the option, the value given and what is allowed, in one line."""
+    """Wrong input: names the option, the value given and what is allowed, in one line.
+
+    Example:
+        >>> try:
+        ...     lottery_ticket.load_preset(lr=-1)
+        ... except lottery_ticket.InputError as error:
+        ...     print(error)
+        --lr: -1 is not allowed; allowed: a number > 0
+    """
 
     def __init__(self, option: str, value: object, allowed: str):
         self.option, self.value, self.allowed = option, value, allowed

@@ -56,6 +56,13 @@ class Record(BaseModel):
         connected: whether a path of surviving weights leads from the images to the scores; None before 0.4.
         measured: what else was measured, by name; of loops of a user's own (`lottery_ticket.find`), where `majority`,
             `constant` and `connected` are not known and `correct` may be empty.
+
+    Example:
+        >>> record = lottery_ticket.load_run(run_id).rounds[-1]
+        >>> record.arm, record.seed, record.round, record.iterations, record.survivors["fc1.weight"]
+        ('reinit', 1, 1, 20, 188160)
+        >>> 0 < record.test_accuracy < 1
+        True
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

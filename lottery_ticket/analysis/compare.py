@@ -107,7 +107,20 @@ class Comparison:
 
 
 def compare(first: Ticket, second: Ticket) -> Comparison:
-    """Compare two tickets tensor by tensor. InputError unless they have the same prunable tensors."""
+    """Compare two tickets tensor by tensor: masks against chance, signs, start values, trained weights.
+
+    Raises:
+        InputError: they do not have the same prunable tensors, of the same shapes.
+
+    Example:
+        >>> first, second = (lottery_ticket.Ticket.load(f"{run_id}:1:winning-seed{seed}") for seed in (0, 1))
+        >>> comparison = lottery_ticket.compare(first, second)
+        >>> low, high = comparison.overall.iou_range  # what chance gives
+        >>> low < comparison.overall.iou_by_chance < high < comparison.overall.iou_at_most
+        True
+        >>> comparison.same_start, comparison.nested, list(comparison.tensors)
+        (False, None, ['fc1.weight', 'fc2.weight', 'output.weight'])
+    """
     _check_same_tensors(first, second)
     ours, theirs = dict(first.settings), dict(second.settings)
     return Comparison(

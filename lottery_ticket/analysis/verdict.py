@@ -98,6 +98,13 @@ class Verdict:
         majority: what naming that class gets right, 0–1; None where that is not known.
         dense: mean accuracy of the dense networks, 0–1.
         seeds: how many the run has.
+
+    Example:
+        >>> verdict = lottery_ticket.load_run(run_id).verdict
+        >>> verdict.method, verdict.seeds, verdict.smallest_winning_pct
+        ('mcnemar', 2, 100.0)
+        >>> [(judged.round, judged.matching, judged.wins) for judged in verdict.rounds]
+        [(1, 'undecided', 'undecided')]
     """
 
     method: Literal["t-interval", "mcnemar"]
@@ -216,6 +223,12 @@ def judge(
             class; 1 / classes, the least that can be, is taken then.
         only_seeds: whether the spread over seeds is the only evidence, from two seeds on, whatever the test images say;
             so it is where the records do not tell which of them are right.
+
+    Example:
+        >>> records = lottery_ticket.load_run(run_id).rounds
+        >>> lenient = lottery_ticket.judge(records, tolerance=0.5)  # may lose 50 points
+        >>> [judged.matching for judged in lenient.rounds]
+        ['yes']
     """
     records = list(records)
     only_seeds = only_seeds or not all(record.test_size for record in records)

@@ -21,9 +21,9 @@ def analyse(
     as_json: Json = False,
 ) -> None:
     """Analyse the rounds of a run; table and figures go into a folder and into the run in MLflow."""
-    from lottery_ticket.runs import analyse as analyses
+    import lottery_ticket
 
-    done = analyses.analyse(run, analysis, folder=dest, tracking_uri=tracking_uri)
+    done = lottery_ticket.analyse(run, analysis, dest, tracking_uri=tracking_uri)
     if as_json:
         typer.echo(json.dumps(done.to_json()))
         return

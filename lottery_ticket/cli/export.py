@@ -53,8 +53,7 @@ def export(
     ticket = Ticket.load(  # without a check, which exporting does
         source, tracking_uri=tracking_uri, model=model, check=False, changed_model=changed_model
     )
-    ending = ("-compact" if compact else "") + FORMATS[format]
-    done = write(ticket, dest or Path("exports", ticket.name + ending), format, compact, model=model)
+    done = write(ticket, dest, format, compact, model=model)
     connected = ticket.connected(model)
     if as_json:
         typer.echo(json.dumps(asdict(done) | {"path": str(done.path), "connected": connected}))

@@ -20,9 +20,10 @@ def figures(
 ) -> None:
     """Draw the figures of a run again from what MLflow holds, and print its table."""
     from lottery_ticket.cli.display import print_result
-    from lottery_ticket.runs.result import read_result
+    from lottery_ticket.runs.conclude import figure_folder
+    from lottery_ticket.runs.result import load_run
 
-    result = read_result(run, tracking_uri, dest)
+    result = load_run(run, figures=dest or figure_folder(run), tracking_uri=tracking_uri)
     if as_json:
         typer.echo(json.dumps(result.to_json()))
     else:

@@ -12,9 +12,9 @@ from lottery_ticket.cli import display
 from lottery_ticket.cli.display import program
 from lottery_ticket.cli.options import output
 from lottery_ticket.record import Record
+from lottery_ticket.reproduction.jobs import Job, ReproductionListener
 from lottery_ticket.reproduction.keep import Kept
 from lottery_ticket.reproduction.report import in_numbers
-from lottery_ticket.reproduction.reproduce import Job, Reproduced, ReproductionListener
 from lottery_ticket.runs.listener import clock
 from lottery_ticket.runs.plan import Undertaking
 
@@ -73,9 +73,9 @@ def command_line() -> str:
     return shlex.join([*program(), *map(public, sys.argv[1:])])
 
 
-def print_outcomes(done: Reproduced, kept: Kept) -> None:
+def print_outcomes(kept: Kept) -> None:
     """The table of claims, part by part, and where the report lies."""
-    console = output()
+    console, done = output(), kept.done
     table = Table(title=f"{done.reproduction.title}, scale {done.scale}", show_lines=True)
     for name in ("claim", "variant", "outcome", "measured"):
         table.add_column(name)

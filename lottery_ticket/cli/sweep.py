@@ -72,7 +72,7 @@ def run(
         raise InputError("--jobs", jobs, "is not allowed; allowed: a whole number ≥ 1")
     if jobs > 1 or worker:
         settings["jobs"] = "1"
-    chosen, name = load_study(study, overrides, settings)
+    chosen = load_study(study, **overrides, **settings)
 
     from lottery_ticket.cli.companions import Companions, end_with_caller
     from lottery_ticket.cli.sweep_display import Display, continue_command, print_outcome
@@ -87,7 +87,6 @@ def run(
             with display:
                 outcome = sweep(
                     chosen,
-                    name,
                     storage=storage,
                     tracking_uri=tracking_uri,
                     experiment=experiment,

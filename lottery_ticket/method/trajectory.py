@@ -33,6 +33,16 @@ class Round:
         rewound: what the arm `winning` starts from in later rounds where that is not θ₀: θₖ, told in round 0, or the
             values of a ticket that is trained again, told in its first round.
         next_mask: what pruning leaves for the next round, where there is one and this arm finds its own mask.
+
+    Example:
+        >>> from lottery_ticket.data import load_images, prepare
+        >>> from lottery_ticket.models import make_network
+        >>> settings = lottery_ticket.load_preset(dataset="my.npz", rounds=1, iterations=10)
+        >>> data = prepare(load_images("my.npz"), settings.validation_size, torch.device("cpu"))
+        >>> network = make_network(settings, data.input_shape, data.classes)
+        >>> winning, reinit = next(lottery_ticket.find_tickets(settings, network, data))
+        >>> winning.record.round, winning.mask["fc1.weight"].dtype, winning.weights["fc1.weight"].shape
+        (0, torch.bool, torch.Size([300, 784]))
     """
 
     record: Record
@@ -81,6 +91,17 @@ def find_tickets(
         after: the round to go on after.
         watch: told of progress within a round.
         train: what trains the members of a round: this process, or `Workers.train`.
+
+    Example:
+        >>> from lottery_ticket.data import load_images, prepare
+        >>> from lottery_ticket.models import make_network
+        >>> settings = lottery_ticket.load_preset(dataset="my.npz", rounds=2, iterations=10)
+        >>> data = prepare(load_images("my.npz"), settings.validation_size, torch.device("cpu"))
+        >>> network = make_network(settings, data.input_shape, data.classes)
+        >>> for rounds in lottery_ticket.find_tickets(settings, network, data):
+        ...     print([f"{each.record.arm} {each.record.density:.0%}" for each in rounds])
+        ['winning 100%', 'reinit 100%']
+        ['winning 80%', 'reinit 80%']
     """
     state = Trajectories(settings, network, data, after)
     while members := state.members():

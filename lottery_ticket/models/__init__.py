@@ -6,9 +6,9 @@ from lottery_ticket.lazy import lazily
 
 if TYPE_CHECKING:
     from lottery_ticket.models.lenet import fc1, lenet5
-    from lottery_ticket.models.network import Network
+    from lottery_ticket.models.network import Network, make_network
 
-__all__ = ["Network", "fc1", "lenet5"]
+__all__ = ["Network", "fc1", "lenet5", "make_network"]
 
 __getattr__ = lazily(
     __name__,
@@ -16,5 +16,6 @@ __getattr__ = lazily(
         "Network": "network",
         "fc1": "lenet",
         "lenet5": "lenet",
+        "make_network": "network",
     },
 )

@@ -14,8 +14,8 @@ from mlflow.entities import Metric
 from lottery_ticket.reproduction.claims import Estimate, Outcome
 from lottery_ticket.reproduction.definition import REPORT_FILES
 from lottery_ticket.reproduction.figures import draw_reproduction
+from lottery_ticket.reproduction.jobs import Reproduced
 from lottery_ticket.reproduction.report import to_html, to_markdown
-from lottery_ticket.reproduction.reproduce import Reproduced
 from lottery_ticket.store.connection import ensure_experiment, telling
 from lottery_ticket.store.limits import NAME, TAG, cut
 from lottery_ticket.version import __version__

@@ -12,7 +12,7 @@ from markdown_it.token import Token
 from lottery_ticket.config import differences, load_preset
 from lottery_ticket.reproduction.claims import Estimate, Finding, Share
 from lottery_ticket.reproduction.definition import Part
-from lottery_ticket.reproduction.reproduce import Reproduced
+from lottery_ticket.reproduction.jobs import Reproduced
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }

@@ -39,18 +39,25 @@ class Analysed:
 
 
 @connection.quietly()
-def analyse(run_id: str, analysis: str, *, folder: Path | None = None, tracking_uri: str | None = None) -> Analysed:
+def analyse(run_id: str, analysis: str, dest: Path | str | None = None, *, tracking_uri: str | None = None) -> Analysed:
     """Analyse a finished run; table and figures are kept in the run, under `analyses/NAME`, and in a folder.
 
     Args:
         run_id: of a run of `lt run`.
         analysis: one of `lt plugins`, or your own as `module:name`.
-        folder: for table and figures; default: mlruns/analyses/RUN/NAME.
-        tracking_uri: of the MLflow store.
+        dest: folder for table and figures; default: mlruns/analyses/RUN/NAME.
+        tracking_uri: of the MLflow store, as for `run`.
 
     Raises:
         InputError: no such run or analysis, or a run that has not what the analysis needs.
         LotteryTicketError: the analysis failed, or the store did.
+
+    Example:
+        >>> analysed = lottery_ticket.analyse(run_id, "overlap", "overlap")
+        >>> analysed.finding.says[0]
+        'At 80 % left two seeds share ... % of the survivors of either; chance gives 66.67 %.'
+        >>> [path.name for path in analysed.files]
+        ['overlap.png', 'overlap.csv']
     """
     chosen, name = analysis_named(analysis), plugins.short(analysis)
     client = connection.connect(tracking_uri, create=False)
@@ -64,7 +71,7 @@ def analyse(run_id: str, analysis: str, *, folder: Path | None = None, tracking_
         raise LotteryTicketError(f"the analysis {analysis} failed: {one_line(error)}") from error
     if not isinstance(finding, Finding):
         raise plugins.unfit("ANALYSIS", analysis, finding, "one that gives a lottery_ticket.analysis.Finding")
-    folder = folder or Path("mlruns", "analyses", run_id, name)
+    folder = Path(dest) if dest else Path("mlruns", "analyses", run_id, name)
     try:
         files = save_all(finding.figures, folder)
         if finding.table:

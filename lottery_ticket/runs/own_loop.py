@@ -35,6 +35,19 @@ class Job:
         rewind_iteration: the optimiser step of round 0 after which its weights are kept to rewind to; 0 = none.
         evaluate: evaluates the module as it is now, for the learning curve; returns the accuracy (0–1). It changes
             neither the random numbers to come nor the mode of the module.
+
+    Example:
+        >>> def train(module: torch.nn.Module, job: lottery_ticket.Job) -> None:
+        ...     optimizer = torch.optim.Adam(module.parameters(), lr=0.01 if job.round else 0.02)
+        ...     for place in torch.randperm(8, generator=job.generator()):
+        ...         optimizer.zero_grad()
+        ...         module(torch.eye(8)[place]).square().sum().backward()
+        ...         optimizer.step()
+        >>> result = lottery_ticket.find(
+        ...     lambda: torch.nn.Linear(8, 4), train=train, evaluate=lambda module: 0.5, rounds=2
+        ... )
+        >>> [record.iterations for record in result.rounds]
+        [8, 8, 8, 8]
     """
 
     seed: int

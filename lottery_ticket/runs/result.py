@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 
 from lottery_ticket.analysis.verdict import Verdict
 from lottery_ticket.record import Record
-from lottery_ticket.runs.conclude import draw, figure_folder, judge_stored
+from lottery_ticket.runs.conclude import draw, judge_stored
 from lottery_ticket.runs.rounds_table import conclusions, rounds_table
 from lottery_ticket.store import connection, reading
 from lottery_ticket.store.find import find
@@ -28,6 +28,13 @@ class Result:
         verdict: None without the arm `winning`.
         figures: paths of the figures drawn.
         seconds, tracking_seconds: wall time of this process's part of the run, and of MLflow in it.
+
+    Example:
+        >>> result = lottery_ticket.load_run(run_id)
+        >>> len(result.rounds), result.verdict.control, [judged.round for judged in result.verdict.rounds]
+        (8, 'reinit', [1])
+        >>> result.ticket(round=1, seed=1).density
+        0.8
     """
 
     stored: Stored
@@ -86,11 +93,28 @@ class Result:
 
 
 @connection.quietly()
-def read_result(run_id: str, tracking_uri: str | None = None, figures: Path | None = None) -> Result:
-    """A run's result from MLflow alone, its figures drawn into the folder `figures`."""
+def load_run(run_id: str, *, figures: Path | str | None = None, tracking_uri: str | None = None) -> Result:
+    """A run's result from MLflow alone, judged as `run` judged it.
+
+    Args:
+        run_id: of a run of `run`, `train_ticket` or `find`, or of a trial.
+        figures: a folder to draw its figures into; None: they are not drawn.
+        tracking_uri: of the MLflow store, as for `run`.
+
+    Raises:
+        InputError: no such run, or no such store.
+        LotteryTicketError: what the store has of it is damaged, or the figures cannot be written.
+
+    Example:
+        >>> result = lottery_ticket.load_run(run_id, figures="figures")
+        >>> [(record.arm, record.round, round(record.density, 2)) for record in result.rounds[-2:]]
+        [('reinit', 1, 0.8), ('reinit', 1, 0.8)]
+        >>> result.figures[0].name
+        'accuracy.png'
+    """
     begun = time.perf_counter()
     client = connection.connect(tracking_uri, create=False)
     stored = reading.read_run(client, run_id)
     verdict = judge_stored(stored)
-    drawn = draw(client, stored, figures or figure_folder(run_id))
+    drawn = [] if figures is None else draw(client, stored, Path(figures))
     return Result(stored, verdict, drawn, time.perf_counter() - begun, 0.0, client)

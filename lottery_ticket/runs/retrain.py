@@ -52,6 +52,12 @@ def train_ticket(
 
     Raises:
         InputError: settings that cannot be, data that the ticket does not take, an unreachable store.
+
+    Example:
+        >>> ticket = lottery_ticket.Ticket.load(f"{run_id}:1")
+        >>> result = lottery_ticket.train_ticket(ticket, iterations=10)
+        >>> [(record.arm, record.round, round(record.density, 2)) for record in result.rounds]
+        [('winning', 0, 1.0), ('winning', 1, 0.8), ('reinit', 1, 0.8)]
     """
     begun = time.perf_counter()
     own = ticket.network(model)

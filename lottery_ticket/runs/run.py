@@ -51,6 +51,12 @@ def run(
     Raises:
         InputError: settings that cannot be run here, or an unreachable store; before training starts.
         KeyboardInterrupt: names the run and how to `resume` it.
+
+    Example:
+        >>> settings = lottery_ticket.load_preset("quick", dataset="my.npz", rounds=2, iterations=10)
+        >>> result = lottery_ticket.run(settings)
+        >>> [(record.arm, record.round, round(record.density, 2)) for record in result.rounds]
+        [('winning', 0, 1.0), ('reinit', 0, 1.0), ('winning', 1, 0.8), ('reinit', 1, 0.8)]
     """
     begun = time.perf_counter()
     preset = settings.preset if preset is None else preset
@@ -82,6 +88,11 @@ def resume(
     named in `code`, or the model in `model`: what stands in a store runs none. InputError if there is no such run, or
     the network is another now, unless `changed_model` says that this is meant; a tag of the run then tells what
     differs.
+
+    Example:
+        >>> result = lottery_ticket.resume(run_id)  # was finished: nothing is left to train
+        >>> max(record.round for record in result.rounds)
+        1
     """
     client = connection.connect(tracking_uri, create=False)
     reading.get_run(client, run_id, "--resume")

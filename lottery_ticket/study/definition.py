@@ -92,6 +92,13 @@ class Study(_Table):
     timeout: float | None = Field(None, gt=0)
     end_early: EndEarly = EndEarly.model_validate({})
 
+    _name: str = ""
+
+    @property
+    def name(self) -> str:
+        """What `load_study` found it as; empty where it did not."""
+        return self._name
+
     @property
     def directions(self) -> list[Literal["minimize", "maximize"]]:
         """Which way each measure told to Optuna is better."""

@@ -22,24 +22,38 @@ def study_names() -> list[str]:
     return shipped.names("sweeps")
 
 
-def load_study(source: str, overrides: Mapping[str, Any], settings: Mapping[str, Any]) -> tuple[Study, str]:
-    """A study and its name.
+def load_study(source: Path | str, **overrides: Any) -> Study:
+    """A study, for `sweep`, with keys and settings replaced.
 
     Args:
-        source: the name of a shipped study, or the path of a `.toml` file.
-        overrides: keys of the study that options replace.
-        settings: settings that options replace.
+        source: the name of a shipped study (`lr`, `prune-rate`, `map`), or the path of a `.toml` file, whose name is
+            the study's.
+        overrides: keys of the study's file (`trials`, `batch`, `sampler`, …), or settings of its trials (`rounds`,
+            `seeds`, …), as in `load_preset`.
 
     Raises:
         InputError: no such study, a wrong key (named, with the nearest right one), or a value that is not allowed.
+
+    Example:
+        >>> study = lottery_ticket.load_study("lr", trials=4, rounds=3)
+        >>> study.name, study.trials, study.space["lr"]
+        ('lr', 4, Range(low=0.0001, high=0.3, log=True, points=16))
     """
+    source = str(source)
+    settings = {key: value for key, value in overrides.items() if key in Settings.model_fields}
+    keys = {key: value for key, value in overrides.items() if key not in settings}
+    for key in keys:
+        if key not in Study.model_fields:
+            raise unknown(flag(key), key, [*Study.model_fields, *Settings.model_fields])
     if source in study_names():
         name, values = source, tomllib.loads(shipped.text("sweeps", source, "STUDY"))
     elif source.endswith(".toml"):
         name, values = Path(source).stem, read_toml(source, "STUDY")
     else:
         raise unknown("STUDY", source, [*study_names(), "the path of a .toml file"])
-    return parse(source, values, overrides, settings), name
+    study = parse(source, values, keys, settings)
+    study._name = name
+    return study
 
 
 def parse(source: str, values: Mapping[str, Any], overrides: Mapping[str, Any], settings: Mapping[str, Any]) -> Study:

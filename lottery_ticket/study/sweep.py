@@ -89,9 +89,10 @@ class _Running:
         return stackable(self.settings)
 
 
+@connection.quietly()
 def sweep(
     study: Study,
-    name: str,
+    name: str | None = None,
     *,
     storage: str | None = None,
     tracking_uri: str | None = None,
@@ -103,19 +104,28 @@ def sweep(
     """Carry out a study, or go on with it; returns when all its trials are finished, or its time is up.
 
     Args:
-        study: what to do.
-        name: under which the storage keeps it.
+        study: what to do; see `load_study`.
+        name: under which the storage keeps it; default: the study's.
         storage: of Optuna; default SQLite at mlruns/optuna.db.
         tracking_uri, experiment: of MLflow, as for `run`.
         fresh: begin another study (`NAME-2`, …) even if there is one.
         concluding: draw the study's figures in the end; False for a further process of one command.
-        listener: told of progress.
+        listener: told of progress; default: nobody.
 
     Raises:
         InputError: settings that cannot be run, a store or storage that cannot be reached, or another study of this
             name in the storage.
+
+    Example:
+        >>> study = lottery_ticket.load_study("lr", trials=1, dataset="my.npz", rounds=2, iterations=10, seeds=1)
+        >>> outcome = lottery_ticket.sweep(study)
+        >>> [(list(trial.params), trial.phase, trial.measures["smallest_winning_pct"]) for trial in outcome.trials]
+        [(['lr'], 'none', 100.0)]
     """
     begun = time.perf_counter()
+    name = study.name if name is None else name
+    if not name:
+        raise InputError("name", name, "is missing; allowed: one for the storage, where load_study made no study of it")
     connection.check(tracking_uri, experiment)
     plan = _check(study)
     definition = study.definition() | ({} if "dataset" in study.space else {"data digest": plan.images.digest})

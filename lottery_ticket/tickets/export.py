@@ -85,7 +85,7 @@ class Exported:
 
 def export(
     ticket: Ticket,
-    dest: Path,
+    dest: Path | str | None = None,
     format: str = "onnx",
     compact: bool = False,
     images: Images | None = None,
@@ -106,7 +106,7 @@ def export(
 
     Args:
         ticket: with trained weights.
-        dest: the file, where nothing is yet.
+        dest: the file, where nothing is yet; default: in `exports`, named after the ticket.
         format: one of `FORMATS`.
         compact: make the network small first (see `lottery_ticket.tickets.compact`) and measure what that brings.
         images: the ticket's data set; by default it is loaded by its name.
@@ -117,9 +117,15 @@ def export(
             is at `dest`, or the network cannot be made small.
         LotteryTicketError: the network is not the one that was measured, the file gives other scores, or it cannot be
             written.
+
+    Example:
+        >>> exported = lottery_ticket.export(lottery_ticket.Ticket.load(f"{run_id}:1"), "ticket.onnx")
+        >>> exported.path.name, exported.runtime, exported.images, exported.ties
+        ('ticket.onnx', 'onnxruntime', 400, 0)
     """
     if format not in FORMATS:
         raise unknown("--format", format, FORMATS)
+    dest = Path(dest) if dest else Path("exports", ticket.name + ("-compact" if compact else "") + FORMATS[format])
     must_be_new(dest)
     if format == "onnx":
         _need_onnx()

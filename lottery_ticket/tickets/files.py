@@ -51,7 +51,17 @@ def save_mask(mask: Mask, path: str | Path) -> None:
 
 
 def load_mask(path: str | Path) -> Mask:
-    """Read a mask: parameter name → dense bool tensor, True where the weight survives."""
+    """Read a mask: parameter name → dense bool tensor, True where the weight survives.
+
+    LotteryTicketError where the file cannot be read as one.
+
+    Example:
+        >>> result = lottery_ticket.load_run(run_id)
+        >>> folder = result.client.download_artifacts(result.stored.children["winning", 0], "rounds/01")
+        >>> mask = lottery_ticket.load_mask(f"{folder}/mask.safetensors")
+        >>> mask["fc2.weight"].shape, mask["fc2.weight"].dtype, int(mask["fc2.weight"].sum())
+        (torch.Size([100, 300]), torch.bool, 24000)
+    """
     mask = read_tensors(path)
     if any(kept.dtype != torch.bool for kept in mask.values()):
         raise LotteryTicketError(f"{path} cannot be read: it holds no mask")
@@ -79,6 +89,14 @@ def load_weights(path: str | Path, mask: Mask | None = None) -> Weights:
     """Read weights: parameter name → dense tensor, pruned weights zero.
 
     Of pruned tensors a file holds the survivors; `mask` defaults to the one in `mask.safetensors` beside it.
+    LotteryTicketError where the file cannot be read, or does not fit its mask.
+
+    Example:
+        >>> result = lottery_ticket.load_run(run_id)
+        >>> folder = result.client.download_artifacts(result.stored.children["winning", 0], "rounds/01")
+        >>> weights = lottery_ticket.load_weights(f"{folder}/weights.safetensors")
+        >>> weights["fc1.weight"].shape, int((weights["fc1.weight"] != 0).sum())
+        (torch.Size([300, 784]), 188160)
     """
     stored = read_tensors(path)
     weights = {}

@@ -75,6 +75,13 @@ def load_compact(path: str | Path) -> nn.Module:
 
     It takes standardised images. No code in the file is run: only the layers in `KINDS` are made.
     Raises LotteryTicketError where the file is not what it must be.
+
+    Example:
+        >>> ticket = lottery_ticket.Ticket.load(f"{run_id}:1")
+        >>> exported = lottery_ticket.export(ticket, "small.safetensors", "state-dict", compact=True)
+        >>> module = lottery_ticket.load_compact("small.safetensors")
+        >>> module(torch.zeros(5, 1, 28, 28)).shape
+        torch.Size([5, 10])
     """
     try:
         with safe_open(os.fspath(path), "pt") as file:

@@ -91,6 +91,17 @@ class Ticket:
         fingerprint: what the network was that it is of; None where that is not known, or may be another now.
         initial: θ₀ of its seed, none pruned, where a store has it; no folder does.
         inventory: what of the network is prunable and what stays dense, where that was noted.
+
+    Example:
+        >>> ticket = lottery_ticket.Ticket.load(f"{run_id}:1")  # or a folder, or "models:/NAME@ALIAS"
+        >>> ticket.density, ticket.mask["fc1.weight"].shape, ticket.metrics.winning
+        (0.8, torch.Size([300, 784]), 'undecided')
+        >>> net = ticket.module()  # a torch module that starts where the ticket does
+        >>> held = ticket.apply_to(net)  # its pruned weights stay zero from now on
+        >>> int((net.get_parameter("fc1.weight") != 0).sum())
+        188160
+        >>> ticket.save("tickets/again").as_posix()
+        'tickets/again'
     """
 
     mask: Mask

@@ -32,7 +32,7 @@ before = state()
 import lottery_ticket
 from lottery_ticket.analysis import compare_figure
 from lottery_ticket.reproduction import figures as reproduction_figures
-from lottery_ticket.runs.result import read_result
+from lottery_ticket.runs.result import load_run
 from lottery_ticket.study import figures as study_figures
 assert state() == before, "the import"
 
@@ -43,7 +43,7 @@ assert "matplotlib.pyplot" not in sys.modules
 
 drawn = [path.read_bytes() for path in result.figures]
 matplotlib.rcdefaults()
-again = read_result(result.run_id).figures
+again = load_run(result.run_id, figures="again").figures
 assert [path.read_bytes() for path in again] == drawn, "matplotlibrc"
 assert all(each.startswith(b"\\x89PNG") for each in drawn)
 """

@@ -15,7 +15,7 @@ from lottery_ticket.engine.stack import Stack, stack
 from lottery_ticket.engine.training import train
 from lottery_ticket.models.network import make_network
 from lottery_ticket.randomness import forked
-from lottery_ticket.reproduction.reproduce import Job, find
+from lottery_ticket.reproduction.jobs import Job, find
 from lottery_ticket.store import connection
 from lottery_ticket.store.reading import read_run
 from lottery_ticket.store.seal import seal

@@ -8,9 +8,9 @@ from scipy import stats
 from lottery_ticket.config import NOT_TRAINING, Settings, load_preset
 from lottery_ticket.errors import InputError
 from lottery_ticket.reproduction.claims import Experiment, attribute, decide, estimate, read_as
+from lottery_ticket.reproduction.jobs import experiment_of, make_jobs
 from lottery_ticket.reproduction.parse import load_reproduction, parse, reproduction_names
 from lottery_ticket.reproduction.report import _where_measured, in_numbers
-from lottery_ticket.reproduction.reproduce import experiment_of, make_jobs
 from lottery_ticket.store.reading import Stored
 from tests.analysis.test_verdict import record
 

@@ -11,8 +11,8 @@ from mlflow import MlflowClient
 from playwright.sync_api import sync_playwright
 
 from lottery_ticket.errors import LotteryTicketError
+from lottery_ticket.reproduction.jobs import carry_out, find, make_jobs
 from lottery_ticket.reproduction.parse import load_reproduction
-from lottery_ticket.reproduction.reproduce import find, make_jobs, reproduce
 from tests.cli.test_ui import CHROMIUM, FLAGS
 from tests.conftest import environment
 from tests.help import launcher
@@ -212,7 +212,7 @@ def test_it_goes_on_where_it_was_killed(lt, toml, tmp_path):
 def test_from_python(toml, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     told, name = load_reproduction(str(toml))
-    done = reproduce(told, name, only=["B"], tracking_uri=f"sqlite:///{tmp_path}/mlruns/mlflow.db")
+    done = carry_out(told, name, only=["B"], tracking_uri=f"sqlite:///{tmp_path}/mlruns/mlflow.db")
     assert [outcome.word for outcome in done.outcomes] == ["does not hold"]
     assert done.experiments["one-shot", "paper"].part == pytest.approx(2 * 20 / (2 * 20))
     assert done.experiments["one-shot", "paper"].trajectories == 2 * 2 * 3
@@ -223,11 +223,11 @@ def test_from_python(toml, tmp_path, monkeypatch):
     (lost, *_) = done.client.search_runs(["1"], f"tags.`mlflow.parentRunId` = '{job.run_id}'")
     done.client.delete_run(lost.info.run_id)
     with pytest.raises(LotteryTicketError, match=f"run {job.run_id} lacks reinit-seed2, deleted in MLflow"):
-        reproduce(told, name, only=["B"], tracking_uri=done.client.tracking_uri)
+        carry_out(told, name, only=["B"], tracking_uri=done.client.tracking_uri)
     done.client.update_run(job.run_id, status="RUNNING")
     done.client.set_tag(job.run_id, "lt.host", "elsewhere")
     with pytest.raises(LotteryTicketError, match="is being trained on elsewhere: wait"):
-        reproduce(told, name, only=["B"], tracking_uri=done.client.tracking_uri)
+        carry_out(told, name, only=["B"], tracking_uri=done.client.tracking_uri)
     Path(done.client.download_artifacts(job.run_id, ""), "settings.json").unlink()  # as if killed while it was made
     (job, _) = make_jobs(told, "quick", ["B"])
     find(job, done.client, "lottery-ticket")

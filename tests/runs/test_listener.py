@@ -13,7 +13,7 @@ import pytest
 import lottery_ticket
 from lottery_ticket.runs.listener import Listener
 from lottery_ticket.runs.plan import make_plan
-from lottery_ticket.runs.result import read_result
+from lottery_ticket.runs.result import load_run
 
 BARS = "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"
 
@@ -82,7 +82,7 @@ def test_what_python_shows_is_short(result, small_npz):
 
 def test_settings_know_their_preset(result, small_npz):
     assert result.stored.name.startswith("quick dataset=")
-    assert read_result(result.run_id).stored.preset == "quick"
+    assert load_run(result.run_id).stored.preset == "quick"
     settings = lottery_ticket.load_preset("shu-fc1", rounds=3)
     changed = settings.model_copy(update={"lr": 0.5})
     assert (settings.preset, changed.preset, lottery_ticket.Settings().preset) == ("shu-fc1", "shu-fc1", "")
@@ -150,6 +150,6 @@ def test_no_bars_of_mlflow_nor_a_changed_environment(result, monkeypatch, capfd,
     monkeypatch.delenv(BARS, raising=False)
     if users:
         monkeypatch.setenv(BARS, users)
-    read_result(result.run_id).ticket(round=1)
+    load_run(result.run_id).ticket(round=1)
     assert os.environ.get(BARS) == users
     assert capfd.readouterr() == ("", "")

@@ -9,7 +9,7 @@ from mlflow.entities import Param
 from lottery_ticket.config import load_preset
 from lottery_ticket.data.prepared import describe
 from lottery_ticket.data.sources import load_images
-from lottery_ticket.reproduction.reproduce import Job, find
+from lottery_ticket.reproduction.jobs import Job, find
 from lottery_ticket.store import connection, reading
 from lottery_ticket.store.limits import PARAM, cut, may_be
 from lottery_ticket.store.rounds import dataset_input

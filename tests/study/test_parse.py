@@ -20,19 +20,19 @@ lr = { low = 1e-3, high = 1e-1, log = true, points = 4 }
 @pytest.mark.parametrize("name", ["lr", "map", "prune-rate"])
 def test_shipped_studies(name):
     assert name in study_names()
-    study, called = load_study(name, {}, {})
-    assert called == name
+    study = load_study(name)
+    assert study.name == name
     assert len(study.settings_of({}).seeds) >= 2
     assert study.sampler == ("boundary" if name == "map" else "grid")
 
 
 def test_options_go_over_the_file():
-    study, _ = load_study("lr", {"trials": 3}, {"iterations": "7", "rounds": "2", "seeds": "5"})
+    study = load_study("lr", trials=3, iterations="7", rounds="2", seeds="5")
     settings = study.settings_of({"lr": 0.1})
     assert (study.trials, settings.iterations, settings.epochs, settings.rounds) == (3, 7, None, 2)
     assert settings.seeds == (0, 1, 2, 3, 4)
     assert settings.lr == 0.1
-    rate, _ = load_study("prune-rate", {}, {"rounds": "2"})  # which its file leaves to the density
+    rate = load_study("prune-rate", rounds="2")  # which its file leaves to the density
     assert rate.settings_of({"prune_rate": 0.05}).rounds == 2
 
 
@@ -112,7 +112,7 @@ def _load(text, source):
     with TemporaryDirectory() as folder:
         Path(folder, "x.toml").write_text(text)
         try:
-            return load_study(f"{folder}/{source}", {}, {})
+            return load_study(f"{folder}/{source}")
         except InputError as error:
             raise InputError(
                 error.option.replace(f"{folder}/", ""), _shown(error.value, folder), error.allowed
@@ -143,7 +143,7 @@ def test_a_study_of_somebody_else_is_not_shown(lt, tmp_path):
 
 @pytest.mark.parametrize(("name", "objective"), [("lr", "smallest-ticket"), ("prune-rate", "phase"), ("map", "phase")])
 def test_objectives_have_names_in_the_storage_which_older_studies_lack(tmp_path, name, objective):
-    study, name = load_study(name, {"objective": objective}, {})
+    study = load_study(name, objective=objective)
     storage = study_storage.open_storage(f"sqlite:///{tmp_path}/optuna.db")
     client = connection.connect(f"sqlite:///{tmp_path}/mlflow.db")
 

@@ -261,8 +261,7 @@ def test_what_a_process_left_is_tried_again(small_npz, toml, tmp_path, monkeypat
     else:
         gone = None
         time.sleep(3)  # past the grace period
-    study, name = load_study(str(path), {}, {})
-    outcome = sweep(study, name, **stores)
+    outcome = sweep(load_study(path), **stores)
     assert len(outcome.trials) == 4
     assert len({trial.params["lr"] for trial in outcome.trials}) == 4
     after = {trial.number: trial for trial in trials_of(tmp_path)}

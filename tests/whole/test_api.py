@@ -1,5 +1,6 @@
 """The Python interface: the README's example runs as it stands there, and config layers as documented."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -9,13 +10,18 @@ import torch
 import lottery_ticket
 from lottery_ticket.config import Settings, load_settings, preset_names
 from lottery_ticket.errors import InputError
+from lottery_ticket.study.definition import Study
 
 README = Path(__file__).parents[2] / "README.md"
 
 
-def test_every_public_name_can_be_imported():
+def test_public_names():
+    """Those that are promised are those that are there; type checkers see the same as Python."""
     for name in lottery_ticket.__all__:
-        assert getattr(lottery_ticket, name) is not None
+        assert getattr(lottery_ticket, name).__module__.startswith("lottery_ticket.")
+    (typed,) = (node for node in ast.parse(Path(lottery_ticket.__file__).read_text()).body if isinstance(node, ast.If))
+    assert {alias.name for line in typed.body for alias in line.names} == set(lottery_ticket.__all__)
+    assert lottery_ticket._HOME.keys() == set(lottery_ticket.__all__)
 
 
 def test_the_readmes_example(tmp_path, monkeypatch, capsys, small_npz):
@@ -93,3 +99,27 @@ def test_unknown_keys_are_refused_by_name(tmp_path):
         load_settings(None, file, {})
     with pytest.raises(InputError, match="did you mean 'rounds'"):
         lottery_ticket.load_preset(round=3)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (lambda: lottery_ticket.load_run("no-such-run"), "--tracking-uri: 'sqlite:///mlruns/mlflow.db' is not there"),
+        (lambda: lottery_ticket.load_study("lrr"), "STUDY: 'lrr' is unknown; did you mean 'lr'?"),
+        (lambda: lottery_ticket.load_study("lr", trails=3), "--trails: 'trails' is unknown; did you mean 'trials'?"),
+        (lambda: lottery_ticket.load_study("lr", lr=0.1), "--lr: 0.1 is what this study searches"),
+        (lambda: lottery_ticket.load_study("lr", trials=0), "--trials: 0 is not allowed; allowed: a whole number ≥ 1"),
+        (lambda: lottery_ticket.sweep(Study(space={"lr": {"choices": [0.1]}})), "name: '' is missing"),
+        (lambda: lottery_ticket.reproduce("shuu"), "REPORT: 'shuu' is unknown; did you mean 'shu'?"),
+        (lambda: lottery_ticket.reproduce("shu", scale="huge"), "--scale: 'huge' is unknown; allowed: quick, report"),
+        (lambda: lottery_ticket.reproduce("shu", only="nothing"), "--only: 'nothing' is unknown"),
+        (lambda: lottery_ticket.analyse("no-such-run", "overlapp"), "ANALYSIS: 'overlapp' is unknown"),
+    ],
+)
+def test_wrong_input_is_told_before_anything_is_written(wrong, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(InputError) as error:
+        wrong()
+    assert str(error.value).startswith(told)
+    assert list(tmp_path.iterdir()) == []

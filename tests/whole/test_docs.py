@@ -51,8 +51,8 @@ def test_the_whole_report_of_the_docs_is_taken(tmp_path):
 def test_the_whole_study_of_the_docs_is_taken(tmp_path):
     (whole,) = re.findall(r"```toml\n(preset = .*?)```", (ROOT / "docs/sweeps.md").read_text(), re.DOTALL)
     (tmp_path / "my.toml").write_text(whole)
-    study, name = load_study(str(tmp_path / "my.toml"), {}, {})
-    assert (name, study.trials) == ("my", 16)
+    study = load_study(tmp_path / "my.toml")
+    assert (study.name, study.trials) == ("my", 16)
 
 
 def test_the_citation_is_of_this_version():

@@ -84,7 +84,7 @@ def good(small_npz, tmp_path_factory):
         "ticket": (folder / "ticket", read_folder),
         "compact": (folder / "compact.safetensors", load_compact),
         "config": (folder / "config.toml", lambda path: load_settings(None, path, {})),
-        "study": (shipped / "shipped" / "sweeps" / "map.toml", lambda path: load_study(str(path), {}, {})),
+        "study": (shipped / "shipped" / "sweeps" / "map.toml", load_study),
         "report": (shipped / "shipped" / "reports" / "shu.toml", lambda path: load_reproduction(str(path))),
         "data": (folder / "data.npz", lambda path: load_images(str(path))),
     }
