@@ -11,16 +11,21 @@ wrong; none needs a test framework:
 """
 
 import math
+import random
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
+import optuna
 import torch
 from torch import nn
 
 from lottery_ticket import plugins
+from lottery_ticket.analysis.plots import save_all
+from lottery_ticket.analysis.stored_run import Analysis, Finding, StoredRun
 from lottery_ticket.config import Settings, load_preset
 from lottery_ticket.data.augment import Augmentation
 from lottery_ticket.data.images import Images
@@ -34,10 +39,12 @@ from lottery_ticket.masks import density, survivors
 from lottery_ticket.method.arms import Arm, Moment
 from lottery_ticket.method.criteria import Criterion
 from lottery_ticket.method.pruning import prune
-from lottery_ticket.method.trajectory import evidence
+from lottery_ticket.method.trajectory import evidence, find_tickets
 from lottery_ticket.models.network import Network, make_network
 from lottery_ticket.randomness import forked
 from lottery_ticket.runs.listener import Listener
+from lottery_ticket.study.definition import Choices, Study
+from lottery_ticket.study.space import distributions
 
 
 def _small(file: Path | None = None) -> tuple[Settings, Network, Data]:
@@ -209,8 +216,6 @@ def _check_executor(executor: Executor, settings: Settings, network: Network, da
 
 def check_listener(make: Callable[[], Listener]) -> None:
     """It makes a `Listener` that takes all that a run tells it."""
-    from lottery_ticket.method.trajectory import find_tickets
-
     listener = make()
     assert isinstance(listener, Listener), f"makes a {type(listener).__name__}, no lottery_ticket.runs.Listener"
     settings, network, data = _small()
@@ -218,3 +223,89 @@ def check_listener(make: Callable[[], Listener]) -> None:
         for rounds in find_tickets(settings, network, data, watch=listener.progress, train=engine):
             listener.rounds_finished([each.record for each in rounds])
     listener.warned("something is not as it should be")
+
+
+def check_analysis(analysis: Analysis) -> None:
+    """It finds something in a run of two seeds and three rounds, the same again, and says it in plain values."""
+    assert isinstance(analysis, Analysis), f"is a {type(analysis).__name__}, no lottery_ticket.analysis.Analysis"
+    settings, network, data = _small()
+    settings = settings.model_copy(update={"seeds": (0, 1), "rounds": 3})
+    rounds = {
+        (each.record.arm, each.record.seed, each.record.round): each
+        for finished in find_tickets(settings, network, data)
+        for each in finished
+    }
+    run = StoredRun(
+        run_id="0123456789abcdef0123456789abcdef",
+        name="small",
+        settings=settings,
+        records=[each.record for each in rounds.values()],
+        mask=lambda arm, seed, r: rounds[arm, seed, r].mask,
+        trained=lambda arm, seed, r: rounds[arm, seed, r].weights,
+        initial=lambda seed: rounds["winning", seed, 0].start,
+    )
+    given = [tensors for each in rounds.values() for tensors in (each.mask, each.weights, each.start)]
+    copies = [{name: value.clone() for name, value in tensors.items()} for tensors in given]
+    found, again = analysis.of(run), analysis.of(run)
+    for before, after in zip(copies, given, strict=True):
+        changed = [name for name in before if not torch.equal(before[name], after[name])]
+        assert not changed, f"changes {', '.join(changed)} of the run that it is given"
+    assert isinstance(found, Finding), f"gives a {type(found).__name__}, no lottery_ticket.analysis.Finding"
+    assert not isinstance(found.says, str), "says one text; allowed: a list of sentences"
+    assert all(isinstance(sentence, str) and sentence for sentence in found.says), "says what is no sentence"
+    assert found.says or found.table or found.figures, "finds nothing"
+    for row in found.table:
+        assert row.keys() == found.table[0].keys(), "has rows with other columns than the first"
+        for column, value in row.items():
+            assert isinstance(value, str | int | float | None), f"has a {type(value).__name__} in column {column}"
+    assert [list(found.says), list(found.table)] == [list(again.says), list(again.table)], "finds other things again"
+    with TemporaryDirectory() as folder:
+        save_all(found.figures, Path(folder))
+
+
+_STUDY = Study.model_validate(
+    {
+        "space": {
+            "lr": {"low": 1e-4, "high": 1e-1, "log": True, "points": 6},
+            "batch_size": {"low": 10, "high": 100, "points": 4},
+            "optimizer": {"choices": ("adam", "sgd")},
+        },
+        "objective": "phase",
+    }
+)
+
+
+def check_sampler(sampler: Callable[[Study], optuna.samplers.BaseSampler], study: Study = _STUDY) -> None:
+    """It proposes what the study searches, the same for the same seed, and other trials in each of two processes.
+
+    By default the study searches a range on a log axis, one of whole numbers and a choice, for one value.
+    """
+    trials, again = _proposed(sampler, study), _proposed(sampler, study)
+    for params in trials:
+        for name, searched in study.space.items():
+            if isinstance(searched, Choices):
+                assert params[name] in searched.choices, f"proposes {name} = {params[name]}, which is no choice"
+            else:
+                assert searched.low <= params[name] <= searched.high, f"proposes {name} = {params[name]}, out of range"
+    assert trials == again, "proposes other trials when the study is begun again with the same sampler_seed"
+    assert trials[::2] != trials[1::2], "proposes the same trials in every process that works on the study"
+
+
+def _proposed(sampler: Callable[[Study], optuna.samplers.BaseSampler], study: Study) -> list[dict[str, Any]]:
+    """Eight trials, asked of two samplers in turn, as two processes would, each better than the one before."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    made = [sampler(study), sampler(study)]
+    for each in made:
+        assert isinstance(each, optuna.samplers.BaseSampler), f"gives a {type(each).__name__}, no Optuna sampler"
+    trials = optuna.create_study(directions=study.directions)
+    before = _global_generators()
+    for number in range(8):
+        trials.sampler = made[number % 2]
+        trial = trials.ask(fixed_distributions=distributions(study))
+        trials.tell(trial, [number - 3.5 for _ in study.directions])
+    assert _global_generators() == before, "draws from a global generator"
+    return [trial.params for trial in trials.trials]
+
+
+def _global_generators() -> tuple[object, ...]:
+    return random.getstate(), repr(np.random.get_state()), torch.get_rng_state().tolist()

@@ -26,7 +26,7 @@ BELOW["runs"] = {*BELOW}
 BELOW["study"] = BELOW["reproduction"] = {*BELOW}
 BELOW["cli"] = {*BELOW}
 
-FOREIGN = {"typer": {"cli"}, "rich": {"cli"}, "optuna": {"study"}, "torchvision": {"data"}}
+FOREIGN = {"typer": {"cli"}, "rich": {"cli"}, "optuna": {"study", "testing"}, "torchvision": {"data"}}
 """Library → the only rooms that import it."""
 
 HEAVY = {"torch", "mlflow", "optuna", "matplotlib", "scipy", "sklearn"}

@@ -39,9 +39,9 @@ def make_sampler(study: Study) -> BaseSampler:
         case "qmc":
             return _Spread(distributions(study), seed)
         case "tpe":
-            return _PerTrial(lambda number: TPESampler(seed=derive(seed, "tpe", number) % 2**32, constant_liar=True))
+            return PerTrial(lambda number: TPESampler(seed=derive(seed, "tpe", number) % 2**32, constant_liar=True))
         case "gp":
-            return _PerTrial(lambda number: GPSampler(seed=derive(seed, "gp", number) % 2**32))
+            return PerTrial(lambda number: GPSampler(seed=derive(seed, "gp", number) % 2**32))
         case "boundary":
             return BoundarySampler(ranges(study), seed)
         case guest:
@@ -131,27 +131,35 @@ class _Grid(_Together):
         return own if own in free else free[index % len(free)]
 
 
-class _PerTrial(BaseSampler):
-    """A new sampler for each trial, made from its number: processes that share a study do not repeat each other."""
+class PerTrial(BaseSampler):
+    """A new sampler for each trial, made from its number: processes that share a study do not repeat each other.
+
+    Args:
+        make: from the number of a trial, 0 for the first, to a sampler that is seeded by it.
+    """
 
     def __init__(self, make: Callable[[int], BaseSampler]) -> None:
         self._make = make
         self._sampler = make(0)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Make the trial's sampler."""
         self._sampler = self._make(trial.number)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """As the trial's sampler has it."""
         return self._sampler.infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
+        """As the trial's sampler has it."""
         return self._sampler.sample_relative(study, trial, search_space)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
+        """As the trial's sampler has it."""
         return self._sampler.sample_independent(study, trial, param_name, param_distribution)
 
 

@@ -1,20 +1,30 @@
 """A package of guests, really installed: each goes through the commands that take it; ours through its checks."""
 
+import importlib
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+import optuna
 import pytest
+import torch
 
 from lottery_ticket import testing
+from lottery_ticket.analysis import Analysis, Finding
 from lottery_ticket.analysis.analyses import ANALYSES
 from lottery_ticket.data.augment import AUGMENTATIONS
+from lottery_ticket.data.sources import load_images
 from lottery_ticket.engine.executors import EXECUTORS
 from lottery_ticket.method.arms import ARMS
 from lottery_ticket.method.criteria import CRITERIA
 from lottery_ticket.models.network import MODELS
+from lottery_ticket.plugins import KINDS
 from lottery_ticket.runs.listener import Listener
+from lottery_ticket.study import PerTrial
+from lottery_ticket.study.definition import SAMPLERS, Range
+from lottery_ticket.study.samplers import make_sampler
 
 GUESTS = Path(__file__).parents[1] / "plugin"
 FLAGS = ["--dataset", "stripes", "--model", "tiny-conv", "--validation-size", "60", "--rounds", "3"]
@@ -189,7 +199,71 @@ def test_our_executors(name):
     testing.check_executor(EXECUTORS[name])
 
 
+@pytest.mark.parametrize("name", ANALYSES)
+def test_our_analyses(name):
+    testing.check_analysis(ANALYSES[name])
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_our_samplers(name):
+    space = {name: each for name, each in testing._STUDY.space.items() if isinstance(each, Range)}
+    chosen = testing._STUDY.model_copy(update={"sampler": name, "space": space})
+    testing.check_sampler(make_sampler, chosen)
+
+
 def test_our_listener_and_data_set():
     testing.check_listener(Listener)
-    testing.check_dataset(lambda: __import__("lottery_ticket.data.sources", fromlist=["mnist"]).mnist())
-    assert ANALYSES
+    testing.check_dataset(lambda: load_images("mnist"))
+
+
+def test_the_guests(installed, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(installed)
+    guests = {kind: importlib.import_module(f"lt_guests.{kind}") for kind in KINDS}
+    testing.check_analysis(guests["analyses"].signs_kept)
+    testing.check_arm(guests["arms"].sign_only)
+    testing.check_arm(guests["arms"].last_signs)
+    testing.check_augmentation(guests["augmentations"].turn)
+    testing.check_criterion(guests["criteria"].snip)
+    testing.check_dataset(guests["datasets"].stripes)
+    testing.check_executor(guests["executors"].one_by_one)
+    testing.check_model(guests["models"].tiny_conv)
+    testing.check_sampler(guests["samplers"].corners)
+    monkeypatch.chdir(tmp_path)
+    testing.check_listener(guests["listeners"].Diary)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "told"),
+    [
+        (lambda study: optuna.samplers.RandomSampler(seed=study.sampler_seed), "the same trials in every process"),
+        (lambda study: optuna.samplers.RandomSampler(), "other trials when the study is begun again"),
+        (lambda study: PerTrial(lambda number: _Global()), "draws from a global generator"),
+        (lambda study: 3, "gives a int"),
+    ],
+)
+def test_samplers_that_are_not_fit(sampler, told):
+    with pytest.raises(AssertionError, match=told):
+        testing.check_sampler(sampler)
+
+
+class _Global(optuna.samplers.RandomSampler):
+    def sample_independent(self, study, trial, param_name, param_distribution):
+        np.random.random()
+        return super().sample_independent(study, trial, param_name, param_distribution)
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (lambda run: Finding("Masks differ."), "says one text"),
+        (lambda run: Finding([], [{"a": 1}, {"b": 1}]), "rows with other columns"),
+        (lambda run: Finding([], [{"a": torch.tensor(1)}]), "has a Tensor in column a"),
+        (lambda run: Finding([]), "finds nothing"),
+        (lambda run: Finding([str(torch.rand(1))]), "finds other things again"),
+        (lambda run: run.trained("winning", 0, 1)["conv1.weight"].zero_(), "changes conv1.weight of the run"),
+        (lambda run: "differ", "gives a str"),
+    ],
+)
+def test_analyses_that_are_not_fit(found, told):
+    with pytest.raises(AssertionError, match=told):
+        testing.check_analysis(Analysis(found))

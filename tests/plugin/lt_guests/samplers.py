@@ -2,9 +2,9 @@
 
 import optuna
 
-from lottery_ticket.study.definition import Study
+from lottery_ticket.study import PerTrial, Study
 
 
 def corners(study: Study) -> optuna.samplers.BaseSampler:
     """Random places, for as long as there is nothing better."""
-    return optuna.samplers.RandomSampler(seed=study.sampler_seed)
+    return PerTrial(lambda number: optuna.samplers.RandomSampler(seed=study.sampler_seed + number))
