@@ -1,59 +1,31 @@
 """A study carried out: batches of trials asked from Optuna, trained side by side, told back round by round."""
 
-import math
-import threading
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import optuna
 from mlflow import MlflowClient
-from mlflow.entities import Metric
-from mlflow.exceptions import MlflowException
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
-from optuna.storages import RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.trial import TrialState
 
-from lottery_ticket.analysis.comparable import comparable
-from lottery_ticket.analysis.verdict import judge
-from lottery_ticket.config import Settings
-from lottery_ticket.data.prepared import DataInfo
-from lottery_ticket.engine.executors import trainer
-from lottery_ticket.engine.job import Progress, Train, check_length
-from lottery_ticket.errors import InputError, LotteryTicketError, one_line
-from lottery_ticket.method.arms import controls_among
-from lottery_ticket.method.trajectory import Trajectories
-from lottery_ticket.models.network import make_network
-from lottery_ticket.record import Record
-from lottery_ticket.runs.conclude import conclude as conclude_run
-from lottery_ticket.runs.keeper import Keeper
-from lottery_ticket.runs.plan import Plan, make_plan
-from lottery_ticket.store import connection, reading
-from lottery_ticket.store.limits import may_be
-from lottery_ticket.store.tracking import Tracker
-from lottery_ticket.study import storage as study_storage
+from lottery_ticket.engine.job import Progress
+from lottery_ticket.errors import InputError
+from lottery_ticket.store import connection
+from lottery_ticket.study import liveness, running
+from lottery_ticket.study.checks import check, check_networks
 from lottery_ticket.study.conclude import Concluded, conclude
-from lottery_ticket.study.definition import Choices, Study
+from lottery_ticket.study.definition import Study
 from lottery_ticket.study.listener import StudyListener
-from lottery_ticket.study.measures import measure, phase, settled, winning_margin
-from lottery_ticket.study.names import MARGIN
 from lottery_ticket.study.opened import Opened, open_study
+from lottery_ticket.study.running import Running
 from lottery_ticket.study.samplers import make_sampler
 from lottery_ticket.study.space import distributions, size
-from lottery_ticket.study.trials import ENDED, MEASURES, PHASE, REFUSED, ROUNDS, RUN_ID, SAVED, SURPLUS, Trial, finished
-
-OWN = (
-    *("lr", "weight_decay", "schedule", "warmup_iterations"),
-    *("prune_rate", "prune_rate_conv", "prune_rate_output", "scope", "criterion", "rounds", "arms", "seeds"),
-    *("checkpoint_precision", "verdict_tolerance", "verdict_level"),
-)
-"""Settings that trials in one stack may each have of their own."""
-
-Key = tuple[tuple[str, Any], ...]
-"""What trials in one stack have in common: see `stackable`."""
+from lottery_ticket.study.stacks import Stacks
+from lottery_ticket.study.storage import open_storage
+from lottery_ticket.study.trials import MEASURES, REFUSED, RUN_ID, SURPLUS, Trial, finished
 
 _PATIENCE = 1.0  # seconds between two looks at trials that other processes train
 
@@ -66,27 +38,6 @@ class Outcome:
     trials: list[Trial]
     concluded: Concluded
     seconds: float
-
-
-@dataclass
-class _Running:
-    """A trial on its way."""
-
-    trial: optuna.Trial
-    settings: Settings
-    plan: Plan
-    tracker: Tracker
-    keeper: Keeper
-    trajectories: Trajectories
-    records: list[Record] = field(default_factory=list)
-
-    @property
-    def number(self) -> int:
-        return self.trial.number
-
-    @property
-    def key(self) -> Key:
-        return stackable(self.settings)
 
 
 @connection.quietly()
@@ -127,12 +78,12 @@ def sweep(
     if not name:
         raise InputError("name", name, "is missing; allowed: one for the storage, where load_study made no study of it")
     connection.check(tracking_uri, experiment)
-    plan = _check(study)
+    plan = check(study)
     definition = study.definition() | ({} if "dataset" in study.space else {"data digest": plan.images.digest})
-    opened_storage = study_storage.open_storage(storage)
+    opened_storage = open_storage(storage)
     client = connection.connect(tracking_uri, experiment=experiment)
     opened = open_study(study, definition, name, opened_storage, client, experiment, fresh)
-    _check_networks(opened, client)
+    check_networks(opened, client)
     opened.optuna.sampler = make_sampler(study)
     listener = listener or StudyListener()
     listener.opened(opened, size(study))
@@ -141,11 +92,6 @@ def sweep(
         listener.ended()
         concluded = conclude(opened, client) if concluding else Concluded([], None, {}, [])
     return Outcome(opened, finished(opened.optuna), concluded, time.perf_counter() - begun)
-
-
-def stackable(settings: Settings) -> Key:
-    """What trials must have in common to be trained in one stack: the settings but those that each may have alone."""
-    return tuple((name, value) for name, value in settings if name not in OWN)
 
 
 class _Sweep:
@@ -158,17 +104,15 @@ class _Sweep:
         self._study, self._optuna = opened.study, opened.optuna
         self._listener, self._begun = listener, begun
         self._asked: list[optuna.Trial] = []
-        self._running: list[_Running] = []
-        self._silent: dict[int, float] = {}
-        self._trainers: dict[Key, tuple[ExitStack, Train]] = {}
-        self._plans: dict[Key, Plan] = {}
-        self._told: set[str] = set()
+        self._running: list[Running] = []
+        self._watch = liveness.Watch(opened.optuna, opened.study.space)
 
     def carry_out(self) -> None:
         """Batch after batch until no trial is left to begin and none is running anywhere."""
-        with ExitStack() as self._open, self._heartbeat(), warnings.catch_warnings():
+        with ExitStack() as closing, liveness.heartbeat(self._optuna, self._here), warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            warnings.filterwarnings("ignore", "Heartbeat of storage", UserWarning)  # `_heartbeat` does it
+            warnings.filterwarnings("ignore", "Heartbeat of storage", UserWarning)  # `liveness.heartbeat` does it
+            self._stacks = Stacks(self._opened, self._client, self._listener, closing)
             try:
                 while True:
                     self._begin_batch()
@@ -180,12 +124,16 @@ class _Sweep:
                 self._leave()
                 raise
 
+    def _here(self) -> list[optuna.Trial]:
+        """The trials that are this process's."""
+        return [*self._asked, *(each.trial for each in self._running)]
+
     def _begin_batch(self) -> None:
-        self._give_up_stale()
+        self._watch.give_up_stale()
         space = distributions(self._study)
         while len(self._asked) < self._study.batch and not self._late() and self._begun_trials() < size(self._study):
             trial = self._optuna.ask(fixed_distributions=space)
-            self._beat(trial)
+            liveness.beat(self._optuna, trial)
             if self._begun_trials(trial.number) >= size(self._study):  # another process asked at the same time
                 trial.set_user_attr(SURPLUS, True)
                 self._optuna.tell(trial, state=TrialState.FAIL)
@@ -198,26 +146,7 @@ class _Sweep:
             except UpdateFinishedTrialError:
                 self._listener.lost(self._asked[0].number)
             self._asked.pop(0)
-        self._forget_others()
-
-    def _forget_others(self) -> None:
-        """Data, networks and processes that no trial of this batch needs."""
-        needed = {running.key for running in self._running}
-        self._plans = {key: plan for key, plan in self._plans.items() if key in needed}
-        for key in self._trainers.keys() - needed:
-            self._trainers.pop(key)[0].close()
-
-    def _give_up_stale(self) -> None:
-        """Trials of processes that are not heard of any more fail, and wait to be tried again."""
-        fail_stale_trials(self._optuna)
-        silent = study_storage.without_heartbeat(self._optuna)  # killed before the first
-        self._silent = {number: self._silent.get(number, time.monotonic()) for number in silent}
-        for number, seen in self._silent.items():
-            if time.monotonic() - seen > study_storage.GRACE:
-                with suppress(ValueError):  # another process did it
-                    left = self._optuna.tell(number, state=TrialState.FAIL)
-                    if left.params.keys() == self._study.space.keys():
-                        RetryHeartbeatStaleTrialCallback()(self._optuna, left)
+        self._stacks.keep_only({each.key for each in self._running})
 
     def _begun_trials(self, before: int | None = None) -> int:
         """Trials begun and not given up, of all or of those with a smaller number."""
@@ -233,91 +162,25 @@ class _Sweep:
 
     def _begin(self, trial: optuna.Trial, experiments: int) -> None:
         try:
-            settings = self._study.settings_of(trial.params)
-            plan = self._plan(settings, experiments)
+            plan = self._stacks.plan(self._study.settings_of(trial.params), experiments)
         except InputError as error:
             trial.set_user_attr(REFUSED, str(error))
             self._optuna.tell(trial, state=TrialState.FAIL)
             self._listener.refused(trial.number, str(error))
             return
-        tags = {
-            "lt.kind": "trial",
-            "lt.study": self._opened.name,
-            "lt.trial": str(trial.number),
-            "mlflow.parentRunId": self._opened.run_id,
-        }
-        there = self._reopen(trial, plan)
-        if there is None:
-            name = f"trial {trial.number} " + " ".join(f"{key}={_short(value)}" for key, value in trial.params.items())
-            preset = self._study.preset
-            tracker = Tracker.create(
-                self._client,
-                self._experiment,
-                settings,
-                preset,
-                name,
-                plan.images,
-                plan.data.info,
-                plan.network,
-                tags=tags,
-                made=lambda run_id: trial.set_user_attr(RUN_ID, run_id),
-            )
-            there = tracker, Keeper(plan, tracker, [])
-        tracker, keeper = there
-        tracker.warn = self._listener.warned
-        tracker.tag(tags)
-        kept = [record for record in tracker.about.records if record.round < keeper.done]
-        trajectories = Trajectories(settings, plan.network, plan.data, keeper.after)
-        self._running.append(_Running(trial, settings, plan, tracker, keeper, trajectories, kept))
-        self._listener.begun(trial.number, dict(trial.params), settings.rounds, plan)
-
-    def _reopen(self, trial: optuna.Trial, plan: Plan) -> tuple[Tracker, Keeper] | None:
-        """The run of a trial that a process left; None where there is none that can be gone on with."""
-        run_id = trial.user_attrs.get(RUN_ID)
-        if run_id is None:
-            return None
-        try:
-            stored = reading.read_run(self._client, run_id)
-            stored.must_be_whole(self._client.tracking_uri)
-            tracker = Tracker.reopen(self._client, stored, plan.images, plan.data.info)
-            return tracker, Keeper(plan, tracker, tracker.about.records)
-        except (LotteryTicketError, MlflowException) as error:
-            self._listener.warned(f"trial {trial.number} is trained from its start: {one_line(error)}")
-            return None
-
-    def _plan(self, settings: Settings, experiments: int) -> Plan:
-        """The plan of a trial; trials that can be stacked share its data, network and allocation."""
-        key = stackable(settings)
-        if key not in self._plans:
-            self._plans[key] = make_plan(settings, experiments, self._known(settings))
-            for note in self._plans[key].data_notes:
-                if note not in self._told:
-                    self._listener.warned(note)
-                    self._told.add(note)
-        check_length(settings, len(self._plans[key].data.train))  # what it looks at is no part of the key
-        return replace(self._plans[key], settings=settings, rounds=range(settings.rounds))
-
-    def _known(self, settings: Settings) -> DataInfo | None:
-        """The data set as the study's first trials have it: one standardisation for all, whatever version began it."""
-        wanted = settings.as_params()
-        for trial in self._optuna.get_trials(deepcopy=False):
-            if RUN_ID not in trial.user_attrs:
-                continue
-            with suppress(MlflowException, LotteryTicketError):  # deleted, or of another version
-                run = self._client.get_run(trial.user_attrs[RUN_ID])
-                if all(may_be(run.data.params.get(name, ""), wanted[name]) for name in ("dataset", "validation_size")):
-                    return reading.read_data_info(self._client, run)
-        return None
+        begun = running.begin(self._opened, trial, plan, self._client, self._experiment, self._listener)
+        self._running.append(begun)
+        self._listener.begun(trial.number, dict(trial.params), plan.settings.rounds, plan)
 
     def _train_round(self) -> None:
         """Train the earliest round that any trial is at, of all trials that are there and can be stacked with it."""
-        for each in [each for each in self._running if self._ended(each)]:
+        for each in [each for each in self._running if each.ended]:
             self._finish(each)  # its last round was kept by the process that left it
         if not self._running:
             return
-        first = min(self._running, key=lambda each: each.trajectories.round)
-        r = first.trajectories.round
-        group = [each for each in self._running if each.trajectories.round == r and each.key == first.key]
+        first = min(self._running, key=lambda each: each.round)
+        r = first.round
+        group = [each for each in self._running if each.round == r and each.key == first.key]
         members = [
             [replace(member, settings=each.settings) for member in each.trajectories.members()] for each in group
         ]
@@ -327,7 +190,7 @@ class _Sweep:
         def watch(progress: Progress) -> None:
             self._listener.progress(numbers, progress)
 
-        trained = self._trainer(first)(
+        trained = self._stacks.trainer(first.key)(
             plan.network, everyone, plan.data, plan.resolved, r, first.trajectories.snapshot_at, watch
         )
         for each, own in zip(group, members, strict=True):
@@ -336,131 +199,55 @@ class _Sweep:
             each.records += records
             self._listener.round_finished(each.number, records)
             try:
-                self._report(each, r)
+                each.report(r)
             except UpdateFinishedTrialError:
                 self._drop(each)
                 continue
-            if self._ended(each):
+            if each.ended:
                 self._finish(each)
 
-    def _trainer(self, running: _Running) -> Train:
-        if running.key not in self._trainers:
-            opened, plan = self._open.enter_context(ExitStack()), self._plans[running.key]
-            self._trainers[running.key] = (
-                opened,
-                opened.enter_context(trainer(plan.resolved, plan.allocation, plan.data.info)),
-            )
-        return self._trainers[running.key][1]
-
-    def _report(self, running: _Running, r: int) -> None:
-        """Tell Optuna of a finished round: its densities and accuracies and, with one objective, the margin so far."""
-        controls = controls_among(running.settings.arms)
-        told, counted = [], comparable(running.records, controls)
-        for index in range(r + 1):
-            there = [record for record in running.records if record.round == index]
-            here = [record for record in counted if record.round == index] or there
-            row = {"pct": _mean([record.weights_remaining_pct for record in here])}
-            for arm in running.settings.arms:
-                accuracies = [record.test_accuracy for record in here if record.arm == arm]
-                if accuracies:
-                    row[arm] = _mean(accuracies)
-            told.append(row)
-        running.trial.set_user_attr(ROUNDS, told)
-        if self._study.measures == [MARGIN]:
-            settings, classes = running.settings, running.plan.data.classes
-            level, tolerance = settings.verdict_level, settings.verdict_tolerance
-            verdict = judge(running.records, tolerance, level, controls, classes=classes)
-            assert verdict is not None  # the arm winning is in every study
-            running.trial.report(winning_margin(verdict), r)
-
-    def _ended(self, running: _Running) -> bool:
-        return not running.trajectories.alive or bool(self._reason(running))
-
-    def _reason(self, running: _Running) -> str:
-        """Why the trial ends before its last round; empty where it does not."""
-        left = running.settings.rounds - running.trajectories.round
-        if not left or not running.records:
-            return ""
-        return settled(running.records, self._study.end_early) or ""
-
-    def _finish(self, running: _Running) -> None:
+    def _finish(self, ended: Running) -> None:
         """The trial's measures to MLflow and Optuna; complete, whether or not it went through all its rounds."""
-        reason = self._reason(running)
-        verdict, _ = conclude_run(running.tracker)
-        assert verdict is not None
-        records, settings = running.records, running.settings
-        measured = measure(verdict, records, self._study.densities, settings.rounds)
-        left = settings.rounds - running.trajectories.round if reason else 0
-        saved = left * math.fsum(r.seconds for r in records if r.round == running.trajectories.round - 1)
-        at = max(record.finished_at for record in records)
-        metrics = {**measured, "seconds_saved": saved}
-        run_id = running.tracker.run_id
-        self._client.log_batch(run_id, metrics=[Metric(key, value, at, 0) for key, value in metrics.items()])
-        running.tracker.tag({"lt.phase": phase(verdict), "lt.ended_early": reason})
-        told = {PHASE: phase(verdict), MEASURES: measured, ENDED: reason, SAVED: saved}
+        told = ended.conclude(self._client)
         try:
             for key, value in told.items():
-                running.trial.set_user_attr(key, value)
-            self._optuna.tell(running.trial, [measured[name] for name in self._study.measures])
+                ended.trial.set_user_attr(key, value)
+            self._optuna.tell(ended.trial, [told[MEASURES][name] for name in self._study.measures])
         except (UpdateFinishedTrialError, ValueError):
-            self._drop(running)
+            self._drop(ended)
             return
-        self._running.remove(running)
+        self._running.remove(ended)
         trials = finished(self._optuna)
-        self._listener.trial_finished(next(t for t in trials if t.number == running.number), trials)
+        self._listener.trial_finished(next(t for t in trials if t.number == ended.number), trials)
 
-    def _drop(self, running: _Running) -> None:
+    def _drop(self, taken: Running) -> None:
         """Another process has taken the trial over: it goes on with its run."""
-        self._running.remove(running)
-        running.tracker.wait()
-        self._listener.lost(running.number)
+        self._running.remove(taken)
+        taken.tracker.wait()
+        self._listener.lost(taken.number)
 
     def _leave(self) -> None:
         """Mark what is running for retry: its finished rounds are kept, and whoever goes on with it uses them."""
-        running = {each.number: each for each in self._running}
-        for trial in [each.trial for each in self._running] + [t for t in self._asked if t.number not in running]:
+        trackers = {each.number: each.tracker for each in self._running}
+        for trial in [each.trial for each in self._running] + [t for t in self._asked if t.number not in trackers]:
             with suppress(Exception):  # the store or the storage may be what failed; or the trial was just finished
-                left = self._optuna.tell(trial, state=TrialState.FAIL)
-                RetryHeartbeatStaleTrialCallback()(self._optuna, left)
-                if trial.number in running:
-                    running[trial.number].tracker.stop("KILLED")
+                left = liveness.leave(self._optuna, trial)
+                if trial.number in trackers:
+                    trackers[trial.number].stop("KILLED")
                 elif RUN_ID in left.user_attrs:
                     self._client.set_terminated(left.user_attrs[RUN_ID], status="KILLED")
 
     def _wait(self) -> bool:
         """Whether there may be more to do, after a while: trials that other processes are training may be left."""
         trials = self._optuna.get_trials(deepcopy=False)
-        running = sum(trial.state == TrialState.RUNNING for trial in trials)
+        others = sum(trial.state == TrialState.RUNNING for trial in trials)
         waiting = any(trial.state == TrialState.WAITING for trial in trials)
-        if self._late() or not (running or (waiting and self._begun_trials() < size(self._study))):
+        if self._late() or not (others or (waiting and self._begun_trials() < size(self._study))):
             return False
-        if running:
-            self._listener.waiting(running)
+        if others:
+            self._listener.waiting(others)
         time.sleep(_PATIENCE)
         return True
-
-    @contextmanager
-    def _heartbeat(self) -> Iterator[None]:
-        """Within it, the trials that are running are known to be."""
-        ended = threading.Event()
-
-        def beat() -> None:
-            while not ended.wait(study_storage.HEARTBEAT):
-                for trial in [*self._asked, *(running.trial for running in self._running)]:
-                    with suppress(Exception):  # a storage that is away for a while is not the trial's end
-                        self._beat(trial)
-
-        thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
-
-    def _beat(self, trial: optuna.Trial) -> None:
-        # Only Study.optimize does this by itself; Trial and Study have no public way to it.
-        self._optuna._storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
 
 
 @contextmanager
@@ -474,52 +261,3 @@ def _status(opened: Opened, client: MlflowClient) -> Iterator[None]:
             client.set_terminated(opened.run_id, status="KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
     client.set_terminated(opened.run_id, status="FINISHED")
-
-
-def _check(study: Study) -> Plan:
-    """The plan of one trial, after every choice has been tried that may not be there on this machine."""
-    anyone = {name: _any_of(each) for name, each in distributions(study).items()}
-    for name, searched in study.space.items():
-        if isinstance(searched, Choices) and name in ("model", "dataset", "precision"):
-            for choice in searched.choices:
-                make_plan(study.settings_of(anyone | {name: choice}))
-    plan = make_plan(study.settings_of(anyone))
-    for name, each in distributions(study).items():
-        for value in _ends(each):
-            if name not in ("dataset", "validation_size"):  # of which there would be other images
-                check_length(study.settings_of(anyone | {name: value}), len(plan.data.train))
-    return plan
-
-
-def _ends(searched: optuna.distributions.BaseDistribution) -> Sequence[Any]:
-    """The choices, or the least and the largest value."""
-    return searched.choices if hasattr(searched, "choices") else (searched.low, searched.high)  # type: ignore[attr-defined]
-
-
-def _check_networks(opened: Opened, client: MlflowClient) -> None:
-    """InputError where a network that trials have trained is another now: a study compares trials of one."""
-    checked: set[tuple[str, str]] = set()
-    for trial in opened.optuna.get_trials(deepcopy=False):
-        if RUN_ID not in trial.user_attrs:
-            continue
-        settings = opened.study.settings_of(trial.params)
-        if (key := (settings.model, settings.dataset)) in checked:
-            continue
-        with suppress(MlflowException):  # somebody deleted the run
-            run = client.get_run(trial.user_attrs[RUN_ID])
-            was, data = reading.read_network(client, run), reading.read_data_info(client, run)
-            if was and data:
-                was.must_be(make_network(settings, data.input_shape, data.classes).fingerprint, key[0], "--fresh")
-            checked.add(key)
-
-
-def _any_of(searched: optuna.distributions.BaseDistribution) -> Any:
-    return _ends(searched)[0]
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
