@@ -21,9 +21,12 @@ import psycopg
 import pytest
 import torch
 
+import lottery_ticket
+from lottery_ticket import Result, Ticket
 from lottery_ticket.config import Settings, load_preset
 from lottery_ticket.data.prepared import Data, prepare
 from lottery_ticket.data.sources import load_images
+from lottery_ticket.method.arms import ARMS
 from tests.help import launcher, stores
 
 MEMORY = Path("/dev/shm")
@@ -70,6 +73,37 @@ def small(small_npz: Path) -> Data:
 def settings(small_npz: Path) -> Settings:
     """`quick` on the small data set: 4 rounds of 30 iterations."""
     return load_preset(dataset=str(small_npz), validation_size=200, rounds=4, iterations=30, evaluate_every=10)
+
+
+@pytest.fixture(scope="session")
+def found(small_npz: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """A run of all arms in a store of its own, rewound so late that tickets are far better than reinit."""
+    settings = load_preset(
+        dataset=str(small_npz),
+        validation_size=200,
+        rounds=4,
+        iterations=40,
+        arms=tuple(ARMS),
+        seeds="0,3",
+        rewind_iteration=35,
+        verdict_tolerance=0.3,
+        verdict_level=0.51,
+    )
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(tmp_path_factory.mktemp("found"))
+        return lottery_ticket.run(settings, tracking_uri=f"sqlite:///{Path.cwd()}/mlflow.db")
+
+
+@pytest.fixture
+def store(found: Result) -> str:
+    """The tracking URI of that run's store, to which tests may add runs."""
+    return found.client.tracking_uri
+
+
+@pytest.fixture
+def ticket(found: Result, store: str) -> Ticket:
+    """The ticket of round 3 of the arm `winning` in that run, with its trained weights."""
+    return Ticket.load(f"runs:/{found.run_id}:3", tracking_uri=store)
 
 
 @dataclass
