@@ -8,27 +8,13 @@ import typer
 from typer.exceptions import TyperException
 
 from lottery_ticket import terminal
-from lottery_ticket.cli import (
-    analyse,
-    data,
-    diff,
-    export,
-    figures,
-    plugins,
-    presets,
-    reproduce,
-    run,
-    sweep,
-    sync,
-    tickets,
-    train,
-    ui,
-)
+from lottery_ticket.cli.commands import Commands
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 from lottery_ticket.version import __version__
 
 app = typer.Typer(
     name="lt",
+    cls=Commands,
     invoke_without_command=True,
     add_completion=False,
     rich_markup_mode="rich",
@@ -43,24 +29,6 @@ def options(
     if version:
         typer.echo(f"lt {__version__}")
         raise typer.Exit
-
-
-app.command("run")(run.run)
-app.add_typer(sweep.app, name="sweep")
-app.command("reproduce")(reproduce.reproduce)
-app.add_typer(presets.app, name="presets")
-app.command("tickets")(tickets.tickets)
-app.command("pull")(tickets.pull)
-app.command("diff")(diff.diff)
-app.command("export")(export.export)
-app.command("register")(tickets.register)
-app.command("train")(train.train)
-app.command("figures")(figures.figures)
-app.command("analyse")(analyse.analyse)
-app.command("plugins")(plugins.plugins)
-app.command("sync")(sync.sync)
-app.command("ui")(ui.ui)
-app.add_typer(data.app, name="data")
 
 
 def main() -> None:
