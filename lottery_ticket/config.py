@@ -322,10 +322,7 @@ def merge(*layers: Layer) -> Settings:
                 where = flag(name) if file is None else f"{file}: key"
                 raise unknown(where, name, Settings.model_fields)
             origin[name] = flag(name) if file is None else f"{file}: {name}"
-        for one, other in (("epochs", "iterations"), ("iterations", "epochs")):
-            if layer.get(one) is not None and other not in layer:
-                values[other] = None
-        values |= layer
+        values = over(values, layer)
     try:
         settings = Settings(**values)
     except ValidationError as error:
@@ -342,6 +339,15 @@ def merge(*layers: Layer) -> Settings:
             )
     _check_together(settings, lambda name: origin.get(name, flag(name)))
     return settings
+
+
+def over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with others over them, of which `epochs` unsets `iterations` below, and the other way round."""
+    values = dict(below)
+    for one, other in (("epochs", "iterations"), ("iterations", "epochs")):
+        if above.get(one) is not None and other not in above:
+            values[other] = None
+    return values | dict(above)
 
 
 MAY_BE_CODE = {

@@ -13,10 +13,10 @@ class LotteryTicketError(Exception):
 
     Example:
         >>> try:
-        ...     lottery_ticket.load_mask("tickets/mine/ticket.json")
+        ...     lottery_ticket.load_mask("my.npz")
         ... except lottery_ticket.LotteryTicketError as error:
         ...     print(error)
-        tickets/mine/ticket.json cannot be read: ...
+        my.npz cannot be read: ...
     """
 
 

@@ -35,12 +35,7 @@ class Round:
         next_mask: what pruning leaves for the next round, where there is one and this arm finds its own mask.
 
     Example:
-        >>> from lottery_ticket.data import load_images, prepare
-        >>> from lottery_ticket.models import make_network
-        >>> settings = lottery_ticket.load_preset(dataset="my.npz", rounds=1, iterations=10)
-        >>> data = prepare(load_images("my.npz"), settings.validation_size, torch.device("cpu"))
-        >>> network = make_network(settings, data.input_shape, data.classes)
-        >>> winning, reinit = next(lottery_ticket.find_tickets(settings, network, data))
+        >>> winning, *_ = next(lottery_ticket.find_tickets(settings, network, data))  # which see
         >>> winning.record.round, winning.mask["fc1.weight"].dtype, winning.weights["fc1.weight"].shape
         (0, torch.bool, torch.Size([300, 784]))
     """

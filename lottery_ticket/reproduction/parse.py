@@ -1,8 +1,6 @@
 """The TOML file of a reproduction, read and checked."""
 
-import tomllib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -21,7 +19,6 @@ from lottery_ticket.reproduction.definition import (
     is_dense,
     setup_of,
 )
-from lottery_ticket.untrusted import read_toml
 
 _UNUSED = {
     "fluctuation": ("over", "at_pct", "take"),
@@ -45,12 +42,7 @@ def load_reproduction(source: str) -> tuple[Reproduction, str]:
     Raises:
         InputError: none of that name, a wrong key, or a value that is not allowed.
     """
-    if source in reproduction_names():
-        name, values = source, tomllib.loads(shipped.text("reports", source, "REPORT"))
-    elif source.endswith(".toml"):
-        name, values = Path(source).stem, read_toml(source, "REPORT")
-    else:
-        raise unknown("REPORT", source, [*reproduction_names(), "the path of a .toml file"])
+    name, values = shipped.named("reports", source, "REPORT")
     return parse(source, values), name
 
 

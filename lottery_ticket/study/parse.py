@@ -1,7 +1,6 @@
 """The TOML file of a study, read and checked."""
 
 import math
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,12 +8,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from lottery_ticket import plugins, shipped
-from lottery_ticket.config import Settings, allowed, as_text, flag, merge, preset_layer
+from lottery_ticket.config import Settings, allowed, as_text, flag, merge, over, preset_layer
 from lottery_ticket.errors import InputError, unknown
 from lottery_ticket.method.arms import controls_among
 from lottery_ticket.plugins import is_code
 from lottery_ticket.study.definition import MOST, OBJECTIVES, SAMPLERS, Choices, EndEarly, Range, Study, kinds
-from lottery_ticket.untrusted import read_toml
 
 
 def study_names() -> list[str]:
@@ -45,12 +43,7 @@ def load_study(source: Path | str, **overrides: Any) -> Study:
     for key in keys:
         if key not in Study.model_fields:
             raise unknown(flag(key), key, [*Study.model_fields, *Settings.model_fields])
-    if source in study_names():
-        name, values = source, tomllib.loads(shipped.text("sweeps", source, "STUDY"))
-    elif source.endswith(".toml"):
-        name, values = Path(source).stem, read_toml(source, "STUDY")
-    else:
-        raise unknown("STUDY", source, [*study_names(), "the path of a .toml file"])
+    name, values = shipped.named("sweeps", source, "STUDY")
     study = parse(source, values, keys, settings)
     study._name = name
     return study
@@ -58,13 +51,13 @@ def load_study(source: Path | str, **overrides: Any) -> Study:
 
 def parse(source: str, values: Mapping[str, Any], overrides: Mapping[str, Any], settings: Mapping[str, Any]) -> Study:
     """The study that the keys of a file and the options over them make; InputError as for `load_study`."""
-    _check_keys(source, values)
     merged = {**values, **overrides}
+    _check_keys(source, merged)
     named = merged.get("settings", {})
     for name in settings:
         if name in merged.get("space", {}):
             raise InputError(flag(name), settings[name], "is what this study searches; allowed: settings it does not")
-    merged["settings"] = _over(named, settings)
+    merged["settings"] = {name: value for name, value in over(named, settings).items() if value is not None}
     if "rounds" in settings:
         merged["down_to_pct"] = None
     try:
@@ -101,15 +94,6 @@ def parse(source: str, values: Mapping[str, Any], overrides: Mapping[str, Any], 
 def _other_kind(values: Mapping[str, Any], loc: tuple[int | str, ...]) -> bool:
     """Whether an error is about a range where choices are given, or the other way round."""
     return len(loc) > 2 and loc[0] == "space" and (loc[2] == "Choices") != ("choices" in values["space"][loc[1]])
-
-
-def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with others over them; epochs and iterations unset each other."""
-    merged = dict(below)
-    for one, other in (("epochs", "iterations"), ("iterations", "epochs")):
-        if one in above:
-            merged.pop(other, None)
-    return merged | dict(above)
 
 
 def _check_keys(source: str, values: Mapping[str, Any]) -> None:

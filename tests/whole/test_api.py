@@ -108,6 +108,11 @@ def test_unknown_keys_are_refused_by_name(tmp_path):
         (lambda: lottery_ticket.load_study("lrr"), "STUDY: 'lrr' is unknown; did you mean 'lr'?"),
         (lambda: lottery_ticket.load_study("lr", trails=3), "--trails: 'trails' is unknown; did you mean 'trials'?"),
         (lambda: lottery_ticket.load_study("lr", lr=0.1), "--lr: 0.1 is what this study searches"),
+        (
+            lambda: lottery_ticket.load_study("lr", space={"lrr": {"low": 1}}),
+            "lr: space key: 'lrr' is unknown; did you",
+        ),
+        (lambda: lottery_ticket.load_study("lr", settings=3), "lr: settings: 3 is not allowed; allowed: a table"),
         (lambda: lottery_ticket.load_study("lr", trials=0), "--trials: 0 is not allowed; allowed: a whole number ≥ 1"),
         (lambda: lottery_ticket.sweep(Study(space={"lr": {"choices": [0.1]}})), "name: '' is missing"),
         (lambda: lottery_ticket.reproduce("shuu"), "REPORT: 'shuu' is unknown; did you mean 'shu'?"),

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import lottery_ticket
-from lottery_ticket.data import load_images
+from lottery_ticket.data import load_images, prepare
+from lottery_ticket.models import make_network
 
 REPORT = """
 title = "Originals matter"
@@ -40,8 +41,8 @@ below = 50
 
 
 @pytest.fixture(scope="module")
-def run_id(tmp_path_factory):
-    """In a folder with `my.npz`, `my-report.toml` and a run of two seeds, one ticket of which is in `tickets/mine`."""
+def names(tmp_path_factory):
+    """What examples may speak of, in a folder with `my.npz`, `my-report.toml` and the store of a run of two seeds."""
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(tmp_path_factory.mktemp("examples"))
         patched.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -51,16 +52,15 @@ def run_id(tmp_path_factory):
         np.savez("my.npz", **arrays, x_test=mnist.x_test[test], y_test=mnist.y_test[test])
         Path("my-report.toml").write_text(REPORT)
         settings = lottery_ticket.load_preset(dataset="my.npz", rounds=2, iterations=20, seeds=2)
-        result = lottery_ticket.run(settings)
-        result.ticket(round=1).save("tickets/mine")
-        yield result.run_id
+        made = {"run_id": lottery_ticket.run(settings).run_id, "lottery_ticket": lottery_ticket, "torch": torch}
+        data = prepare(load_images("my.npz"), settings.validation_size, torch.device("cpu"))
+        network = make_network(settings, data.input_shape, data.classes)
+        yield made | {"settings": settings, "data": data, "network": network}
 
 
 @pytest.mark.parametrize("name", lottery_ticket.__all__)
-def test_example(name, run_id):
-    (found,) = doctest.DocTestFinder(recurse=False).find(
-        getattr(lottery_ticket, name), name, globs={"lottery_ticket": lottery_ticket, "torch": torch, "run_id": run_id}
-    )
+def test_example(name, names):
+    (found,) = doctest.DocTestFinder(recurse=False).find(getattr(lottery_ticket, name), name, globs=dict(names))
     assert found.examples, "has none"
     runner = doctest.DocTestRunner(verbose=False, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     told = []
