@@ -33,6 +33,11 @@ def reproduce(
     Runs that are in the store with the same settings are read, not trained again; the same command goes on after an
     interruption.
     """
+    from lottery_ticket.reproduction.asked import asked
+
+    claims = () if only is None else only
+    asked(report, scale, claims, dest)  # what is wrong is told at once
+
     from lottery_ticket.cli.reproduce_display import Display, command_line, print_outcomes
     from lottery_ticket.reproduction.reproduce import reproduce
 
@@ -42,7 +47,7 @@ def reproduce(
             kept = reproduce(
                 report,
                 scale,
-                () if only is None else only,
+                claims,
                 dest,
                 tracking_uri=tracking_uri,
                 experiment=experiment,

@@ -1,17 +1,11 @@
 """A report or paper reproduced, from its name to a page: its runs, a verdict on every claim, files in a folder."""
 
-import errno
-import os
-import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
-from lottery_ticket.errors import InputError, one_line, unknown
-from lottery_ticket.reproduction.definition import REPORT_FILES, SCALES
+from lottery_ticket.reproduction.asked import asked
 from lottery_ticket.reproduction.jobs import ReproductionListener, carry_out
 from lottery_ticket.reproduction.keep import Kept, keep_report
-from lottery_ticket.reproduction.parse import load_reproduction
 from lottery_ticket.store import connection
 
 
@@ -52,33 +46,16 @@ def reproduce(
         >>> kept.files["report.md"].as_posix()
         'report/report.md'
     """
-    wanted = next((known for known in SCALES if known == scale), None)
-    if wanted is None:
-        raise unknown("--scale", scale, SCALES)
-    told, name = load_reproduction(str(report))
-    claims = tuple(part.strip() for part in only.split(",")) if isinstance(only, str) else tuple(only)
-    told.only(claims)  # refuses those that are not there
-    folder = Path(dest) if dest else Path("mlruns", "reproductions", "-".join([name, scale, *claims]))
-    _check_folder(folder)
-    done = carry_out(told, name, wanted, claims, tracking_uri=tracking_uri, experiment=experiment, listener=listener)
-    given = {"scale": scale, **({"only": list(claims)} if claims else {})}
+    wanted = asked(report, scale, only, dest)
+    done = carry_out(
+        wanted.reproduction,
+        wanted.name,
+        wanted.scale,
+        wanted.claims,
+        tracking_uri=tracking_uri,
+        experiment=experiment,
+        listener=listener,
+    )
+    given = {"scale": scale, **({"only": list(wanted.claims)} if wanted.claims else {})}
     call = ", ".join([repr(str(report)), *(f"{key}={value!r}" for key, value in given.items())])
-    return keep_report(done, folder, command or f"lottery_ticket.reproduce({call})", experiment)
-
-
-def _check_folder(folder: Path) -> None:
-    """InputError where the report could not be written; what is made to see it is gone again."""
-    new = [place for place in (folder / "figures", folder, *folder.parents) if not os.path.lexists(place)]
-    try:
-        (folder / "figures").mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder), tempfile.TemporaryFile(dir=folder / "figures"):
-            pass
-        if taken := next((path for path in map(folder.joinpath, REPORT_FILES) if path.is_dir()), None):
-            raise IsADirectoryError(errno.EISDIR, "is a folder", str(taken))
-    except (OSError, ValueError) as error:
-        why = f"cannot be written ({one_line(error)}); allowed: a folder that can"
-        raise InputError("--dest", str(folder), why) from None
-    finally:
-        for place in new:
-            with suppress(OSError, ValueError):
-                place.rmdir()
+    return keep_report(done, wanted.folder, command or f"lottery_ticket.reproduce({call})", experiment)
