@@ -133,10 +133,10 @@ class Settings(BaseModel):
         description="products in training; medium is what lt 0.3 called bfloat16: on a CPU, of fully connected layers, "
         "what the processor does with torch's matmul precision of that name",
     )
-    engine: Literal["dense", "auto", "sparse"] = Field(
-        "dense",
-        description="pruned weights multiplied as zeros (dense), or those of linear layers not at all (sparse, on a "
-        "CPU in float32); auto: not at all where that is faster at the density of the round",
+    engine: Literal["auto", "dense", "sparse"] = Field(
+        "auto",
+        description="pruned weights of linear layers and convolutions multiplied as zeros (dense) or not at all "
+        "(sparse, on a CPU in float32); auto: not at all where that is faster at the density of the round",
     )
     executor: str = Field(
         "auto", description="who trains: auto (as jobs says), here, workers or another of `lt plugins`"
@@ -217,6 +217,8 @@ def settings_then(told: Mapping[str, Any]) -> dict[str, Any]:
             then["precision"] = "medium"
         if str(told.get("rewind_iteration", 0)) != "0":
             then["rewind_steps"] = "restart"
+    if "engine" not in told:  # lt 0.4
+        then["engine"] = "dense"
     if "prunable" not in told:  # lt 0.3; in the package's networks both rules find the same weights
         then["prunable"] = "layers" if is_code(str(told.get("model", ""))) else "products"
         then |= dict.fromkeys(["keep_dense", "prune_only", "output_layer"])

@@ -8,6 +8,7 @@ from lottery_ticket.config import Settings
 from lottery_ticket.data.prepared import Data
 from lottery_ticket.engine.device import free_memory
 from lottery_ticket.engine.layers import multiplies_bfloat16
+from lottery_ticket.engine.sparse.rule import available as survivors_alone
 from lottery_ticket.engine.stack import Stack, stack
 from lottery_ticket.errors import InputError
 from lottery_ticket.models.network import Network
@@ -62,6 +63,9 @@ def allocate(
     members, cores = experiments * len(settings.arms) * len(settings.seeds), torch.get_num_threads()
     on_cpu, convolutional = device.type == "cpu", "conv" in network.kinds.values()
     notes = []
+    if settings.engine == "sparse" and (not on_cpu or settings.precision != "float32"):
+        there = f"on {device.type} with --precision {settings.precision}"
+        raise InputError("--engine", "sparse", f"is for float32 on a CPU; allowed {there}: auto or dense")
     if settings.jobs != "auto":
         if settings.jobs > 1 and not on_cpu:
             raise InputError("--jobs", settings.jobs, f"is for training on a CPU; allowed on {device}: auto or 1")
@@ -100,6 +104,10 @@ def allocate(
         notes.append(
             "this processor has no products of bfloat16: values are rounded to it, which takes longer than float32"
         )
+    if settings.engine == "sparse" and architecture.unknown:
+        notes.append("pruned weights are multiplied as zeros: so is a network that the engine cannot stack")
+    if settings.engine != "dense" and on_cpu and settings.precision == "float32" and not survivors_alone():
+        notes.append("pruned weights are multiplied as zeros: numba, which compiles what leaves them out, is not here")
     if settings.precision == "medium" and on_cpu:
         notes.append("precision medium: products of fully connected layers are rounded only if the processor does that")
     return Allocation(size, jobs, max(1, cores // jobs), tuple(notes))

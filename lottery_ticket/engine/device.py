@@ -1,5 +1,8 @@
 """Devices: which one, how it multiplies, and how much memory it has free."""
 
+import ctypes
+import functools
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +11,9 @@ import torch
 
 from lottery_ticket.config import Settings
 from lottery_ticket.errors import InputError
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""Parameters of mallopt(3)."""
 
 
 def free_memory(device: torch.device) -> int | None:
@@ -30,6 +36,19 @@ def choose_device(name: str) -> torch.device:
     if name not in found:
         raise InputError("--device", name, f"is not there; allowed on this machine: {', '.join(found)}")
     return torch.device(name)
+
+
+@functools.cache
+def keep_freed_memory() -> None:
+    """Have the process keep what tensors free for the next ones, where the C library is glibc.
+
+    Left alone it gives large blocks back to the system at once, and every step pays for fresh pages again: a third of
+    the time of a convolutional step (bench/pages.py).
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is not None:
+        mallopt(_MMAP_THRESHOLD, 2**30)
+        mallopt(_TRIM_THRESHOLD, 2**31 - 1)
 
 
 @contextmanager

@@ -10,7 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lottery_ticket.engine.sparse.weights import SparseWeight
+from lottery_ticket.engine.sparse.between import normalised, pooled
+from lottery_ticket.engine.sparse.blocks import blocked, members_first, vectors
+from lottery_ticket.engine.sparse.weights import SparseConvolution, SparseLinear
 
 
 class NotStackable(Exception):
@@ -30,6 +32,8 @@ class Call:
 
     def channels(self, x: Tensor) -> Tensor:
         """Any layout of images → B×(K·C)×H×W."""
+        if x.ndim == 6:
+            x = members_first(x)
         if x.ndim == 5:
             x = x.transpose(0, 1).flatten(1, 2)
         if x.ndim != 4:
@@ -38,7 +42,15 @@ class Call:
 
     def first(self, x: Tensor) -> Tensor:
         """Any layout → members first."""
+        if x.ndim == 6:
+            return members_first(x)
         return x.unflatten(1, (self.members, -1)).transpose(0, 1) if x.ndim == 4 else x
+
+    def blocks(self, x: Tensor) -> Tensor:
+        """Any layout of images → blocks of images."""
+        if x.ndim < 4:
+            raise NotStackable("a layer for images after a layer for vectors")
+        return x if x.ndim == 6 else blocked(self.first(x))
 
     def side_by_side(self, name: str) -> Tensor | None:
         """A stacked parameter or buffer K×C×… as one of K·C channels, sharing its memory."""
@@ -77,8 +89,8 @@ def _linear(layer: Any, path: str) -> Run:
         if x.ndim != 3:
             raise NotStackable("a linear layer over more than one axis")
         weight, bias = call.weights[f"{path}.weight"], call.weights.get(f"{path}.bias")
-        if isinstance(weight, SparseWeight):
-            return weight.linear(x, bias)
+        if isinstance(weight, SparseLinear):
+            return weight(x, bias)
         if call.low_linear:
             x, weight, bias = _rounded(x), _rounded(weight), None if bias is None else _rounded(bias)
         # W·xᵀ instead of x·Wᵀ: this way round autograd gives a gradient that lies in memory as the weights do
@@ -94,6 +106,9 @@ def _conv2d(layer: Any, path: str) -> Run:
         raise NotStackable(f"padding of mode {layer.padding_mode}")
 
     def run(call: Call, x: Tensor) -> Tensor:
+        survivors = call.weights[f"{path}.weight"]
+        if isinstance(survivors, SparseConvolution):
+            return survivors(call.blocks(x), call.weights.get(f"{path}.bias"))
         x, weight, bias = call.channels(x), call.side_by_side(f"{path}.weight"), call.side_by_side(f"{path}.bias")
         assert weight is not None
         if call.low:
@@ -106,29 +121,58 @@ def _conv2d(layer: Any, path: str) -> Run:
     return run
 
 
-def _normalisation(one: Callable[[Call, Tensor], Tensor]) -> Run:
+def _normalised(one: Callable[[Call, Tensor], Tensor], call: Call, x: Tensor) -> Tensor:
     """A normalisation of B×(K·C)×… for vectors and images."""
-
-    def run(call: Call, x: Tensor) -> Tensor:
-        if x.ndim == 3:
-            return one(call, x.transpose(0, 1).flatten(1)).unflatten(1, (call.members, -1)).transpose(0, 1)
-        return one(call, call.channels(x))
-
-    return run
+    if x.ndim == 3:
+        return one(call, x.transpose(0, 1).flatten(1)).unflatten(1, (call.members, -1)).transpose(0, 1)
+    return one(call, call.channels(x))
 
 
-def _batch_norm(layer: Any, path: str) -> Run:
-    if layer.momentum is None:
-        raise NotStackable("batch normalisation with a cumulative average")
+class BatchNorm:
+    """Batch normalisation, and what of a sum and a ReLU follows it: one pass over blocks of images."""
 
-    def one(call: Call, x: Tensor) -> Tensor:
-        mean, var = call.side_by_side(f"{path}.running_mean"), call.side_by_side(f"{path}.running_var")
+    def __init__(self, layer: Any, path: str) -> None:
+        if layer.momentum is None:
+            raise NotStackable("batch normalisation with a cumulative average")
+        self._layer, self._path = layer, path
+
+    def __call__(self, call: Call, x: Tensor) -> Tensor:
+        """The normalised values, in the layout of x."""
+        return self._of_blocks(call, x, None, False) if x.ndim == 6 else _normalised(self._torch, call, x)
+
+    def followed(self, rectified: bool) -> Run:
+        """The step of x (+ another value) (then ReLU) that this begins."""
+
+        def run(call: Call, x: Tensor, *added: Tensor) -> Tensor:
+            if x.ndim == 6:
+                return self._of_blocks(call, x, call.blocks(added[0]) if added else None, rectified)
+            x = self(call, x)
+            if added:
+                x = _ADD(call, x, added[0])
+            return torch.relu(x) if rectified else x
+
+        return run
+
+    def _torch(self, call: Call, x: Tensor) -> Tensor:
+        mean, variance, weight, bias = self._tensors(call)
         if call.training and mean is not None:
-            call.weights[f"{path}.num_batches_tracked"].add_(1)
-        weight, bias = call.side_by_side(f"{path}.weight"), call.side_by_side(f"{path}.bias")
-        return F.batch_norm(x, mean, var, weight, bias, call.training or mean is None, layer.momentum, layer.eps)
+            call.weights[f"{self._path}.num_batches_tracked"].add_(1)
+        by_batch = call.training or mean is None
+        return F.batch_norm(x, mean, variance, weight, bias, by_batch, self._layer.momentum, self._layer.eps)
 
-    return _normalisation(one)
+    def _of_blocks(self, call: Call, x: Tensor, added: Tensor | None, rectified: bool) -> Tensor:
+        mean, variance, weight, bias = self._tensors(call)
+        kept = None if call.training or mean is None or variance is None else (mean, variance)
+        y, middle, spread = normalised(x, kept, weight, bias, self._layer.eps, added, rectified)
+        if kept is None and mean is not None and variance is not None:
+            call.weights[f"{self._path}.num_batches_tracked"].add_(1)
+            images = x.numel() // len(middle)
+            mean.lerp_(middle, self._layer.momentum)
+            variance.lerp_(spread * (images / max(1, images - 1)), self._layer.momentum)
+        return y
+
+    def _tensors(self, call: Call) -> list[Tensor | None]:
+        return [call.side_by_side(f"{self._path}.{name}") for name in ("running_mean", "running_var", "weight", "bias")]
 
 
 def _group_norm(layer: Any, path: str) -> Run:
@@ -136,7 +180,7 @@ def _group_norm(layer: Any, path: str) -> Run:
         weight, bias = call.side_by_side(f"{path}.weight"), call.side_by_side(f"{path}.bias")
         return F.group_norm(x.float() if call.low else x, call.members * layer.num_groups, weight, bias, layer.eps)
 
-    return _normalisation(one)
+    return lambda call, x: _normalised(one, call, x)
 
 
 def _dropout(layer: Any, path: str) -> Run:
@@ -149,7 +193,8 @@ def _dropout(layer: Any, path: str) -> Run:
         kept = torch.empty(call.first(x).shape, dtype=x.dtype, device=x.device)
         for own, generator in zip(kept, call.generators, strict=True):
             own.bernoulli_(1 - layer.p, generator=generator)
-        return x * (call.channels(kept) if x.ndim == 4 else kept) * scale
+        layout = {4: call.channels, 6: call.blocks}.get(x.ndim, call.first)
+        return x * layout(kept) * scale
 
     return run
 
@@ -165,19 +210,31 @@ def _pool(layer: Any, path: str) -> Run:
     return lambda call, x: layer(call.channels(x))
 
 
+def _max_pool(layer: Any, path: str) -> Run:
+    plain = _pool(layer, path)
+    if (_pair(layer.padding), _pair(layer.dilation), layer.ceil_mode) != ((0, 0), (1, 1), False):
+        return plain
+    size, stride = _pair(layer.kernel_size), _pair(layer.stride)
+    return lambda call, x: pooled(x, size, stride) if x.ndim == 6 and size[0] * size[1] < 256 else plain(call, x)
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else tuple(value)
+
+
 def _flatten(layer: Any, path: str) -> Run:
     return lambda call, x: _flat(call, x, layer.start_dim, layer.end_dim)
 
 
 def _flat(call: Call, x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
-    x = call.first(x)
-    if start_dim != 1 or end_dim not in (-1, x.ndim - 2):
+    image = 4 if x.ndim > 3 else 2
+    if start_dim != 1 or end_dim not in (-1, image - 1):
         raise NotStackable("a flatten of other axes than all of an image's")
-    return x.flatten(2)
+    return vectors(x) if x.ndim == 6 else call.first(x).flatten(2)
 
 
 def _view(call: Call, x: Tensor, *sizes: Any) -> Tensor:
-    flat = call.first(x).flatten(2)
+    flat = _flat(call, x, 1)
     if len(sizes) == 1 and isinstance(sizes[0], tuple | list):
         sizes = tuple(sizes[0])
     if len(sizes) != 2 or sizes[1] not in (-1, flat.shape[2]):
@@ -186,9 +243,9 @@ def _view(call: Call, x: Tensor, *sizes: Any) -> Tensor:
 
 
 def _mean(call: Call, x: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
-    if keepdim or x.ndim not in (4, 5) or sorted(axis % 4 for axis in dim) != [2, 3]:
+    if keepdim or x.ndim not in (4, 5, 6) or sorted(axis % 4 for axis in dim) != [2, 3]:
         raise NotStackable("a mean over other axes than an image's height and width")
-    return call.first(x).mean((3, 4))
+    return vectors(x.mean((3, 4))) if x.ndim == 6 else call.first(x).mean((3, 4))
 
 
 def _elementwise(function: Callable[..., Tensor]) -> Callable[[Mapping[str, Any]], Run]:
@@ -197,8 +254,9 @@ def _elementwise(function: Callable[..., Tensor]) -> Callable[[Mapping[str, Any]
     def make(options: Mapping[str, Any]) -> Run:
         def run(call: Call, *values: Any) -> Tensor:
             layouts = {value.ndim for value in values if isinstance(value, Tensor)}
-            if layouts == {4, 5}:
-                values = tuple(call.channels(value) if isinstance(value, Tensor) else value for value in values)
+            if len(layouts) > 1 and min(layouts) > 3:
+                layout = call.blocks if 6 in layouts else call.channels
+                values = tuple(layout(value) if isinstance(value, Tensor) else value for value in values)
             elif len(layouts) != 1:
                 raise NotStackable(f"{function.__name__} of values of different shapes")
             return function(*values, **options)
@@ -216,15 +274,18 @@ def _own(run: Run) -> Callable[[Mapping[str, Any]], Run]:
     return lambda options: lambda call, *values: run(call, *values, **options)
 
 
+_ADD = _elementwise(operator.add)({})
+
 LAYERS: dict[type, Callable[[Any, str], Run]] = {
     nn.Linear: _linear,
     nn.Conv2d: _conv2d,
-    nn.BatchNorm1d: _batch_norm,
-    nn.BatchNorm2d: _batch_norm,
+    nn.BatchNorm1d: BatchNorm,
+    nn.BatchNorm2d: BatchNorm,
     nn.GroupNorm: _group_norm,
     nn.Dropout: _dropout,
     nn.Flatten: _flatten,
-    **dict.fromkeys([nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d], _pool),
+    nn.MaxPool2d: _max_pool,
+    **dict.fromkeys([nn.AvgPool2d, nn.AdaptiveAvgPool2d], _pool),
     **dict.fromkeys([nn.Identity, nn.ReLU, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.ELU, nn.Tanh, nn.Sigmoid], _plain),
 }
 """Layer type → what makes its step from (the layer, its path in the network)."""

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from lottery_ticket.engine.layers import FUNCTIONS, LAYERS, METHODS, Call, NotStackable, Run
+from lottery_ticket.engine.chains import chains
+from lottery_ticket.engine.layers import FUNCTIONS, LAYERS, METHODS, BatchNorm, Call, NotStackable, Run
 from lottery_ticket.errors import one_line
 from lottery_ticket.masks import Weights
 from lottery_ticket.models.tensors import call, tensors_of
@@ -163,13 +164,25 @@ def _translate(module: nn.Module) -> list[_Step]:
     if str(graphs[0]) != str(graphs[1]):
         raise NotStackable("a network whose own code asks whether it is in training")
     steps: list[_Step] = []
+    chained = chains(graphs[0], layers)
+    inner = {node for chain in chained.values() for node in chain.inner}
     for node in graphs[0].nodes:
         if node.op == "output":
             if not isinstance(node.args[0], fx.Node) or node.args[0].name != steps[-1].name:
                 raise NotStackable("a network that gives more than its scores")
             break
-        run = None if node.op == "placeholder" else _step(node, layers)
-        steps.append(_Step(node.name, run, [_Name(a.name) if isinstance(a, fx.Node) else a for a in node.args]))
+        if node in inner:
+            continue
+        run, arguments = None, node.args
+        if node in chained:
+            chain = chained[node]
+            norm = _step(chain.norm, layers)
+            assert isinstance(norm, BatchNorm)
+            run = norm.followed(chain.rectified)
+            arguments = (*chain.norm.args, *([chain.added] if chain.added is not None else []))
+        elif node.op != "placeholder":
+            run = _step(node, layers)
+        steps.append(_Step(node.name, run, [_Name(a.name) if isinstance(a, fx.Node) else a for a in arguments]))
     if sum(step.run is None for step in steps) != 1:
         raise NotStackable("a network of several inputs")
     seen: set[str] = set()

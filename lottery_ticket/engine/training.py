@@ -14,11 +14,11 @@ from torch import Tensor
 from lottery_ticket.config import Settings
 from lottery_ticket.data.augment import augment, augmentations
 from lottery_ticket.data.prepared import Data, Split
-from lottery_ticket.engine.device import arithmetic
+from lottery_ticket.engine.device import arithmetic, keep_freed_memory
 from lottery_ticket.engine.job import Member, Progress, Trained, Watch, evenly, iterations_per_round, steps
 from lottery_ticket.engine.optim import Optimizer
-from lottery_ticket.engine.sparse.rule import sparse_tensors
-from lottery_ticket.engine.sparse.weights import SparseWeight
+from lottery_ticket.engine.sparse.rule import Rule
+from lottery_ticket.engine.sparse.weights import SparseWeight, survivors
 from lottery_ticket.engine.stack import Stack, stack, unstack
 from lottery_ticket.masks import Weights
 from lottery_ticket.models.network import Network
@@ -55,14 +55,14 @@ def train(
         snapshot_at: an iteration after which to keep the weights (late rewinding).
         watch: told of progress every few iterations and at each evaluation.
     """
+    keep_freed_memory()
     architecture = Stack(network.module, data.input_shape, settings.precision)
     size = 1 if architecture.unknown else len(members) if settings.stack == "auto" else settings.stack
     trained: dict[int, Trained] = {}
     before, total = 0, steps(members, settings, len(data.train))
     with arithmetic(settings, data.train.x.device):
-        alone = [sparse_tensors(network, member.mask, settings, data.train.x.device) for member in members]
-        if architecture.unknown:
-            alone = [() for _ in members]
+        rule = Rule(network, settings, data.train.x.device, data.input_shape)
+        alone = [() if architecture.unknown else rule(member.mask) for member in members]
         for stacked in stacks(members, size, alone):
             group = [members[index] for index in stacked]
             results = _Training(network, architecture, group, alone[stacked[0]], data, settings, round).run(
@@ -114,7 +114,9 @@ class _Training:
         masks = stack([member.mask for member in members], device)
         for name, kept in masks.items():
             weights[name].mul_(kept)
-        self._weights: dict[str, Any] = weights | {name: SparseWeight(weights[name], masks[name]) for name in sparse}
+        layers = {name: network.module.get_submodule(name.rpartition(".")[0]) for name in sparse}
+        alone = {name: survivors(layer, weights[name], masks[name]) for name, layer in layers.items()}
+        self._weights: dict[str, Any] = weights | alone
         parameters = [self._weights[name] for name in network.trainable]
         self._trainable = [
             each.values if isinstance(each, SparseWeight) else each.requires_grad_() for each in parameters

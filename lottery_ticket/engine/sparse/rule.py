@@ -1,5 +1,10 @@
-"""Which tensors of a round are trained over survivors alone: by shape, density and settings, never by a timing."""
+"""Which tensors of a round are trained over survivors alone: by shapes, density and settings, never by a timing.
 
+So the same command on the same number of threads gives the same bits. The numbers are from `bench/sparse.py`, on an AMD
+EPYC (Zen 5, AVX-512, two cores); bench/README.md has its tables.
+"""
+
+from functools import cached_property, partial
 from importlib.util import find_spec
 
 import torch
@@ -8,30 +13,75 @@ from torch import nn
 from lottery_ticket.config import Settings
 from lottery_ticket.masks import Mask
 from lottery_ticket.models.network import Network
+from lottery_ticket.randomness import forked
 
-LINEAR_BELOW = 0.3
-"""Density of a linear layer's weights below which its survivors are multiplied alone (bench/sparse.py)."""
+LINEAR_BELOW = {1: 0.4, 2: 0.2}
+"""Threads → density of a linear layer's weights below which its survivors are multiplied alone; 0.1 on more threads.
+
+One member's product is taken by one thread, while torch's dense one is taken by all.
+"""
 
 FEWEST = 10_000
-"""Weights of a tensor, pruned or not, from which on that is worth its calls (bench/sparse.py)."""
+"""Weights of a linear layer, pruned or not, from which on that is worth its calls."""
+
+CONVOLUTIONS_BELOW = 0.15
+"""The part of the multiply-adds of all convolutions that is left below which they are multiplied so, all of them.
+
+Not one by one: between a convolution of the one kind and one of the other the images would be rearranged.
+"""
 
 
-def sparse_tensors(network: Network, mask: Mask, settings: Settings, device: torch.device) -> tuple[str, ...]:
-    """The tensors of a member with this mask that are trained over survivors alone, in the network's order.
+_KNOWN = (nn.Linear, nn.Conv2d)
 
-    With `engine` dense none; with sparse all weights of linear layers of which something is pruned; with auto those
-    that `LINEAR_BELOW` says. Only in float32 on a CPU, where numba is installed.
+
+class Rule:
+    """The tensors of a member of a round that are trained over survivors alone, from its mask.
+
+    With `engine` dense none; with sparse all weights of linear and convolutional layers of which something is pruned;
+    with auto those that the numbers above say. Only in float32 on a CPU, where numba is installed.
     """
-    if settings.engine == "dense" or device.type != "cpu" or settings.precision != "float32" or not available():
-        return ()
-    linear = {f"{path}.weight" for path, layer in network.module.named_modules() if type(layer) is nn.Linear}
-    chosen = []
-    for name, kept in mask.items():
-        left = int(kept.sum()) / kept.numel()
-        wanted = left < 1 if settings.engine == "sparse" else left < LINEAR_BELOW and kept.numel() >= FEWEST
-        if name in linear and wanted:
-            chosen.append(name)
-    return tuple(chosen)
+
+    def __init__(
+        self, network: Network, settings: Settings, device: torch.device, input_shape: tuple[int, ...]
+    ) -> None:
+        self._network, self._engine, self._input_shape = network, settings.engine, input_shape
+        self._layers = {f"{path}.weight": layer for path, layer in network.module.named_modules()}
+        self._possible = device.type == "cpu" and settings.precision == "float32" and available()
+
+    def __call__(self, mask: Mask) -> tuple[str, ...]:
+        """Names of tensors, in the mask's order."""
+        known = [name for name in mask if type(self._layers.get(name)) in _KNOWN]
+        left = {name: int(mask[name].sum()) / mask[name].numel() for name in known}
+        if self._engine == "dense" or not self._possible or min(left.values(), default=1) == 1:
+            return ()
+        if self._engine == "sparse":
+            return tuple(name for name in known if left[name] < 1)
+        cost = self._multiply_adds
+        convolved = sum(left[name] * cost[name] for name in cost) < CONVOLUTIONS_BELOW * sum(cost.values())
+        below = LINEAR_BELOW.get(torch.get_num_threads(), 0.1)
+        return tuple(
+            name
+            for name in known
+            if (convolved and left[name] < 1 if name in cost else left[name] < below and mask[name].numel() >= FEWEST)
+        )
+
+    @cached_property
+    def _multiply_adds(self) -> dict[str, int]:
+        """Multiply-adds of each prunable convolution on one image, dense."""
+        found: dict[str, int] = {}
+        module = self._network.build()
+        for name in self._network.kinds:
+            layer = self._layers.get(name)
+            if type(layer) is nn.Conv2d:
+                own = module.get_submodule(name.rpartition(".")[0])
+                own.register_forward_hook(partial(_count, found, name))
+        with torch.no_grad(), forked(0):
+            module.train()(torch.zeros(2, *self._input_shape))
+        return found
+
+
+def _count(found: dict[str, int], name: str, layer: nn.Module, given: object, result: torch.Tensor) -> None:
+    found[name] = layer.get_parameter("weight").numel() * result.shape[-2] * result.shape[-1]
 
 
 def available() -> bool:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lottery_ticket.engine.job import Member
-from lottery_ticket.engine.sparse.rule import LINEAR_BELOW, sparse_tensors
+from lottery_ticket.engine.sparse.rule import CONVOLUTIONS_BELOW, LINEAR_BELOW, Rule
 from lottery_ticket.engine.training import train
 from lottery_ticket.method.pruning import prune
 from lottery_ticket.method.trajectory import find_tickets
@@ -30,6 +30,7 @@ def pruned(network, seed, density):
         {"optimizer": "adamw", "weight_decay": 0.01},
         {"optimizer": "adam", "frozen": "non-positive"},
         {"optimizer": "sgd", "lr": 0.1, "model": "lenet5"},
+        {"optimizer": "sgd", "lr": 0.01, "momentum": 0.9, "model": "tests.help.networks:Residual"},
     ],
     ids=lambda how: "-".join(map(str, how.values())),
 )
@@ -42,7 +43,7 @@ def test_as_the_dense_path_up_to_rounding(settings, small, how):
         for engine in ("dense", "sparse")
     )
     for one, other, member in zip(dense, sparse, members, strict=True):
-        assert (one.sparse, set(other.sparse)) == ((), {n for n in member.mask if n.startswith(("fc", "output"))})
+        assert (one.sparse, set(other.sparse)) == ((), set(member.mask))
         for name, value in one.weights.items():
             kept = member.mask.get(name)
             assert torch.allclose(value, other.weights[name], rtol=2e-3, atol=2e-4), name
@@ -67,20 +68,43 @@ def test_the_same_bits_again_and_the_same_numbers_in_any_stack(settings, small):
             assert all(same(one.weights[name], again.weights[name]) for name in one.weights)
 
 
-def test_the_rule_goes_by_shape_and_density_alone(settings, small):
+def tensors(network, density, settings, data):
+    mask = pruned(network, 0, density).mask if density < 1 else network.dense_mask()
+    return Rule(network, settings, CPU, data.input_shape)(mask)
+
+
+def test_the_rule_goes_by_shape_density_and_threads_alone(settings, small):
     settings = settings.model_copy(update={"engine": "auto"})
     network = make_network(settings, small.input_shape, small.classes)
-    for density, expected in (
-        (1.0, ()),
-        (LINEAR_BELOW + 0.02, ()),
-        (LINEAR_BELOW - 0.02, ("fc1.weight", "fc2.weight")),
-    ):
-        mask = pruned(network, 0, density).mask if density < 1 else network.dense_mask()
-        assert sparse_tensors(network, mask, settings, CPU) == expected
-        for aside in ({"engine": "dense"}, {"precision": "bfloat16"}):
-            assert sparse_tensors(network, mask, settings.model_copy(update=aside), CPU) == ()
-    everything = sparse_tensors(network, mask, settings.model_copy(update={"engine": "sparse"}), CPU)
+    before = torch.get_num_threads()
+    try:
+        for threads, below in LINEAR_BELOW.items():
+            torch.set_num_threads(threads)
+            assert tensors(network, 1.0, settings, small) == ()
+            assert tensors(network, below + 0.02, settings, small) == ()
+            assert tensors(network, below - 0.02, settings, small) == ("fc1.weight", "fc2.weight")
+    finally:
+        torch.set_num_threads(before)
+    for aside in ({"engine": "dense"}, {"precision": "bfloat16"}):
+        assert tensors(network, 0.1, settings.model_copy(update=aside), small) == ()
+    everything = tensors(network, 0.5, settings.model_copy(update={"engine": "sparse"}), small)
     assert everything == ("fc1.weight", "fc2.weight", "output.weight")
+
+
+def test_convolutions_are_chosen_together_by_their_multiply_adds(settings, small):
+    settings = settings.model_copy(update={"engine": "auto", "model": "lenet5"})
+    network = make_network(settings, small.input_shape, small.classes)
+    convolutions = {name for name, kind in network.kinds.items() if kind == "conv"}
+    assert len(convolutions) == 2
+    assert not convolutions & set(tensors(network, CONVOLUTIONS_BELOW + 0.02, settings, small))
+    assert convolutions < set(tensors(network, CONVOLUTIONS_BELOW - 0.02, settings, small))
+    mask = network.dense_mask()
+    mask["conv2.weight"][:] = False  # most weights, and multiply-adds: the others are left
+    cost = Rule(network, settings, CPU, small.input_shape)._multiply_adds
+    left = cost["conv1.weight"] / sum(cost.values())
+    chosen = Rule(network, settings, CPU, small.input_shape)(mask)
+    assert ("conv2.weight" in chosen) is (left < CONVOLUTIONS_BELOW)
+    assert "conv1.weight" not in chosen
 
 
 def test_a_run_tells_which_rounds_were_sparse(settings, small):
