@@ -1,60 +1,167 @@
 """What training over survivors alone costs, by density, against the dense engine and a plain PyTorch loop.
 
-    python bench/sparse.py [--members K] [--rows 3] [--threads N]
+    python bench/sparse.py [fc1 lenet5 vgg resnet20 convolution] [--members K] [--repeat 3] [--threads N] [--cpu-time]
+                           [--densities 0.1 0.03] [--figure FILE.png]
 
-Trains fc1 on MNIST for a part of an epoch at each density: a plain loop over tensors in memory, one network after
-another; the engine's dense stack; the same members over survivors alone. The three are measured in turn, several times,
-and the medians of the milliseconds per step and network are printed with their ratios. The first sparse step, which
-compiles or loads the kernels, is not counted; it is told apart.
+Milliseconds a step and network, medians of rows measured in turn: a plain loop over tensors in memory, one network
+after another (convolutional ones in the faster of torch's two layouts); the engine's dense stack; the same members over
+survivors alone; and `auto`, as the engine chooses. `vgg` is a chain of three convolutions with batch normalisation
+(64-128-256, 32×32 images), `resnet20` that of He et al. 2016 in torch; their images are noise, as only time counts.
+`convolution` is one of 64 → 64 channels, 3×3, at 28×28, forward and both gradients, against torch's.
+
+The plain loop profits here from freed memory being kept (bench/pages.py), which in a process of its own it does not.
+The first sparse step, which compiles or loads the kernels, is not counted; it is told apart. `--cpu-time` counts the
+seconds of the processor, for a machine that others use; with more threads than one it counts all of them.
 """
 
 import argparse
 import statistics
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 
 from lottery_ticket.config import Settings, load_preset
-from lottery_ticket.data.prepared import Data, prepare
+from lottery_ticket.data.prepared import Data, Split, prepare
 from lottery_ticket.data.sources import load_images
+from lottery_ticket.engine.device import keep_freed_memory
 from lottery_ticket.engine.job import Member
+from lottery_ticket.engine.sparse.blocks import blocked
+from lottery_ticket.engine.sparse.weights import survivors
 from lottery_ticket.engine.training import train
 from lottery_ticket.method.pruning import prune
 from lottery_ticket.models.network import Network, make_network
 
-DENSITIES = (1.0, 0.5, 0.3, 0.2, 0.15, 0.1, 0.05, 0.03, 0.01, 0.003)
-STEPS = 200
+DENSITIES = (1.0, 0.5, 0.2, 0.1, 0.05, 0.03, 0.01, 0.003)
+ENGINES = ("dense", "sparse", "auto")
+UNCOUNTED = 20  # steps, of which the first watch tells
+
+
+@dataclass(frozen=True)
+class Work:
+    """A network and how it is trained: settings, steps that are counted (of the plain loop, of the engine), images."""
+
+    settings: dict
+    plain_steps: int
+    steps: int
+    shape: tuple[int, ...]
+
+
+SGD = {"optimizer": "sgd", "momentum": 0.9, "lr": 0.01}
+WORKS = {
+    "fc1": Work({"batch_size": 60}, 160, 160, (1, 28, 28)),
+    "lenet5": Work({"model": "lenet5", "batch_size": 60}, 40, 40, (1, 28, 28)),
+    "vgg": Work({"model": "__main__:vgg", "batch_size": 128, **SGD}, 8, 20, (3, 32, 32)),
+    "resnet20": Work({"model": "__main__:ResNet20", "batch_size": 128, **SGD}, 8, 20, (3, 32, 32)),
+}
 
 
 def main() -> None:
-    """Print the table."""
+    """Print a table for each work."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--members", type=int, default=4, help="networks in a stack")
-    parser.add_argument("--rows", type=int, default=3, help="how often each is measured")
+    parser.add_argument("works", nargs="*", default=["fc1"], choices=[*WORKS, "convolution"])
+    parser.add_argument("--members", type=int, default=4, help="networks in a stack; convolutional ones are alone")
+    parser.add_argument("--repeat", type=int, default=3, help="how often each is measured")
     parser.add_argument("--threads", type=int, default=1, help="of torch and of the kernels")
+    parser.add_argument("--densities", type=float, nargs="+", default=DENSITIES)
+    parser.add_argument("--cpu-time", action="store_true", help="seconds of the processor")
+    parser.add_argument("--figure", type=Path, help="draw the first work's times there")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    data = prepare(load_images("mnist"), 5000, torch.device("cpu"))
-    settings = load_preset("quick", epochs=None, iterations=STEPS, stack=given.members, jobs=1)
+    keep_freed_memory()
+    clock = time.process_time if given.cpu_time else time.perf_counter
+    for name in given.works:
+        rows = convolution(given, clock) if name == "convolution" else network_rows(name, WORKS[name], given, clock)
+        if given.figure and name == given.works[0]:
+            draw(name, rows, given.figure)
+
+
+Row = tuple[float, dict[str, float]]
+"""Density, and milliseconds by how."""
+
+
+def network_rows(name: str, work: Work, given: argparse.Namespace, clock: Callable[[], float]) -> list[Row]:
+    """Measure and print the rows of a network."""
+    members = given.members if name == "fc1" else 1
+    data = noise(work.shape)
+    flags = {"epochs": None, "evaluate_every": None, "jobs": 1, **work.settings}
+    settings = load_preset("quick", iterations=work.steps + UNCOUNTED + 1, stack=members, **flags)
     network = make_network(settings, data.input_shape, data.classes)
     begun = time.perf_counter()
-    step("sparse", network, pruned(network, given.members, 0.05), data, settings, 2)
-    print(f"fc1, {given.members} networks, {given.threads} thread(s), torch {torch.__version__}, ms a step and network")
+    step("sparse", network, pruned(network, members, 0.05), data, settings.model_copy(update={"iterations": 2}), clock)
+    print(
+        f"\n{name}, {members} network(s), {given.threads} thread(s), torch {torch.__version__}, ms a step and network"
+    )
     print(f"kernels compiled or loaded, and two steps: {time.perf_counter() - begun:.1f} s")
-    ratios = ("dense/plain", "sparse/plain", "sparse/dense")
-    print(*(f"{name:>8}" for name in ("left %", "plain", "dense", "sparse")), *(f"{name:>13}" for name in ratios))
-    for density in DENSITIES:
-        members = pruned(network, given.members, density)
-        found: dict[str, list[float]] = {"plain": [], "dense": [], "sparse": []}
-        for _ in range(given.rows):
-            found["plain"].append(plain(network, members[0], data, settings))
-            for engine in ("dense", "sparse"):
-                found[engine].append(step(engine, network, members, data, settings, STEPS))
-        a, b, c = (1000 * statistics.median(each) for each in found.values())
-        numbers = (100 * density, a, b, c)
-        row = [f"{each:8.3g}" for each in numbers] + [f"{each:13.2f}" for each in (b / a, c / a, c / b)]
-        print(*row, flush=True)
+    header("left %", "plain", *ENGINES)
+    rows = []
+    for density in given.densities:
+        chosen = pruned(network, members, density)
+        measured = {"plain": lambda m=chosen: plain(network, m[0], data, settings, work.plain_steps, clock)} | {
+            engine: lambda e=engine, m=chosen: step(e, network, m, data, settings, clock) for engine in ENGINES
+        }
+        rows.append(row(density, measured, given.repeat))
+    return rows
+
+
+def convolution(given: argparse.Namespace, clock: Callable[[], float]) -> list[Row]:
+    """Measure and print the rows of one convolution, forward and both gradients."""
+    layer, images = nn.Conv2d(64, 64, 3, padding=1, bias=False), torch.randn(64, 64, 28, 28)
+    print(f"\nconvolution 64 → 64, 3×3, 28×28, batch 64, {given.threads} thread(s), ms")
+    header("left %", "plain", "sparse")
+    gradient, draw = torch.randn_like(images), torch.Generator().manual_seed(0)
+
+    def dense(layout: torch.memory_format) -> float:
+        x = images.to(memory_format=layout).requires_grad_()
+        return seconds(
+            lambda: torch.autograd.grad(layer(x), [x, layer.weight], gradient.to(memory_format=layout)), clock
+        )
+
+    rows = []
+    for density in given.densities:
+        mask = torch.rand(1, *layer.weight.shape, generator=draw) < density
+        weights = survivors(layer, layer.weight.detach()[None] * mask, mask)
+        x, g = blocked(images[None]).requires_grad_(), blocked(gradient[None])
+        measured: dict[str, Callable[[], float]] = {
+            "plain": lambda: min(dense(layout) for layout in (torch.contiguous_format, torch.channels_last)),
+            "sparse": lambda w=weights, x=x, g=g: seconds(
+                lambda: torch.autograd.grad(w(x, None), [x, w.values], g), clock
+            ),
+        }
+        rows.append(row(density, measured, given.repeat))
+    return rows
+
+
+def header(*names: str) -> None:
+    """The names of columns, and of the ratios to the first."""
+    print(*(f"{name:>9}" for name in names), *(f"{name + '/plain':>13}" for name in names[2:]))
+
+
+def row(density: float, measured: dict[str, Callable[[], float]], repeat: int) -> Row:
+    """Measure in turn, print milliseconds and what they are to the plain loop's."""
+    found: dict[str, list[float]] = {name: [] for name in measured}
+    for _ in range(repeat):
+        for name, measure in measured.items():
+            found[name].append(1000 * measure())
+    times = {name: statistics.median(each) for name, each in found.items()}
+    ratios = [times[name] / times["plain"] for name in times if name != "plain"]
+    print(f"{100 * density:9.3g}", *(f"{each:9.3g}" for each in times.values()), *(f"{each:13.2f}" for each in ratios))
+    return density, times
+
+
+def noise(shape: tuple[int, ...]) -> Data:
+    """Images of noise in place of MNIST's, with few to evaluate."""
+    draw = torch.Generator().manual_seed(0)
+
+    def some(count: int) -> Split:
+        return Split(torch.randn(count, *shape, generator=draw), torch.randint(10, (count,), generator=draw))
+
+    mnist = prepare(load_images("mnist"), 0, torch.device("cpu"))
+    return replace(mnist, train=some(6000), validation=Split(some(0).x, some(0).y), test=some(100))
 
 
 def pruned(network: Network, size: int, density: float) -> list[Member]:
@@ -69,39 +176,135 @@ def pruned(network: Network, size: int, density: float) -> list[Member]:
     return members
 
 
-def step(engine: str, network: Network, members: list[Member], data: Data, settings: Settings, steps: int) -> float:
-    """Seconds of the engine per step and network, evaluation at the end left out."""
-    seconds: list[float] = []
-    chosen = settings.model_copy(update={"engine": engine, "iterations": steps, "evaluate_every": None})
-    begun = time.perf_counter()
+def step(
+    engine: str,
+    network: Network,
+    members: list[Member],
+    data: Data,
+    settings: Settings,
+    clock: Callable[[], float],
+) -> float:
+    """Seconds of the engine per step and network, from the first time that it tells of progress to the last."""
+    told: list[tuple[int, float]] = []
+    train(
+        network,
+        members,
+        data,
+        settings.model_copy(update={"engine": engine}),
+        0,
+        None,
+        lambda progress: told.append((progress.done, clock())),
+    )
+    (first, begun), (last, ended) = told[0], told[-2 if len(told) > 2 else -1]  # the last is after the evaluation
+    return (ended - begun) / max(1, last - first)
 
-    def watch(progress: object) -> None:
-        seconds.append(time.perf_counter() - begun)
 
-    train(network, members, data, chosen, 0, None, watch)
-    at = [each for each in seconds if each]
-    return (at[-2] - at[0]) / (steps - 20 - 20) / len(members) if len(at) > 2 else at[-1]
+def plain(
+    network: Network, member: Member, data: Data, settings: Settings, steps: int, clock: Callable[[], float]
+) -> float:
+    """Seconds of a step of a plain loop, masks multiplied after each step, in the faster layout."""
+    layouts = [torch.contiguous_format] + [torch.channels_last] * (settings.model != "fc1")
+    return min(plain_in(layout, network, member, data, settings, steps, clock) for layout in layouts)
 
 
-def plain(network: Network, member: Member, data: Data, settings: Settings) -> float:
-    """Seconds of a step of a plain loop: torch's own module and Adam, masks multiplied after each step."""
-    module = network.build()
-    module.load_state_dict(member.weights)
-    optimizer = torch.optim.Adam(module.parameters(), lr=settings.lr)
+def plain_in(
+    layout: torch.memory_format,
+    network: Network,
+    member: Member,
+    data: Data,
+    settings: Settings,
+    steps: int,
+    clock: Callable[[], float],
+) -> float:
+    """The same in one layout."""
+    module = network.build().to(memory_format=layout)
+    module.load_state_dict(member.weights, strict=False)
+    optimizer: torch.optim.Optimizer = torch.optim.Adam(module.parameters(), lr=settings.lr)
+    if settings.optimizer == "sgd":
+        optimizer = torch.optim.SGD(module.parameters(), lr=settings.lr, momentum=settings.momentum)
     masks = [(module.get_parameter(name), kept.float()) for name, kept in member.mask.items()]
     order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
-    begun = 0.0
-    for index in range(STEPS):
-        if index == 20:
-            begun = time.perf_counter()
-        batch = order[index * settings.batch_size : (index + 1) * settings.batch_size]
+    images = data.train.x.contiguous(memory_format=layout)
+    begun, warm = 0.0, 2
+    for index in range(steps + warm):
+        if index == warm:
+            begun = clock()
+        first = index * settings.batch_size % (len(order) - settings.batch_size)
+        batch = order[first : first + settings.batch_size]
         optimizer.zero_grad()
-        F.cross_entropy(module(data.train.x[batch]), data.train.y[batch]).backward()
+        F.cross_entropy(module(images[batch]), data.train.y[batch]).backward()
         optimizer.step()
         with torch.no_grad():
             for weight, kept in masks:
                 weight.mul_(kept)
-    return (time.perf_counter() - begun) / (STEPS - 20)
+    return (clock() - begun) / steps
+
+
+def seconds(work: Callable[[], object], clock: Callable[[], float], times: int = 5) -> float:
+    """Seconds of a call, the first not counted."""
+    work()
+    begun = clock()
+    for _ in range(times):
+        work()
+    return (clock() - begun) / times
+
+
+def draw(name: str, rows: Sequence[Row], file: Path) -> None:
+    """The figure of time against density."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    labels = {"plain": "plain PyTorch loop", "dense": "the engine's dense stack", "sparse": "over survivors alone"}
+    for how, label in labels.items():
+        axes.plot([100 * density for density, _ in rows], [times[how] for _, times in rows], "o-", label=label)
+    axes.set(xscale="log", yscale="log", xlabel="weights left in %", ylabel="ms a step and network", title=name)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.invert_xaxis()
+    axes.legend()
+    figure.savefig(file, dpi=120)
+
+
+def vgg() -> nn.Module:
+    """Three convolutions with batch normalisation, ReLU and pooling, 64-128-256."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in ((3, 64), (64, 128), (128, 256)):
+        layers += [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+        layers += [nn.MaxPool2d(2)]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(256 * 16, 10))
+
+
+class Block(nn.Module):
+    """Two convolutions around which the input is added; a 1×1 convolution where the shape changes."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(outputs)
+        self.shortcut: nn.Module = nn.Identity()
+        if inputs != outputs:
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features of the block's outputs."""
+        inner = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
+        return F.relu(inner + self.shortcut(x))
+
+
+class ResNet20(nn.Sequential):
+    """ResNet-20 (He et al. 2016, section 4.2)."""
+
+    def __init__(self) -> None:
+        blocks = [
+            Block(inputs, outputs, stride)
+            for first, outputs, stride in ((16, 16, 1), (16, 32, 2), (32, 64, 2))
+            for inputs, stride in ((first, stride), (outputs, 1), (outputs, 1))
+        ]
+        stem = [nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
+        super().__init__(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
 
 
 if __name__ == "__main__":

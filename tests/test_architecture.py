@@ -16,7 +16,7 @@ BELOW = {
     "data": set(),
     "models": set(),
     "engine": {"data", "models"},
-    "tickets": {"data", "models"},
+    "tickets": {"data", "models", "engine"},
     "method": {"data", "models", "engine"},
     "analysis": {"data", "engine", "tickets"},
     "store": {"data", "models", "tickets", "method", "analysis"},

@@ -13,6 +13,7 @@ from lottery_ticket.errors import unknown
 
 if TYPE_CHECKING:
     from lottery_ticket.tickets.export import Comparison
+    from lottery_ticket.tickets.timing import Times
 
 
 def export(
@@ -72,10 +73,11 @@ def export(
     if not connected:
         typer.echo(f"Of this ticket {NO_PATH}.")
     if done.compact:
-        _print(done.compact, f"{done.runtime}, one thread, the {done.images:,} test images; median")
+        _print(done.compact)
+    _print_times(done.times)
 
 
-def _print(comparison: "Comparison", how: str) -> None:
+def _print(comparison: "Comparison") -> None:
     """What compaction took out and what that brings."""
     width = max(len(each.layer) for each in comparison.layers)
     for each in comparison.layers:
@@ -84,5 +86,12 @@ def _print(comparison: "Comparison", how: str) -> None:
         typer.echo(f"  {each.layer:<{width}}  {inputs} {had:,} → {left:,}, {units} {made:,} → {makes:,}")
     for name, (before, after) in (("parameters", comparison.parameters), ("bytes", comparison.bytes)):
         typer.echo(f"{name}: {before:,} → {after:,}, {after / before:.2g} ×")
-    slow, fast = comparison.seconds
-    typer.echo(f"seconds: {slow:.3g} → {fast:.3g}, {fast / slow:.2g} × ({how})")
+
+
+def _print_times(times: "Times") -> None:
+    """A row for each form of the network: microseconds an image, and how that is to the dense one."""
+    typer.echo("Microseconds an image, one thread, medians, and how they are to the dense network's:")
+    typer.echo(" " * 10 + "".join(f"{f'{batch} at a time':>24}" for batch in times.batches))
+    for name, seconds in times.seconds.items():
+        cells = zip(seconds, times.seconds["dense"], strict=True)
+        typer.echo(f"  {name:<8}" + "".join(f"{1e6 * own:>15.3g}{own / dense:>7.2f} ×" for own, dense in cells))

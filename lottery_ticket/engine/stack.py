@@ -66,7 +66,7 @@ class Stack:
 
     def __call__(
         self,
-        weights: Mapping[str, Tensor],
+        weights: Mapping[str, Any],
         x: Tensor,
         *,
         training: bool,
@@ -75,7 +75,8 @@ class Stack:
         """Class scores K×B×classes of K networks for the images x, K×B×….
 
         Args:
-            weights: parameters and buffers with a leading axis of K; buffers are updated in place when `training`.
+            weights: parameters and buffers with a leading axis of K, tensors or a layer's `SparseWeight`; buffers are
+                updated in place when `training`.
             x: every member's own images.
             training: whether dropout draws and batch normalisation uses the batch.
             generators: one a member, on the device, if the network `draws` in training.

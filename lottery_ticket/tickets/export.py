@@ -6,11 +6,9 @@ import io
 import json
 import logging
 import os
-import statistics
-import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +20,7 @@ from torch.nn.utils import prune
 
 from lottery_ticket.data.images import Images
 from lottery_ticket.data.prepared import DataInfo, channels_first
+from lottery_ticket.engine.sparse.module import SurvivorsAlone
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line, unknown
 from lottery_ticket.models.tensors import as_state
 from lottery_ticket.randomness import derive, forked
@@ -30,6 +29,7 @@ from lottery_ticket.tickets.compact import Compact, LayerSize
 from lottery_ticket.tickets.compact import compact as make_compact
 from lottery_ticket.tickets.sequential import describe_layer, load_compact
 from lottery_ticket.tickets.ticket import Ticket
+from lottery_ticket.tickets.timing import Times, times
 from lottery_ticket.tickets.torch_masks import put_under_masks
 from lottery_ticket.untrusted import must_be_new
 
@@ -39,8 +39,6 @@ FORMATS = {"onnx": ".onnx", "state-dict": ".safetensors", "torch-prune": "-torch
 SAME_SCORE = 1e-5
 """Scores that differ by no more, relative to the largest of all, are the same."""
 
-_REPETITIONS, _LONG = 7, 30.0  # measured so often; after so many seconds, three times are enough
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -49,13 +47,11 @@ class Comparison:
     Attributes:
         layers, parameters: see `Compact`.
         bytes: of the file.
-        seconds: to classify the test set on one thread; median.
     """
 
     layers: tuple[LayerSize, ...]
     parameters: tuple[int, int]
     bytes: tuple[int, int]
-    seconds: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -69,6 +65,8 @@ class Exported:
         ties: those of them on which it and the ticket decide a tie differently (scores that are the same).
         accuracy: the file's, on them, 0–1.
         compact: what compaction brought; None where it was not asked for.
+        times: how long an image takes: `dense`, `compact` where it is one that can be made so, `sparse` (survivors
+            alone) where the engine knows the network, by torch; `onnx`, the file, by onnxruntime.
         without_mask: tensors that stand in a torch-prune file as they are, their pruned weights zero.
     """
 
@@ -80,6 +78,7 @@ class Exported:
     ties: int
     accuracy: float
     compact: Comparison | None
+    times: Times
     without_mask: tuple[str, ...] = ()
 
 
@@ -153,16 +152,17 @@ def export(
             comparison = None
             if small:
                 before = Path(work, "before")
-                seconds = _seconds(_write(ticket, format, before, whole, None, past, model), scores, inputs)
+                _write(ticket, format, before, whole, None, past, model)
                 sizes = (before.stat().st_size, made.stat().st_size)
-                comparison = Comparison(small.layers, small.parameters, sizes, seconds)
+                comparison = Comparison(small.layers, small.parameters, sizes)
+            taken = _times(ticket, whole, small, standardised, {"onnx": (scores, raw)} if format == "onnx" else {})
             must_be_new(dest)
             os.rename(made, dest)
     except OSError as error:
         raise LotteryTicketError(f"{dest} cannot be written: {one_line(error)}") from None
     runtime, right = "onnxruntime" if format == "onnx" else "torch", accuracy(found, images)
     size = dest.stat().st_size
-    return Exported(dest, format, size, runtime, len(found), ties, right, comparison, tuple(past))
+    return Exported(dest, format, size, runtime, len(found), ties, right, comparison, taken, tuple(past))
 
 
 def _write(
@@ -302,14 +302,19 @@ def _check(whole: nn.Module, inputs: Tensor, expected: Tensor, found: Tensor) ->
     return int((expected.argmax(1) != found.argmax(1)).sum())
 
 
-def _seconds(before: Scores, after: Scores, inputs: Tensor) -> tuple[float, float]:
-    """Medians of the time over all images, the two measured in turn; neither for the first time."""
-    taken: tuple[list[float], list[float]] = ([], [])
-    scores_of(before, inputs[:500])
-    start = time.perf_counter()
-    while len(taken[0]) < 3 or (len(taken[0]) < _REPETITIONS and time.perf_counter() - start < _LONG):
-        for scores, times in zip((before, after), taken, strict=True):
-            begun = time.perf_counter()
-            scores_of(scores, inputs)
-            times.append(time.perf_counter() - begun)
-    return statistics.median(taken[0]), statistics.median(taken[1])
+def _times(
+    ticket: Ticket,
+    whole: nn.Module,
+    small: Compact | None,
+    standardised: Tensor,
+    others: Mapping[str, tuple[Scores, Tensor]],
+) -> Times:
+    """How long an image takes the network in each of its forms that there are."""
+    forms: dict[str, tuple[Scores, Tensor]] = {"dense": (whole, standardised)}
+    with suppress(InputError):
+        compacted = small or make_compact(whole, ticket.mask, ticket.data.input_shape)
+        forms["compact"] = compacted.module, standardised
+    with suppress(InputError):
+        forms["sparse"] = SurvivorsAlone(whole, ticket.mask, ticket.data.input_shape).eval(), standardised
+    forms |= others
+    return times({name: form for name, (form, _) in forms.items()}, {name: x for name, (_, x) in forms.items()})

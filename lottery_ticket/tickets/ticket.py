@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
@@ -16,7 +16,8 @@ from lottery_ticket.config import Settings
 from lottery_ticket.data.images import Images
 from lottery_ticket.data.prepared import DataInfo, describe
 from lottery_ticket.data.sources import at_hand, load_images
-from lottery_ticket.errors import InputError, LotteryTicketError, one_line
+from lottery_ticket.engine.sparse.module import SurvivorsAlone
+from lottery_ticket.errors import InputError, LotteryTicketError, one_line, unknown
 from lottery_ticket.masks import Mask, Weights, density, under
 from lottery_ticket.models.fingerprint import Fingerprint, shapes_of
 from lottery_ticket.models.network import MODELS, Network, make_network
@@ -284,7 +285,9 @@ class Ticket:
         had, has = (Fingerprint(tensors=shapes_of(each)) for each in (self.weights, tensors_of(module)))
         had.must_be(has, self.settings.model, overruling=None)
 
-    def module(self, trained: bool = False, model: str | None = None) -> nn.Module:
+    def module(
+        self, trained: bool = False, model: str | None = None, engine: Literal["dense", "sparse"] = "dense"
+    ) -> nn.Module:
         """A torch module with the values the ticket starts from, pruned weights zero.
 
         It takes standardised images: `ticket.data.standardise`. To train it, see `apply_to`: the module itself does
@@ -293,12 +296,17 @@ class Ticket:
         Args:
             trained: the trained weights instead.
             model: see `network`.
+            engine: `sparse` for a module without the pruned weights, which multiplies survivors alone and is trained by
+                any optimiser as it is, on a CPU: see `lottery_ticket.engine.sparse.module.SurvivorsAlone`. InputError
+                for a network that it does not know.
         """
+        if engine not in ("dense", "sparse"):
+            raise unknown("engine", engine, ["dense", "sparse"])
         network = self.network(model)
         with forked():
             built = network.build()
         give(built, self.values(trained))
-        return built
+        return SurvivorsAlone(built, self.mask, self.data.input_shape) if engine == "sparse" else built
 
     def connected(self, model: str | None = None) -> bool:
         """Whether a path of surviving weights leads from the images to the scores; `model`: see `network`."""

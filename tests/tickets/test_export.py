@@ -152,7 +152,9 @@ def test_load_compact(images, model, format, tmp_path):
     assert brought.bytes[1] == done.bytes < brought.bytes[0]
     whole = ticket.module(model=model)
     assert brought.parameters[1] < brought.parameters[0] == sum(value.numel() for value in whole.parameters())
-    assert min(brought.seconds) > 0
+    assert done.times.batches == (1, 128)
+    assert set(done.times.seconds) == {"dense", "compact", "sparse"}
+    assert all(seconds > 0 for own in done.times.seconds.values() for seconds in own)
     sizes = {size.layer: size for size in brought.layers}
     if model == "fc1":
         assert sizes["fc1"].units[1] == module.fc1.out_features < 300
@@ -251,7 +253,7 @@ def test_command(lt, quick_flags, tmp_path):
     assert f"exports/{made.name}: fc1 on small, 64 % of the weights left" in done.out
     assert "gives the ticket's scores on all 400 test images" in done.out
     assert f"fc1     inputs 784 → {load_compact(made).fc1.in_features}, units 300 → " in done.out
-    for what in ("parameters: 266,610 → ", "bytes: ", "seconds: "):
+    for what in ("parameters: 266,610 → ", "bytes: ", "128 at a time", "  sparse  "):
         assert what in done.out
 
     pytest.importorskip("onnxruntime", reason="needs the packages of the extra onnx")

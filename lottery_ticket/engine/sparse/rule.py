@@ -31,7 +31,8 @@ Not one by one: between a convolution of the one kind and one of the other the i
 """
 
 
-_KNOWN = (nn.Linear, nn.Conv2d)
+KNOWN = (nn.Linear, nn.Conv2d)
+"""The layers whose survivors can be multiplied alone."""
 
 
 class Rule:
@@ -50,7 +51,7 @@ class Rule:
 
     def __call__(self, mask: Mask) -> tuple[str, ...]:
         """Names of tensors, in the mask's order."""
-        known = [name for name in mask if type(self._layers.get(name)) in _KNOWN]
+        known = [name for name in mask if type(self._layers.get(name)) in KNOWN]
         left = {name: int(mask[name].sum()) / mask[name].numel() for name in known}
         if self._engine == "dense" or not self._possible or min(left.values(), default=1) == 1:
             return ()
