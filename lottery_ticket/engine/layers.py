@@ -154,21 +154,25 @@ class BatchNorm:
         return run
 
     def _torch(self, call: Call, x: Tensor) -> Tensor:
+        layer, path = self._layer, self._path
         mean, variance, weight, bias = self._tensors(call)
         if call.training and mean is not None:
-            call.weights[f"{self._path}.num_batches_tracked"].add_(1)
+            call.weights[f"{path}.num_batches_tracked"].add_(1)
         by_batch = call.training or mean is None
-        return F.batch_norm(x, mean, variance, weight, bias, by_batch, self._layer.momentum, self._layer.eps)
+        return F.batch_norm(x, mean, variance, weight, bias, by_batch, layer.momentum, layer.eps)
 
     def _of_blocks(self, call: Call, x: Tensor, added: Tensor | None, rectified: bool) -> Tensor:
+        layer, path = self._layer, self._path
         mean, variance, weight, bias = self._tensors(call)
         kept = None if call.training or mean is None or variance is None else (mean, variance)
-        y, middle, spread = normalised(x, kept, weight, bias, self._layer.eps, added, rectified)
+        values = x.numel() // (x.shape[1] * x.shape[2])
+        if kept is None and values == 1:
+            raise ValueError("Expected more than 1 value per channel when training")  # as torch has it
+        y, middle, spread = normalised(x, kept, weight, bias, layer.eps, added, rectified)
         if kept is None and mean is not None and variance is not None:
-            call.weights[f"{self._path}.num_batches_tracked"].add_(1)
-            images = x.numel() // len(middle)
-            mean.lerp_(middle, self._layer.momentum)
-            variance.lerp_(spread * (images / max(1, images - 1)), self._layer.momentum)
+            call.weights[f"{path}.num_batches_tracked"].add_(1)
+            mean.lerp_(middle, layer.momentum)
+            variance.lerp_(spread * (values / (values - 1)), layer.momentum)
         return y
 
     def _tensors(self, call: Call) -> list[Tensor | None]:
