@@ -39,7 +39,7 @@ def chains(graph: fx.Graph, layers: Mapping[str, nn.Module]) -> dict[fx.Node, Ch
             if len(others) == 1 and isinstance(others[0], fx.Node):
                 nodes, added = [norm, after], others[0]
                 after = _only_user(after)
-        rectified = after is not None and _is_relu(after, layers)
+        rectified = after is not None and is_relu(after, layers)
         if rectified:
             nodes.append(after)
         taken = {node for chain in found.values() for node in chain.inner} | found.keys()
@@ -52,7 +52,8 @@ def _only_user(node: fx.Node) -> fx.Node | None:
     return next(iter(node.users)) if len(node.users) == 1 else None
 
 
-def _is_relu(node: fx.Node, layers: Mapping[str, nn.Module]) -> bool:
+def is_relu(node: fx.Node, layers: Mapping[str, nn.Module]) -> bool:
+    """Whether a node is ReLU of one value, and nothing else."""
     if node.op == "call_module":
         layer = layers[str(node.target)]
         return type(layer) is nn.ReLU and not (layer._forward_hooks or layer._forward_pre_hooks)

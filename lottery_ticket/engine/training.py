@@ -17,6 +17,7 @@ from lottery_ticket.data.prepared import Data, Split
 from lottery_ticket.engine.device import arithmetic, keep_freed_memory
 from lottery_ticket.engine.job import Member, Progress, Trained, Watch, evenly, iterations_per_round, steps
 from lottery_ticket.engine.optim import Optimizer
+from lottery_ticket.engine.sparse.perceptron import Perceptron, linear_layers
 from lottery_ticket.engine.sparse.rule import Rule
 from lottery_ticket.engine.sparse.weights import SparseWeight, survivors
 from lottery_ticket.engine.stack import Stack, stack, unstack
@@ -121,6 +122,9 @@ class _Training:
         self._trainable = [
             each.values if isinstance(each, SparseWeight) else each.requires_grad_() for each in parameters
         ]
+        paths = linear_layers(network.module) if sparse and not (settings.augment or architecture.unknown) else None
+        whole = paths is not None and all(f"{path}.weight" in alone for path in paths)
+        self._perceptron = Perceptron(paths, self._weights) if paths and whole else None
         self._optimizer = Optimizer(
             [member.settings or settings for member in members],
             parameters,
@@ -179,6 +183,11 @@ class _Training:
 
     def _step(self, batch: Tensor) -> None:
         """One iteration on the images K×B."""
+        if self._perceptron is not None:
+            each, gradients = self._perceptron(self._data.train.x, self._data.train.y, batch)
+            self._optimizer.step([gradients[name] for name in self._network.trainable])
+            self._loss_sum += each.sum(1)
+            return
         flat = batch.flatten()
         x, y = self._data.train.x.index_select(0, flat), self._data.train.y.index_select(0, flat)
         x = x.unflatten(0, batch.shape)

@@ -384,3 +384,105 @@ def unpool(
                         there, tap = of_x[m, i * s + a, j * t + b], np.uint8(a * wide + b)
                         for v in range(images):
                             there[v] += g[v] if which[v] == tap else np.float32(0)
+
+
+@_compiled
+def perceptron(
+    begin: int,
+    end: int,
+    images: Any,
+    labels: Any,
+    index: Any,
+    patterns: Any,
+    transposed: Any,
+    values: Any,
+    biases: Any,
+    zeros: Any,
+    activations: Any,
+    permuted: Any,
+    of_activations: Any,
+    of_values: Any,
+    of_biases: Any,
+    losses: Any,
+) -> None:
+    """Losses and gradients of linear layers with ReLU between them, of members from begin to end.
+
+    Images are N×I, labels N, `index` K×B the images of each member. All else is a tuple with an entry a layer:
+    patterns (first, column) as in `multiply`, transposed ones (first, row, order of values), values, biases K×O, zeros
+    K×I, activations K×features×lanes (one more: the scores), values in the transposed order, and the gradients. Losses
+    are K×B; gradients are those of their mean over B.
+    """
+    layers, count = len(values), index.shape[1]
+    for k in range(begin, end):
+        _gather(images, index[k], transposed[0][0][k * images.shape[1] :], activations[0][k])
+        for each in range(layers):
+            first, column = patterns[each]
+            y = activations[each + 1]
+            multiply(k, k + 1, first, column, values[each], activations[each], biases[each], y)
+            if each + 1 < layers:
+                _rectify(y[k], y[k])
+        _cross_entropy(activations[layers][k], labels, index[k], losses[k], of_activations[layers][k])
+        for back in range(layers):
+            each = layers - 1 - back
+            (first, column), g = patterns[each], of_activations[each + 1]
+            correlate(k, k + 1, first, column, activations[each], g, of_values[each])
+            for o in range(g.shape[1]):
+                total = np.float32(0)
+                for b in range(count):
+                    total += g[k, o, b]
+                of_biases[each][k, o] = total
+            if each:
+                first, row, order = transposed[each]
+                inputs = activations[each].shape[1]
+                for p in range(first[k * inputs], first[(k + 1) * inputs]):
+                    permuted[each][p] = values[each][order[p]]
+                multiply(k, k + 1, first, row, permuted[each], g, zeros[each], of_activations[each])
+                _rectify(activations[each][k], of_activations[each][k])
+
+
+@_compiled
+def _gather(images: Any, index: Any, first: Any, x: Any) -> None:
+    """X[:, b] = images[index[b]], of the features that have survivors; four images at a time, read side by side."""
+    count, features = len(index), x.shape[0]
+    b = 0
+    while b + 4 <= count:
+        r0, r1, r2, r3 = images[index[b]], images[index[b + 1]], images[index[b + 2]], images[index[b + 3]]
+        for i in range(features):
+            if first[i] < first[i + 1]:
+                part = x[i, b : b + 4]
+                part[0], part[1], part[2], part[3] = r0[i], r1[i], r2[i], r3[i]
+        b += 4
+    while b < count:
+        row = images[index[b]]
+        for i in range(features):
+            x[i, b] = row[i]
+        b += 1
+
+
+@_compiled
+def _rectify(where: Any, x: Any) -> None:
+    """X is zero where `where` is not positive, NaN aside."""
+    for i in range(x.shape[0]):
+        given, row = where[i], x[i]
+        for b in range(x.shape[1]):
+            row[b] = np.float32(0) if given[b] <= 0 else row[b]
+
+
+@_compiled
+def _cross_entropy(scores: Any, labels: Any, index: Any, losses: Any, gradient: Any) -> None:
+    """The cross-entropy of each image's softmax, and the gradients of the scores C×lanes of their mean."""
+    classes, count = scores.shape[0], len(index)
+    gradient[:] = 0
+    for b in range(count):
+        largest = scores[0, b]
+        for c in range(1, classes):
+            largest = max(largest, scores[c, b])
+        total = np.float32(0)
+        for c in range(classes):
+            gradient[c, b] = np.exp(scores[c, b] - largest)
+            total += gradient[c, b]
+        label = labels[index[b]]
+        losses[b] = np.log(total) + largest - scores[label, b]
+        for c in range(classes):
+            share = gradient[c, b] / total
+            gradient[c, b] = (share - np.float32(1 if c == label else 0)) / np.float32(count)

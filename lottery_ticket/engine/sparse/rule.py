@@ -60,11 +60,12 @@ class Rule:
         cost = self._multiply_adds
         convolved = sum(left[name] * cost[name] for name in cost) < CONVOLUTIONS_BELOW * sum(cost.values())
         below = LINEAR_BELOW.get(torch.get_num_threads(), 0.1)
-        return tuple(
-            name
-            for name in known
-            if (convolved and left[name] < 1 if name in cost else left[name] < below and mask[name].numel() >= FEWEST)
-        )
+        large = [name for name in known if name not in cost and mask[name].numel() >= FEWEST]
+        chosen = {name for name in large if left[name] < below}
+        if chosen and chosen == set(large) and not cost:
+            chosen = set(known)  # small ones too: a perceptron of survivors is taken as a whole
+        chosen |= {name for name in cost if convolved and left[name] < 1}
+        return tuple(name for name in known if name in chosen)
 
     @cached_property
     def _multiply_adds(self) -> dict[str, int]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lottery_ticket.engine.sparse.threads import side_by_side
 
 LANES = 32
-"""Images of a linear layer stand in rows of a multiple of this: what is left over would be taken one by one."""
+"""Images of a linear layer stand in rows of a multiple of this, unless they are few: the rest would go one by one."""
 
 
 def survivors(layer: nn.Module, weights: Tensor, mask: Tensor) -> "SparseWeight":
@@ -22,25 +22,31 @@ class SparseWeight:
     """The surviving weights of a layer in K networks.
 
     Attributes:
+        shape: of the weights, with a leading axis of K.
         values: the survivors, flat, one network after another; a leaf that gets gradients.
         ends: where the values of each network end.
     """
 
     def __init__(self, weights: Tensor, mask: Tensor, index: Tensor) -> None:
-        self._shape, self._index = weights.shape, index
+        self.shape, self._index = weights.shape, index
         self.values = weights.detach().reshape(-1)[index].requires_grad_()
         self.ends: list[int] = mask.flatten(1).sum(1).cumsum(0).tolist()
 
     @torch.no_grad()
     def dense(self) -> Tensor:
         """The weights with a leading axis of K, pruned ones zero."""
-        whole = torch.zeros(self._shape, dtype=self.values.dtype)
+        whole = torch.zeros(self.shape, dtype=self.values.dtype)
         whole.view(-1)[self._index] = self.values
         return whole
 
 
 class SparseLinear(SparseWeight):
-    """The surviving weights K×O×I of a linear layer."""
+    """The surviving weights K×O×I of a linear layer.
+
+    Attributes:
+        pattern: where the survivors of each output begin, and the input of each.
+        transposed: where those of each input begin, the output of each, and its place in `values`.
+    """
 
     def __init__(self, weights: Tensor, mask: Tensor) -> None:
         super().__init__(weights, mask, mask.reshape(-1).nonzero().view(-1))
@@ -48,15 +54,15 @@ class SparseLinear(SparseWeight):
         row, column = mask.flatten(0, 1).nonzero(as_tuple=True)
         there = row // rows * columns + column
         order = there.argsort(stable=True)
-        self._pattern = _first(row, members * rows), column.to(torch.int32).numpy()
-        self._transposed = _first(there, members * columns), (row % rows)[order].to(torch.int32).numpy(), order
+        self.pattern = _first(row, members * rows), column.to(torch.int32).numpy()
+        self.transposed = _first(there, members * columns), (row % rows)[order].to(torch.int32).numpy(), order
 
     def __call__(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """W·x + bias: K×B×I → K×B×O, images innermost in memory; x of all members may be one (stride 0)."""
-        members, rows, _ = self._shape
+        members, rows, _ = self.shape
         shared = x.stride(0) == 0 and not x.requires_grad
         bias = torch.zeros(members, rows) if bias is None else bias
-        return _Linear.apply((x[:1] if shared else x).mT, self.values, bias, self._pattern, self._transposed).mT
+        return _Linear.apply((x[:1] if shared else x).mT, self.values, bias, self.pattern, self.transposed).mT
 
 
 class _Linear(torch.autograd.Function):
@@ -92,10 +98,15 @@ class _Linear(torch.autograd.Function):
         return of_x, of_values, gradients[0].sum(2), None, None
 
 
+def lanes(images: int) -> int:
+    """The length of rows for so many images."""
+    return images if images < LANES // 4 else -(-images // LANES) * LANES
+
+
 def _widened(x: Tensor) -> Tensor:
-    """K×F×B, contiguous, B the next multiple of `LANES`; what is added is zero."""
+    """K×F×lanes, contiguous; what is added to B is zero."""
     *shape, images = x.shape
-    wide = torch.empty(*shape, -(-images // LANES) * LANES)
+    wide = torch.empty(*shape, lanes(images))
     wide[:, :, :images] = x
     wide[:, :, images:] = 0
     return wide
@@ -145,7 +156,7 @@ class SparseConvolution(SparseWeight):
 
     def __call__(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """W∗x + bias: N×K×C×H×W×V → N×K×O×H'×W'×V, V images of a block innermost."""
-        bias = torch.zeros(self._shape[:2]) if bias is None else bias
+        bias = torch.zeros(self.shape[:2]) if bias is None else bias
         patterns = self._pattern, self._transposed
         return _Convolution.apply(x.contiguous(), self.values, bias, *patterns, self._geometry)
 
