@@ -20,7 +20,14 @@ from mlflow import MlflowClient
 from lottery_ticket.store.reading import read_mask, read_run
 
 RUN = "run --preset shu-fc1 --rounds 6 --prune-rate 0.4 --arms winning,reinit --device cpu --iterations 300"
-BASE = {"--seeds": "0,1,2", "--stack": "6", "--jobs": "1", "--precision": "float32", "threads": "1"}
+BASE = {
+    "--seeds": "0,1,2",
+    "--stack": "6",
+    "--jobs": "1",
+    "--precision": "float32",
+    "--engine": "dense",
+    "threads": "1",
+}
 CASES: dict[str, dict[str, str]] = {
     "the same, in another process": {},
     "seeds in another order": {"--seeds": "2,0,1"},
@@ -29,6 +36,8 @@ CASES: dict[str, dict[str, str]] = {
     "one network at a time": {"--stack": "1"},
     "two processes": {"--jobs": "2", "--stack": "3"},
     "two threads": {"threads": "2"},
+    "over survivors alone": {"--engine": "sparse"},
+    "engine auto": {"--engine": "auto"},
     "bfloat16": {"--precision": "bfloat16"},
 }
 
