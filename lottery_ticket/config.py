@@ -63,7 +63,17 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    model: str = Field("fc1", description="network: fc1, lenet5, another of `lt plugins` or your own as module:factory")
+    model: str = Field(
+        "fc1",
+        description="network: fc1, resnet20, another of `lt models`, mlp:300-100, torchvision:NAME, timm:NAME or your "
+        "own as module:factory",
+    )
+    width: float | None = Field(
+        None,
+        gt=0,
+        le=1000,
+        description="times the published channels and hidden units of each layer (0.25 = a quarter)",
+    )
     init: Literal["xavier-normal", "xavier-uniform", "kaiming-normal", "kaiming-uniform", "module"] = Field(
         "xavier-normal",
         description="initial weights of linear and convolutional layers; module keeps the module's own",
@@ -353,7 +363,7 @@ def over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 
 
 MAY_BE_CODE = {
-    "model": "networks of lt's own",
+    "model": "networks of `lt models`",
     "dataset": "data sets of `lt data` or files",
     "arms": "arms of `lt plugins`",
     "criterion": "criteria of `lt plugins`",

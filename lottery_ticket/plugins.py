@@ -6,8 +6,9 @@ registers itself by being imported, and no name is looked up among installed pac
 
 import importlib
 import os
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any, Literal, get_args
@@ -20,9 +21,13 @@ Kind = Literal[
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
+_NO_CODE = re.compile(r"mlp:[\d-]*|(torchvision|timm):.*|.*\.npz", re.DOTALL)
+"""Names with a colon that run no code of anybody's: networks of the package and of fixed registries, files."""
+
+
 def is_code(name: str) -> bool:
-    """Whether a name says where code is, `module:name`, and is not that of a file."""
-    return ":" in name and not name.endswith(".npz")
+    """Whether a name says where code is, `module:name`, and is none of a file or of a fixed registry."""
+    return ":" in name and not _NO_CODE.fullmatch(name)
 
 
 def short(name: str) -> str:
@@ -30,10 +35,11 @@ def short(name: str) -> str:
     return name.rpartition(":")[2] if is_code(name) else name
 
 
-def named(kind: Kind, name: str, ours: Mapping[str, Any], option: str) -> Any:
+def named(kind: Kind, name: str, ours: Mapping[str, Any], option: str, more: Sequence[str] = ()) -> Any:
     """The thing of this kind that has the name: among `ours`, in an installed package, or at `module:name`.
 
-    InputError naming the option where there is none, it cannot be imported, or two packages call something so.
+    InputError naming the option where there is none, it cannot be imported, or two packages call something so. `more`
+    are forms of names that the caller knows beside these, for what is said then.
     """
     if name in ours:
         return ours[name]
@@ -41,7 +47,7 @@ def named(kind: Kind, name: str, ours: Mapping[str, Any], option: str) -> Any:
         return imported(name, option)
     found = installed(kind)
     if name not in found:
-        raise unknown(option, name, [*ours, *found, "module:name"])
+        raise unknown(option, name, [*ours, *found, *more, "module:name"])
     if len(found[name]) > 1:
         packages = ", ".join(sorted(package_of(each) for each in found[name]))
         raise InputError(option, name, f"is in several packages: {packages}; allowed: one of them installed")

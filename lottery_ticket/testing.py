@@ -132,16 +132,27 @@ def check_criterion(criterion: Criterion) -> None:
     assert left == asked, f"prunes to {left}, asked for {asked}"
 
 
-def check_model(factory: Callable[..., nn.Module], input_shape: tuple[int, ...] = (3, 8, 8), classes: int = 3) -> None:
-    """It builds a network that takes such images, draws other values for other seeds, and is trained and pruned."""
+def check_model(
+    model: Callable[..., nn.Module] | str,
+    input_shape: tuple[int, ...] = (3, 8, 8),
+    classes: int = 3,
+    width: float | None = None,
+) -> None:
+    """It builds a network that takes such images, draws other values for other seeds, and is trained and pruned.
+
+    Args:
+        model: the factory, or the name of a network.
+        input_shape, classes: of the images.
+        width: the setting of that name.
+    """
     from lottery_ticket.runs.rehearsal import rehearse
 
     settings, _, data = _small()
     if input_shape != data.input_shape or classes != data.classes:
         settings, data = _settings_for(input_shape, classes)
-    name = f"{factory.__module__}:{factory.__qualname__}"
-    assert plugins.imported(name, "model") is factory, f"is not what {name} imports"
-    settings = settings.model_copy(update={"model": name})
+    name = model if isinstance(model, str) else f"{model.__module__}:{model.__qualname__}"
+    assert isinstance(model, str) or plugins.imported(name, "model") is model, f"is not what {name} imports"
+    settings = settings.model_copy(update={"model": name, "width": width})
     network = make_network(settings, data.input_shape, data.classes)
     assert network.kinds, "has no prunable weights"
     with forked():

@@ -11,6 +11,7 @@ from lottery_ticket.config import Settings
 
 _OF_THE_TICKET = {
     "model",
+    "width",
     "init",
     "bias_init",
     "rounds",

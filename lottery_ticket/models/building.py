@@ -10,13 +10,18 @@ from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
 
-def call(factory: Callable[..., Any], input_shape: tuple[int, ...], classes: int) -> tuple[partial[Any], Any]:
+def call(
+    factory: Callable[..., Any], input_shape: tuple[int, ...], classes: int, width: float | None = None
+) -> tuple[partial[Any], Any]:
     """A factory with those of the arguments input_shape, classes and num_classes that it names, and what it returns.
 
     One that takes any others (`**kwargs`, as torchvision's builders do) is given `num_classes`, unless it refuses that.
+    `width`, where it is set, is given to one that names it (see `takes_width`), whole numbers as such.
     """
     named = inspect.signature(factory).parameters
-    offered = {"input_shape": tuple(input_shape), "classes": classes, "num_classes": classes}
+    offered: dict[str, Any] = {"input_shape": tuple(input_shape), "classes": classes, "num_classes": classes}
+    if width is not None:
+        offered["width"] = int(width) if width == int(width) else width
     bound = partial(factory, **{name: value for name, value in offered.items() if name in named})
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in named.values())
     if takes_any and not {"classes", "num_classes"} & named.keys():
@@ -25,6 +30,11 @@ def call(factory: Callable[..., Any], input_shape: tuple[int, ...], classes: int
         except TypeError:
             pass
     return bound, bound()
+
+
+def takes_width(factory: Callable[..., Any]) -> bool:
+    """Whether a factory names the argument `width`."""
+    return "width" in inspect.signature(factory).parameters
 
 
 def as_it_is(made: Any) -> Any:

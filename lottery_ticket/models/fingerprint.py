@@ -24,6 +24,8 @@ class Fingerprint(BaseModel):
         graph: what is computed, a line a step, where torch.fx can tell.
         sources: function, class or constant of the user's own code that the network is made of → a digest of it, to
             which comments and layout do not count.
+        library: that built it, with its version (`torchvision 0.29.2`), where one did; a network of another version
+            that differs in nothing else is the same.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,6 +34,7 @@ class Fingerprint(BaseModel):
     tensors: dict[str, str]
     graph: dict[str, str] = {}
     sources: dict[str, str] = {}
+    library: str = ""
 
     def differences(self, now: "Fingerprint") -> list[str]:
         """What is otherwise in a network of today, in words: empty where nothing is.
@@ -49,6 +52,8 @@ class Fingerprint(BaseModel):
         """InputError naming what differs where the network of today is another; `overruling` is what allows that."""
         if found := self.differences(now):
             told = "; ".join(found[:3]) + (f"; and {len(found) - 3} more" if len(found) > 3 else "")
+            if self.library != now.library:
+                told += f" ({self.library} -> {now.library})"
             allowed = "allowed: the network as it was" + (f", or {overruling}" if overruling else "")
             raise InputError("--model", model, f"is another network than the one that was trained: {told}; {allowed}")
 
@@ -64,13 +69,14 @@ def _changes(what: str, one: Mapping[str, str], other: Mapping[str, str]) -> lis
     ]
 
 
-def fingerprint(module: nn.Module, *code: Any) -> Fingerprint:
+def fingerprint(module: nn.Module, *code: Any, library: str = "") -> Fingerprint:
     """The fingerprint of a new instance of a network, of the factory that made it and of other code of its user's."""
     return Fingerprint(
         layers={path: _line(f"{type(layer).__name__}({_options(layer)})") for path, layer in module.named_modules()},
         tensors=shapes_of(tensors_of(module)),
         graph=dict(_steps(module)),
         sources=sources_of(module, *code),
+        library=library,
     )
 
 

@@ -14,15 +14,30 @@ from lottery_ticket.config import Settings
 from lottery_ticket.errors import InputError, one_line
 from lottery_ticket.masks import Weights
 from lottery_ticket.models import building
+from lottery_ticket.models.conv import CONVS
 from lottery_ticket.models.fingerprint import Fingerprint, fingerprint
-from lottery_ticket.models.lenet import fc1, lenet5
+from lottery_ticket.models.lenet import fc1, lenet5, lenet5_lecun
+from lottery_ticket.models.libraries import LIBRARIES, is_of_library, library_factory, library_of
+from lottery_ticket.models.mlp import PREFIX, mlp_named
 from lottery_ticket.models.products import products
 from lottery_ticket.models.prunable import Inventory, Kind, choose, of_layers
+from lottery_ticket.models.resnet import RESNETS
 from lottery_ticket.models.tensors import tensors_of
+from lottery_ticket.models.vgg import VGGS
+from lottery_ticket.models.wide_resnet import WIDE_RESNETS
 from lottery_ticket.names import is_name
 from lottery_ticket.randomness import derive, forked
 
-MODELS: dict[str, Callable[..., nn.Module]] = {"fc1": fc1, "lenet5": lenet5}
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "fc1": fc1,
+    "lenet5": lenet5,
+    "lenet5-lecun": lenet5_lecun,
+    **CONVS,
+    **RESNETS,
+    **VGGS,
+    **WIDE_RESNETS,
+}
+"""The package's own networks; `mlp:300-100` and the like beside them."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +52,7 @@ class Network:
         output: the weights of the output layer, prunable or not.
         inventory: what is prunable and what stays dense, in numbers.
         code: functions or classes of its user's that train and evaluate it, where this package does not.
+        library: that builds it, with its version, where one does.
     """
 
     module: nn.Module
@@ -48,6 +64,7 @@ class Network:
     init: str
     bias_init: str
     code: tuple[Any, ...] = ()
+    library: str = ""
 
     def build(self) -> nn.Module:
         """Another instance, its values drawn from the global generators."""
@@ -57,7 +74,7 @@ class Network:
     def fingerprint(self) -> Fingerprint:
         """What the network is, but for its values."""
         with forked(0):
-            return fingerprint(self.build(), self.factory.func, *self.code)
+            return fingerprint(self.build(), self.factory.func, *self.code, library=self.library)
 
     @property
     def trainable(self) -> list[str]:
@@ -101,6 +118,30 @@ _INIT: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+def factory_named(name: str) -> Callable[..., Any]:
+    """What builds the network of that name; InputError where there is none."""
+    if is_of_library(name):
+        return library_factory(name)
+    if name.startswith(PREFIX) and not plugins.is_code(name):
+        return mlp_named(name)
+    more = (f"{PREFIX}300-100", *(f"{library}:NAME" for library in LIBRARIES))
+    return plugins.named("models", name, MODELS, "--model", more)
+
+
+def outline(settings: Settings, input_shape: tuple[int, ...], classes: int) -> nn.Module | None:
+    """The network without room for its values, where it is the package's own or a library's and can be had so."""
+    name = settings.model
+    if not (name in MODELS or is_of_library(name) or (name.startswith(PREFIX) and not plugins.is_code(name))):
+        return None
+    try:
+        with forked(), torch.device("meta"):
+            return building.call(factory_named(name), input_shape, classes, settings.width)[1]
+    except InputError:
+        raise
+    except Exception:  # what it says of such images is told by `make_network`
+        return None
+
+
 def make_network(settings: Settings, input_shape: tuple[int, ...], classes: int) -> Network:
     """The network that the settings name, checked against the data's shape.
 
@@ -116,12 +157,14 @@ def make_network(settings: Settings, input_shape: tuple[int, ...], classes: int)
 
     as_before = settings.prunable == "layers"
     ready = building.as_it_is if as_before else partial(building.ready, input_shape=input_shape)
-    factory = plugins.named("models", name, MODELS, "--model")
+    factory = factory_named(name)
     if not callable(factory):
         raise refuse("cannot be called; allowed: a function or class that makes a module")
+    if settings.width is not None and not building.takes_width(factory):
+        raise InputError("--width", settings.width, f"has no meaning for {name}; allowed: none")
     try:
         with forked():
-            called, made = building.call(factory, input_shape, classes)
+            called, made = building.call(factory, input_shape, classes, settings.width)
             module = ready(made)
     except (Exception, SystemExit) as error:
         raise refuse(f"could not be built for data of shape {tuple(input_shape)}: {one_line(error)}") from error
@@ -138,7 +181,15 @@ def make_network(settings: Settings, input_shape: tuple[int, ...], classes: int)
         raise refuse(f"{why}, which a factory is told that takes `num_classes` or `classes`")
     choice = choose(module, of_layers(module) if as_before else found, settings)
     return Network(
-        module, called, ready, choice.kinds, choice.output, choice.inventory, settings.init, settings.bias_init
+        module,
+        called,
+        ready,
+        choice.kinds,
+        choice.output,
+        choice.inventory,
+        settings.init,
+        settings.bias_init,
+        library=library_of(name),
     )
 
 

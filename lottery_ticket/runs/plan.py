@@ -17,6 +17,7 @@ from lottery_ticket.engine.executors import executor_named, trainer
 from lottery_ticket.engine.job import Train, check_length, iterations_per_round
 from lottery_ticket.method.arms import check_arms, controls_among
 from lottery_ticket.method.criteria import criterion_named
+from lottery_ticket.models.libraries import made_for_channels
 from lottery_ticket.models.network import Network, make_network
 from lottery_ticket.runs.rehearsal import rehearse
 from lottery_ticket.store.limits import TAG, cut
@@ -157,6 +158,8 @@ def make_plan(
         if faults and not same:  # what was trained on before goes on
             raise faults[0]
         notes = tuple(f"{images.name}: {note}" for note in [*images.notes, *found])
+        if adapted := made_for_channels(settings.model, data.input_shape):
+            notes = (adapted, *notes)
         rehearse(settings, network, data, allocation, drawn)
     return Plan(settings, network, range(settings.rounds), images, data, allocation, iterations, notes)
 

@@ -11,12 +11,13 @@ from lottery_ticket.engine.executors import EXECUTORS
 from lottery_ticket.errors import one_line
 from lottery_ticket.method.arms import ARMS
 from lottery_ticket.method.criteria import CRITERIA
+from lottery_ticket.models.libraries import LIBRARIES, library_of, networks_of
 from lottery_ticket.models.network import MODELS
 from lottery_ticket.plugins import Kind
 from lottery_ticket.version import __version__
 
 OURS: dict[Kind, Iterable[str]] = {
-    "models": MODELS,
+    "models": (*MODELS, "mlp:*"),
     "arms": ARMS,
     "criteria": CRITERIA,
     "datasets": KNOWN,
@@ -47,6 +48,12 @@ def plugged() -> list[Plugged]:
     found = []
     for kind in plugins.KINDS:
         found += [Plugged(kind, name, f"lottery-ticket-lab {__version__}", "") for name in OURS[kind]]
+        if kind == "models":
+            found += [
+                Plugged(kind, f"{library}:*", library_of(there[0]), "")
+                for library in LIBRARIES
+                if (there := networks_of(library))
+            ]
         for name, entries in plugins.installed(kind).items():
             for entry in entries:
                 fault = ""

@@ -22,6 +22,7 @@ _LABELS = {
     "epochs": "epochs per round",
     "iterations": "iterations per round",
     "batch_size": "batch size (images)",
+    "width": "width (times the published channels)",
     "warmup_iterations": "warm-up iterations",
     "optimizer": "optimiser",
     "init": "initial weights",

@@ -41,12 +41,12 @@ def _ends(searched: BaseDistribution) -> Sequence[Any]:
 
 def check_networks(opened: Opened, client: MlflowClient) -> None:
     """InputError where a network that trials have trained is another now: a study compares trials of one."""
-    checked: set[tuple[str, str]] = set()
+    checked: set[tuple[str, str, float | None]] = set()
     for trial in opened.optuna.get_trials(deepcopy=False):
         if RUN_ID not in trial.user_attrs:
             continue
         settings = opened.study.settings_of(trial.params)
-        if (key := (settings.model, settings.dataset)) in checked:
+        if (key := (settings.model, settings.dataset, settings.width)) in checked:
             continue
         with suppress(MlflowException):  # somebody deleted the run
             run = client.get_run(trial.user_attrs[RUN_ID])

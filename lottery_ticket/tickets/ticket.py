@@ -20,7 +20,7 @@ from lottery_ticket.engine.sparse.module import SurvivorsAlone
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line, unknown
 from lottery_ticket.masks import Mask, Weights, density, under
 from lottery_ticket.models.fingerprint import Fingerprint, shapes_of
-from lottery_ticket.models.network import MODELS, Network, make_network
+from lottery_ticket.models.network import Network, make_network, outline
 from lottery_ticket.models.paths import connected
 from lottery_ticket.models.prunable import Inventory
 from lottery_ticket.models.tensors import give, tensors_of
@@ -267,13 +267,12 @@ class Ticket:
 
         Args:
             model: the same `package.module:factory` as in the ticket, to say that its code may be run; a ticket alone
-                makes nothing but the package's own models.
+                makes nothing but the package's own models and those of torchvision and timm.
         """
         data = self.data
-        if self.settings.model in MODELS:  # a ticket may lie about sizes: make room only for those that it has
-            with torch.device("meta"):
-                outline = MODELS[self.settings.model](data.input_shape, data.classes)
-            self._must_fit(outline)
+        # a ticket may lie about sizes: make room only for those that it has
+        if (drawn := outline(self.settings, data.input_shape, data.classes)) is not None:
+            self._must_fit(drawn)
         made = network_of(self.settings, data, model, self.fingerprint)
         self._must_fit(made.module)
         if made.kinds.keys() != self.mask.keys():

@@ -186,7 +186,7 @@ def test_our_criteria(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_our_models(name):
-    testing.check_model(MODELS[name])
+    testing.check_model(name, (3, 16, 16), width=0.125)
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
