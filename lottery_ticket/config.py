@@ -1,9 +1,10 @@
 """Every setting of a run, validated, with unit and default. One field = one flag = one MLflow param."""
 
+import re
 import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
@@ -21,9 +22,23 @@ JUDGING = ("verdict_tolerance", "verdict_level")
 NOT_TRAINING = ("device", "engine", "executor", "stack", "jobs", "checkpoint_precision", *JUDGING)
 """Settings that do not change what a run finds: where it is trained, how it is kept, how it is judged."""
 
+GAMMA = 0.1
+"""The default of `gamma`."""
+
 OF_THE_LOOP = (
     *("validation_size", "epochs", "iterations", "frozen", "optimizer", "lr", "momentum", "weight_decay"),
-    *("batch_size", "schedule", "warmup_iterations", "evaluate_every", "device", "precision", "stack", "jobs"),
+    *(
+        "batch_size",
+        "schedule",
+        "milestones",
+        "gamma",
+        "warmup_iterations",
+        "evaluate_every",
+        "device",
+        "precision",
+        "stack",
+        "jobs",
+    ),
 )
 """Settings of this package's own training loop, which say nothing of a run that a user's loop trains."""
 
@@ -43,8 +58,72 @@ def _seeds(value: object) -> object:
     return value
 
 
-Names = Annotated[tuple[str, ...], BeforeValidator(_names), Field(min_length=1)]
-Seeds = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], BeforeValidator(_seeds), Field(min_length=1)]
+def _length(value: object) -> object:
+    """Iterations as a whole number; epochs as text, `5ep`."""
+    text = value.strip() if isinstance(value, str) else value
+    if isinstance(text, str) and (epochs := re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)ep", text)):
+        return f"{float(epochs[1]):g}ep" if float(epochs[1]) else 0
+    if isinstance(text, str) and re.fullmatch(r"\d{1,18}(it)?", text):
+        return int(text.removesuffix("it"))
+    if isinstance(text, int | float) and text == int(text) and text >= 0:
+        return int(text)
+    raise ValueError("no length")
+
+
+def _length_over_0(value: object) -> object:
+    if (length := _length(value)) == 0:
+        raise ValueError("no length over 0")
+    return length
+
+
+def _milestone(value: object) -> object:
+    """A length over 0, or a part of a round between 0 and 1."""
+    try:
+        part = float(value) if isinstance(value, str | float) else 0.0
+    except ValueError:
+        part = 0.0
+    return part if 0 < part < 1 else _length_over_0(value)
+
+
+def _round_length(layer: dict[str, Any]) -> dict[str, Any]:
+    """Settings whose `epochs` or `iterations` is a length with its unit, e.g. `160ep`, as the one of the two it is."""
+    for name, other in (("epochs", "iterations"), ("iterations", "epochs")):
+        given = layer.get(name)
+        if isinstance(given, str) and (told := re.fullmatch(r"\s*(\d{1,18})(ep|it)\s*", given)):
+            unit = "epochs" if told[2] == "ep" else "iterations"
+            if unit == name:
+                layer = layer | {name: int(told[1])}
+            elif layer.get(other) is None:
+                layer = {key: value for key, value in layer.items() if key not in (name, other)} | {unit: int(told[1])}
+    return layer
+
+
+class _Words(str):
+    """What a type takes, in words, where they are not read off it."""
+
+
+_OF_LENGTH = "(iterations) or a length as 5ep or 500it"
+if TYPE_CHECKING:  # what they are once `engine.job.in_iterations` has resolved them
+    Length = int
+    LengthOver0 = int
+    Milestones = tuple[int, ...]
+else:
+    Length = Annotated[int | str, BeforeValidator(_length), _Words(f"a whole number ≥ 0 {_OF_LENGTH}")]
+    LengthOver0 = Annotated[int | str, BeforeValidator(_length_over_0), _Words(f"a whole number ≥ 1 {_OF_LENGTH}")]
+    Milestones = Annotated[
+        tuple[Annotated[int | float | str, BeforeValidator(_milestone)], ...],
+        BeforeValidator(_names),
+        Field(min_length=1),
+        _Words("lengths as 80ep,120ep or 32000it,48000it, or parts of a round as 0.5,0.75"),
+    ]
+RoundLength = Annotated[int, Field(ge=1), _Words("a whole number ≥ 1 or a length as 160ep or 62500it")]
+Names = Annotated[tuple[str, ...], BeforeValidator(_names), Field(min_length=1), _Words("names separated by commas")]
+Seeds = Annotated[
+    tuple[Annotated[int, Field(ge=0, lt=2**32)], ...],
+    BeforeValidator(_seeds),
+    Field(min_length=1),
+    _Words("a count (3) or whole numbers separated by commas (0,7,9)"),
+]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -90,8 +169,8 @@ class Settings(BaseModel):
     seeds: Seeds = Field((0,), description="a count (3 = seeds 0, 1, 2) or a list (0,7,9)")
 
     rounds: int = Field(15, ge=1, le=100_000, description="trainings: round 0 (dense) to rounds - 1")
-    epochs: int | None = Field(2, ge=1, description="epochs a round; or give iterations")
-    iterations: int | None = Field(None, ge=1, description="iterations (batches) a round, instead of epochs")
+    epochs: RoundLength | None = Field(2, description="epochs a round; or give iterations")
+    iterations: RoundLength | None = Field(None, description="iterations (batches) a round, instead of epochs")
     prune_rate: Rate = Field(0.2, description="fraction of the surviving weights pruned after each round")
     prune_rate_conv: Rate | None = Field(None, description="the same for convolutions, if different")
     prune_rate_output: Rate | None = Field(None, description="the same for the output layer, if different")
@@ -107,8 +186,8 @@ class Settings(BaseModel):
     keep_dense: Names | None = Field(None, description="tensors that are never pruned, as patterns (head.*,*.qkv.*)")
     prune_only: Names | None = Field(None, description="the only tensors that are pruned, as patterns")
     output_layer: str | None = Field(None, description="the output layer or tensor, where it is not the graph's last")
-    rewind_iteration: int = Field(
-        0, ge=0, description="survivors go back to their values at this iteration k of round 0; 0 = θ₀"
+    rewind_iteration: Length = Field(
+        0, description="survivors go back to their values at this iteration k of round 0; 0 = θ₀"
     )
     rewind_steps: Literal["remaining", "all", "restart"] = Field(
         "remaining",
@@ -131,10 +210,14 @@ class Settings(BaseModel):
         description="what is done to the images of each batch, in this order: flip, crop or others of `lt plugins`",
     )
     batch_size: int = Field(60, ge=1, le=10**9, description="images a batch")
-    schedule: Literal["constant", "cosine"] = Field("constant", description="learning rate within a round")
-    warmup_iterations: int = Field(0, ge=0, description="iterations of linear learning-rate warm-up")
-    evaluate_every: int | None = Field(
-        None, ge=1, description="iterations between evaluations; each epoch's end is always evaluated"
+    schedule: Literal["constant", "cosine", "step"] = Field(
+        "constant", description="learning rate within a round; step: times gamma at each milestone"
+    )
+    milestones: Milestones | None = Field(None, description="where schedule step lowers the learning rate")
+    gamma: float = Field(GAMMA, gt=0, lt=1, description="by what schedule step multiplies the learning rate")
+    warmup_iterations: Length = Field(0, description="length of linear learning-rate warm-up")
+    evaluate_every: LengthOver0 | None = Field(
+        None, description="length between evaluations; each epoch's end is always evaluated"
     )
 
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
@@ -328,12 +411,15 @@ def merge(*layers: Layer) -> Settings:
     """
     values: dict[str, Any] = {}
     origin: dict[str, str] = {}
-    for layer, file in layers:
-        for name in layer:
+    for given, file in layers:
+        layer = _round_length(given)
+        for name in given:
             if name not in Settings.model_fields:
                 where = flag(name) if file is None else f"{file}: key"
                 raise unknown(where, name, Settings.model_fields)
             origin[name] = flag(name) if file is None else f"{file}: {name}"
+        for name in layer.keys() - given.keys():  # the other one of epochs and iterations
+            origin[name] = origin["iterations" if name == "epochs" else "epochs"]
         values = over(values, layer)
     try:
         settings = Settings(**values)
@@ -427,6 +513,17 @@ def _check_together(settings: Settings, where: Any) -> None:
                 )
     if settings.momentum and not settings.optimizer.startswith("sgd"):
         raise InputError(where("momentum"), settings.momentum, f"is for sgd; allowed with {settings.optimizer}: 0")
+    if (settings.milestones is None) == (settings.schedule == "step"):
+        if settings.milestones is None:
+            raise InputError(
+                where("schedule"), "step", "needs --milestones; allowed: milestones beside it, as 80ep,120ep"
+            )
+        why = f"are for schedule step; allowed with {settings.schedule}: none"
+        raise InputError(where("milestones"), as_text(settings.milestones), why)
+    if settings.gamma != GAMMA and settings.schedule != "step":
+        raise InputError(
+            where("gamma"), settings.gamma, f"is for schedule step; allowed with {settings.schedule}: none"
+        )
     if settings.optimizer == "sgd-nesterov" and not settings.momentum:
         raise InputError(where("momentum"), settings.momentum, "is not enough for sgd-nesterov; allowed: a number > 0")
 
@@ -440,10 +537,8 @@ _SYMBOL = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
 
 
 def _allowed(kind: Any, bounds: list[Any]) -> str:
-    if kind == Names.__origin__:  # type: ignore[attr-defined]
-        return "names separated by commas"
-    if kind == Seeds.__origin__:  # type: ignore[attr-defined]
-        return "a count (3) or whole numbers separated by commas (0,7,9)"
+    if told := next((bound for bound in bounds if isinstance(bound, _Words)), None):
+        return str(told)
     if get_origin(kind) is Literal:
         return ", ".join(map(str, get_args(kind)))
     if get_origin(kind) is Annotated:

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from lottery_ticket.config import Settings
+from lottery_ticket.config import Settings, as_text
 from lottery_ticket.errors import InputError
 from lottery_ticket.masks import Mask, Weights
 from lottery_ticket.models.network import Network
@@ -93,13 +94,36 @@ def evenly(indices: Sequence[int], size: int) -> list[Sequence[int]]:
     return [indices[first:end] for first, end in zip([0, *ends], ends, strict=False)]
 
 
+def in_iterations(settings: Settings, images: int) -> Settings:
+    """The settings with every length in iterations, as so many training images make of epochs and parts of a round.
+
+    A length over 0 is one iteration at least. Milestones that are parts are so of the iteration at which a round ends.
+    """
+    per_epoch = math.ceil(images / settings.batch_size)
+    given = {name: getattr(settings, name) for name in ("rewind_iteration", "warmup_iterations", "evaluate_every")}
+    lengths: dict[str, Any] = {name: _whole(each, per_epoch) for name, each in given.items() if isinstance(each, str)}
+    if settings.milestones and any(not isinstance(each, int) for each in settings.milestones):
+        end = iterations_per_round(settings, images)
+        lengths["milestones"] = tuple(
+            max(1, round(each * end)) if isinstance(each, float) else _whole(each, per_epoch)
+            for each in settings.milestones
+        )
+    return settings.model_copy(update=lengths) if lengths else settings
+
+
+def _whole(length: int | str, per_epoch: int) -> int:
+    """A length in iterations."""
+    return length if isinstance(length, int) else max(1, round(float(length.removesuffix("ep")) * per_epoch))
+
+
 def iterations_per_round(settings: Settings, images: int) -> int:
     """The iteration at which every round ends: what the dense network trains, and what is left from k on if rewound."""
-    more = settings.rewind_iteration if settings.rewind_steps == "all" else 0
+    per_epoch = math.ceil(images / settings.batch_size)
+    more = _whole(settings.rewind_iteration, per_epoch) if settings.rewind_steps == "all" else 0
     if settings.iterations is not None:
         return settings.iterations + more
     assert settings.epochs is not None
-    return settings.epochs * math.ceil(images / settings.batch_size) + more
+    return settings.epochs * per_epoch + more
 
 
 def steps(members: Sequence[Member], settings: Settings, images: int) -> int:
@@ -109,14 +133,18 @@ def steps(members: Sequence[Member], settings: Settings, images: int) -> int:
 
 def check_length(settings: Settings, images: int) -> None:
     """InputError for what a round of so many images is too short for: rewinding, a warm-up, a schedule."""
+    asked, settings = settings, in_iterations(settings, images)
     end = iterations_per_round(settings, images)
     whole = f"the {end} iterations of a round"
     if settings.rewound_at >= end or settings.rewind_iteration > end:
-        raise InputError(
-            "--rewind-iteration", settings.rewind_iteration, f"is not allowed; allowed: fewer than {whole}"
-        )
+        raise InputError("--rewind-iteration", asked.rewind_iteration, f"is not allowed; allowed: fewer than {whole}")
     if settings.warmup_iterations >= end:
         why = "would be under way when training ends"
-        raise InputError("--warmup-iterations", settings.warmup_iterations, f"{why}; allowed: fewer than {whole}")
+        raise InputError("--warmup-iterations", asked.warmup_iterations, f"{why}; allowed: fewer than {whole}")
+    stones = settings.milestones or ()
+    if any(one >= other for one, other in pairwise((0, *stones, end))):
+        told = as_text(stones) if stones == asked.milestones else f"iterations {as_text(stones)}"
+        why = f"are not in order within a round ({told}); allowed: growing, before {whole} end"
+        raise InputError("--milestones", as_text(asked.milestones), why)
     if settings.schedule != "constant" and end == 1:
         raise InputError("--schedule", settings.schedule, "does nothing in rounds of one iteration; allowed: constant")

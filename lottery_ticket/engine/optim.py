@@ -7,6 +7,7 @@ for.
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -59,7 +60,8 @@ class Optimizer:
         ]
         paces: dict[_Pace, list[int]] = {}
         for k, own in enumerate(settings):
-            pace = _Pace(own.lr, own.weight_decay, own.schedule, own.warmup_iterations, total)
+            stones = own.milestones or ()
+            pace = _Pace(own.lr, own.weight_decay, own.schedule, stones, own.gamma, own.warmup_iterations, total)
             paces.setdefault(pace, []).append(k)
         self._groups = [
             _Group(pace, members if len(paces) > 1 else None, self._tensors, self._settings)
@@ -138,6 +140,8 @@ class _Pace:
     lr: float
     weight_decay: float
     schedule: str
+    milestones: tuple[int, ...]
+    gamma: float
     warmup_iterations: int
     total: int
 
@@ -151,6 +155,8 @@ class _Pace:
         rate = self.lr
         if self.schedule == "cosine":
             rate *= (1 + math.cos(math.pi * iteration / self.total)) / 2
+        elif self.schedule == "step":
+            rate *= self.gamma ** bisect_right(self.milestones, iteration)
         if iteration < self.warmup_iterations:
             rate *= (iteration + 1) / self.warmup_iterations
         return rate

@@ -9,7 +9,7 @@ from torch import Tensor
 from lottery_ticket.config import Settings
 from lottery_ticket.data.prepared import Data
 from lottery_ticket.engine.gradients import gradients
-from lottery_ticket.engine.job import Member, Train, Trained, Watch
+from lottery_ticket.engine.job import Member, Train, Trained, Watch, in_iterations
 from lottery_ticket.engine.training import train as train_here
 from lottery_ticket.errors import InputError
 from lottery_ticket.masks import Mask, Weights, density, survivors
@@ -98,6 +98,7 @@ def find_tickets(
         ['winning 100%', 'reinit 100%']
         ['winning 80%', 'reinit 80%']
     """
+    settings = in_iterations(settings, len(data.train)) if data else settings
     state = Trajectories(settings, network, data, after)
     while members := state.members():
         trained = train(network, members, data, settings, state.round, state.snapshot_at, watch)

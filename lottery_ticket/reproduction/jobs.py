@@ -114,6 +114,7 @@ def carry_out(
             setup, variant = job.experiments[0]
             key = error.option.removeprefix("--").replace("-", "_")
             raise InputError(f"setup {setup}, variant {variant}: {key}", error.value, error.allowed) from None
+        job.settings = plan.settings
         job.left = plan.members * plan.iterations * len(plan.rounds)
     client = connection.connect(tracking_uri, experiment=experiment)
     for job in jobs:

@@ -179,6 +179,9 @@ def _settings(factory: Any, example: Any, given: Mapping[str, Any]) -> Settings:
     ours = {"model": label(factory), "dataset": "own", "init": "module"}
     settings = merge(({**ours, "prunable": "layers" if example is None else "products"}, None), (dict(given), None))
     check_arms(settings)
+    if isinstance(settings.rewind_iteration, str):
+        why = "is in epochs, of which lt knows nothing in a loop of your own; allowed: optimiser steps, as 500it"
+        raise InputError("--rewind-iteration", settings.rewind_iteration, why)
     if settings.rewind_steps == "all":
         why = "is for training by lt itself; allowed: remaining, restart"
         raise InputError("--rewind-steps", settings.rewind_steps, why)

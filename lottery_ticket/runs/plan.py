@@ -14,7 +14,7 @@ from lottery_ticket.data.sources import load_images
 from lottery_ticket.engine.allocation import Allocation, allocate
 from lottery_ticket.engine.device import arithmetic, choose_device
 from lottery_ticket.engine.executors import executor_named, trainer
-from lottery_ticket.engine.job import Train, check_length, iterations_per_round
+from lottery_ticket.engine.job import Train, check_length, in_iterations, iterations_per_round
 from lottery_ticket.method.arms import check_arms, controls_among
 from lottery_ticket.method.criteria import criterion_named
 from lottery_ticket.models.libraries import made_for_channels
@@ -28,7 +28,7 @@ class Undertaking(ABC):
     """What is about to be trained, by this package's loop (`Plan`) or by a user's own (`find.OwnLoop`).
 
     Attributes:
-        settings: as given.
+        settings: as given, every length in iterations.
         rounds: the rounds to train.
     """
 
@@ -150,9 +150,10 @@ def make_plan(
         data = prepare(images, settings.validation_size, device, same)
         network = make_network(settings, data.input_shape, data.classes)
         augmentations(settings.augment or (), data.input_shape)
-        iterations = iterations_per_round(settings, len(data.train))
         if not begun:
             check_length(settings, len(data.train))
+        settings = in_iterations(settings, len(data.train))
+        iterations = iterations_per_round(settings, len(data.train))
         allocation = allocate(settings, network, data, experiments=experiments)
         found, faults = examine(settings, images, data)
         if faults and not same:  # what was trained on before goes on

@@ -65,6 +65,7 @@ def train_ticket(
     rounds = [*([0] if dense else []), ticket.origin.round]
     data = ticket.data
     plan = replace(make_plan(settings, known=data, drawn=False), rounds=rounds)
+    settings = plan.settings
     if plan.data.input_shape != data.input_shape:
         raise InputError(
             "--dataset",

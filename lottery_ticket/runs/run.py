@@ -66,7 +66,7 @@ def run(
     connecting = time.perf_counter() - connecting
     name = run_name(settings, preset)
     network = plan.network
-    tracker = Tracker.create(client, experiment, settings, preset, name, plan.images, plan.data.info, network)
+    tracker = Tracker.create(client, experiment, plan.settings, preset, name, plan.images, plan.data.info, network)
     tracker.seconds += connecting
     with resumable(_resuming(tracker, tracking_uri)):
         return carry_out(plan, tracker, _find(plan), [], begun, listener or whoever_is_here())

@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 from lottery_ticket.config import Settings
 from lottery_ticket.data.prepared import DataInfo
 from lottery_ticket.engine.executors import trainer
-from lottery_ticket.engine.job import Train, check_length
+from lottery_ticket.engine.job import Train, check_length, in_iterations
 from lottery_ticket.errors import LotteryTicketError
 from lottery_ticket.runs.plan import Plan, make_plan
 from lottery_ticket.store import reading
@@ -21,7 +21,7 @@ from lottery_ticket.study.opened import Opened
 from lottery_ticket.study.trials import RUN_ID
 
 OWN = (
-    *("lr", "weight_decay", "schedule", "warmup_iterations"),
+    *("lr", "weight_decay", "schedule", "milestones", "gamma", "warmup_iterations"),
     *("prune_rate", "prune_rate_conv", "prune_rate_output", "scope", "criterion", "rounds", "arms", "seeds"),
     *("checkpoint_precision", "verdict_tolerance", "verdict_level"),
 )
@@ -49,19 +49,29 @@ class Stacks:
         self._opened, self._client, self._listener, self._closing = opened, client, listener, closing
         self._trainers: dict[Key, tuple[ExitStack, Train]] = {}
         self._plans: dict[Key, Plan] = {}
+        self._images: dict[Key, int] = {}
         self._told: set[str] = set()
 
     def plan(self, settings: Settings, experiments: int) -> Plan:
         """The plan of a trial, one of so many that are begun together; data, network and allocation are shared."""
+        asked = stackable(settings)
+        if asked in self._images:
+            settings = in_iterations(settings, self._images[asked])
         key = stackable(settings)
         if key not in self._plans:
-            self._plans[key] = make_plan(settings, experiments, self._known(settings))
+            plan = make_plan(settings, experiments, self._known(settings))
+            self._images[asked] = len(plan.data.train)
+            key = stackable(plan.settings)
+            self._plans[key] = plan
             for note in self._plans[key].data_notes:
                 if note not in self._told:
                     self._listener.warned(note)
                     self._told.add(note)
-        check_length(settings, len(self._plans[key].data.train))  # what it looks at is no part of the key
-        return replace(self._plans[key], settings=settings, rounds=range(settings.rounds))
+        images = len(self._plans[key].data.train)
+        check_length(settings, images)  # what it looks at is no part of the key
+        return replace(
+            self._plans[key], settings=in_iterations(settings, images), rounds=range(settings.rounds)
+        )
 
     def trainer(self, key: Key) -> Train:
         """What trains the trials with this in common."""

@@ -84,3 +84,22 @@ def test_every_member_goes_at_its_own_pace(optimizer, density):
         {"lr": 0.01, "warmup_iterations": 3},
     ]
     compare([{"optimizer": optimizer} | each for each in [*own, own[0]]], density)
+
+
+def rates(settings):
+    """The learning rate of each iteration, read off what plain descent makes of a gradient of 1."""
+    weight = torch.zeros(1, 1)
+    optimizer = Optimizer([settings], [weight], [None], STEPS)
+    before, found = 0.0, []
+    for _ in range(STEPS):
+        optimizer.step([torch.ones(1, 1)])
+        found.append(before - weight.item())
+        before = weight.item()
+    return found
+
+
+def test_the_step_schedule_lowers_the_rate_from_each_milestone_on():
+    """As open_lth's: gamma to the number of milestones that are reached."""
+    settings = load_preset(optimizer="sgd", lr=1.0, schedule="step", milestones=(4, 8), gamma=0.5, warmup_iterations=2)
+    expected = [0.5, 1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.25]
+    assert rates(settings) == pytest.approx(expected, rel=1e-5)
