@@ -1,5 +1,6 @@
 """Every setting of a run, validated, with unit and default. One field = one flag = one MLflow param."""
 
+import math
 import re
 import tomllib
 from collections.abc import Collection, Mapping
@@ -26,7 +27,8 @@ GAMMA = 0.1
 """The default of `gamma`."""
 
 OF_THE_LOOP = (
-    *("validation_size", "epochs", "iterations", "frozen", "optimizer", "lr", "momentum", "weight_decay"),
+    *("validation_size", "normalise", "epochs", "iterations", "frozen", "optimizer", "lr", "momentum", "weight_decay"),
+    *("weight_decay_on", "label_smoothing", "augment"),
     *(
         "batch_size",
         "schedule",
@@ -41,6 +43,13 @@ OF_THE_LOOP = (
     ),
 )
 """Settings of this package's own training loop, which say nothing of a run that a user's loop trains."""
+
+
+NORMALISATIONS = ("data", "unit", "imagenet")
+"""Values of `normalise` that are no numbers."""
+
+_AS_NUMBERS = {"unit": "0/1", "imagenet": "0.485,0.456,0.406/0.229,0.224,0.225"}
+"""What those of them are in numbers that do not depend on the data; open_lth takes ImageNet's for CIFAR-10 too."""
 
 
 def _names(value: object) -> object:
@@ -98,6 +107,21 @@ def _round_length(layer: dict[str, Any]) -> dict[str, Any]:
     return layer
 
 
+def _normalise(value: object) -> object:
+    if value not in NORMALISATIONS:
+        normalisation_numbers(str(value))
+    return value
+
+
+def normalisation_numbers(normalise: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of a `normalise` that is numbers; ValueError where it is none."""
+    means, _, stds = _AS_NUMBERS.get(normalise, normalise).partition("/")
+    mean, std = (tuple(float(each) for each in part.split(",")) for part in (means, stds))
+    if len(mean) != len(std) or not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
+        raise ValueError("as many means as standard deviations, which are over 0")
+    return mean, std
+
+
 class _Words(str):
     """What a type takes, in words, where they are not read off it."""
 
@@ -123,6 +147,11 @@ Seeds = Annotated[
     BeforeValidator(_seeds),
     Field(min_length=1),
     _Words("a count (3) or whole numbers separated by commas (0,7,9)"),
+]
+Normalise = Annotated[
+    str,
+    BeforeValidator(_normalise),
+    _Words("data, unit, imagenet or MEAN,…/STD,… as 0.49,0.48,0.45/0.25,0.24,0.26"),
 ]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 
@@ -160,9 +189,18 @@ class Settings(BaseModel):
     bias_init: Literal["zero", "normal"] = Field(
         "zero", description="initial biases of those layers: 0 or N(0, 1); init=module keeps the module's own"
     )
+    bn_init: Literal["module", "one", "uniform"] = Field(
+        "module", description="initial scales of batch normalisation: the module's own (1 in most), 1 or U(0, 1)"
+    )
     dataset: str = Field("mnist", description="data set: a name of `lt data` or the path of an .npz file")
     validation_size: int = Field(
         5000, ge=0, description="training images held out for the early-stopping point; 0 = none"
+    )
+
+    normalise: Normalise = Field(
+        "data",
+        description="mean and standard deviation that images are standardised by: those of the images trained on, of "
+        "ImageNet, none (unit: only scaled to 0-1) or numbers, for one or each channel, in units of the largest value",
     )
 
     arms: Names = Field(("winning", "reinit"), description="arms, separated by commas")
@@ -205,6 +243,10 @@ class Settings(BaseModel):
     lr: float = Field(1.2e-3, gt=0, description="learning rate")
     momentum: float = Field(0.0, ge=0, lt=1, description="momentum of sgd")
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty added to the gradient; with adamw, decay by its own")
+    weight_decay_on: Literal["all", "weights"] = Field(
+        "all", description="what decays: all parameters, or weights alone, not biases and normalisation"
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="part of the target spread evenly over the classes")
     augment: Names | None = Field(
         None,
         description="what is done to the images of each batch, in this order: flip, crop or others of `lt plugins`",
@@ -524,6 +566,9 @@ def _check_together(settings: Settings, where: Any) -> None:
         raise InputError(
             where("gamma"), settings.gamma, f"is for schedule step; allowed with {settings.schedule}: none"
         )
+    if settings.weight_decay_on != "all" and not settings.weight_decay:
+        why = "has no meaning without --weight-decay; allowed: all, or a weight decay > 0 beside it"
+        raise InputError(where("weight_decay_on"), settings.weight_decay_on, why)
     if settings.optimizer == "sgd-nesterov" and not settings.momentum:
         raise InputError(where("momentum"), settings.momentum, "is not enough for sgd-nesterov; allowed: a number > 0")
 

@@ -191,7 +191,8 @@ def check_augmentation(augmentation: Augmentation) -> None:
     images = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     given = images.clone()
     before = torch.get_rng_state()
-    results = [augmentation.apply(images, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2, 3)]
+    apply = augmentation.on(torch.full((3, 1, 1), -1.5))
+    results = [apply(images, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2, 3)]
     assert torch.equal(before, torch.get_rng_state()), "draws from torch's global generator"
     assert torch.equal(images, given), "changes the images that it is given"
     for result in results:

@@ -14,6 +14,7 @@ _OF_THE_TICKET = {
     "width",
     "init",
     "bias_init",
+    "bn_init",
     "rounds",
     "prune_rate",
     "prune_rate_conv",

@@ -8,6 +8,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
+from lottery_ticket.config import normalisation_numbers
 from lottery_ticket.data.images import Images
 from lottery_ticket.errors import InputError
 from lottery_ticket.randomness import generator
@@ -88,13 +89,15 @@ class Data:
         return tuple(self.train.x.shape[1:])
 
 
-def prepare(images: Images, validation_size: int, device: torch.device, info: DataInfo | None = None) -> Data:
-    """Split off `validation_size` of the training images, standardise by the others, move to the device.
+def prepare(
+    images: Images, validation_size: int, device: torch.device, info: DataInfo | None = None, normalise: str = "data"
+) -> Data:
+    """Split off `validation_size` of the training images, standardise as `normalise` says, move to the device.
 
     The split is drawn once from a fixed seed, so that all arms and seeds validate on the same images. `info` is what a
     network was trained on before, whose mean and standard deviation are taken as they are.
     """
-    info = info or describe(images, validation_size)
+    info = info or describe(images, validation_size, normalise)
     kept, held = split(images, validation_size)
 
     def part(x: np.ndarray, y: np.ndarray) -> Split:
@@ -114,9 +117,15 @@ def split(images: Images, validation_size: int) -> tuple[np.ndarray, np.ndarray]
     return np.sort(order[validation_size:]), np.sort(order[:validation_size])
 
 
-def describe(images: Images, validation_size: int) -> DataInfo:
-    """What a network must know of these images that is trained on all but the held-out ones."""
-    mean, std = _statistics(images.x_train[split(images, validation_size)[0]])
+def describe(images: Images, validation_size: int, normalise: str = "data") -> DataInfo:
+    """What a network must know of these images that is trained on all but the held-out ones.
+
+    `normalise`: see `Settings`; InputError where its numbers are those of other channels.
+    """
+    if normalise == "data":
+        mean, std = _statistics(images.x_train[split(images, validation_size)[0]])
+    else:
+        mean, std = _constants(normalise, images)
     return DataInfo(
         name=images.name,
         digest=images.digest,
@@ -126,6 +135,18 @@ def describe(images: Images, validation_size: int) -> DataInfo:
         mean=tuple(mean.tolist()),
         std=tuple(std.tolist()),
     )
+
+
+def _constants(normalise: str, images: Images) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation that are told, of whole numbers in units of 255, for each channel or column."""
+    shape = images.x_train.shape[1:]
+    count = shape[0] if len(shape) == 1 else shape[2] if len(shape) == 3 else 1
+    mean, std = normalisation_numbers(normalise)
+    if len(mean) not in (1, count):
+        why = f"has {len(mean)} means; allowed for {images.name}: one, or {count}, or data"
+        raise InputError("--normalise", normalise, why)
+    unit = 255 if images.x_train.dtype == np.uint8 else 1
+    return tuple(np.full(count, unit, np.float64) * each for each in (mean, std))  # type: ignore[return-value]
 
 
 def _statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,8 +8,8 @@ for.
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -25,6 +25,9 @@ BETAS, EPS = (0.9, 0.999), 1e-8
 FROZEN_BELOW = 1e-6
 """Threshold of `frozen = non-positive`, without absolute value, as in the published code with that fault."""
 
+_WEIGHT_AXES = 3
+"""Axes of a stacked weight, at least: what has fewer is a bias or of normalisation."""
+
 GATHERED_BELOW = 0.25
 """Density under which gathering a tensor's survivors costs less than stepping all of it (bench/README.md)."""
 
@@ -35,8 +38,8 @@ class Optimizer:
     Equal to `torch.optim.Adam`, `AdamW` and `SGD`.
 
     Args:
-        settings: one for each member, for its own lr, weight decay, schedule and warm-up; optimizer, momentum and
-            frozen are the first's.
+        settings: one for each member, for its own lr, weight decay, schedule and warm-up; optimizer, momentum, what
+            decays and frozen are the first's.
         parameters: what is trained, contiguous, changed in place; pruned weights are zero, or not there.
         masks: for each parameter a bool tensor of its shape, False where it is pruned, or None if it is not prunable.
         total: iterations of the round, for the schedule.
@@ -63,18 +66,28 @@ class Optimizer:
             stones = own.milestones or ()
             pace = _Pace(own.lr, own.weight_decay, own.schedule, stones, own.gamma, own.warmup_iterations, total)
             paces.setdefault(pace, []).append(k)
+        everything = range(len(self._tensors))
+        spared = [i for i, own in enumerate(parameters) if isinstance(own, Tensor) and own.ndim < _WEIGHT_AXES]
+        apart = self._settings.weight_decay_on == "weights" and bool(spared)
+        parts = [(True, [i for i in everything if i not in spared]), (False, spared)] if apart else [(True, everything)]
         self._groups = [
-            _Group(pace, members if len(paces) > 1 else None, self._tensors, self._settings)
+            _Group(
+                pace if decays else replace(pace, weight_decay=0.0),
+                members if len(paces) > 1 else None,
+                {i: self._tensors[i] for i in part},
+                self._settings,
+            )
             for pace, members in paces.items()
+            for decays, part in parts
         ]
         # On CUDA the rates of all iterations and the count of them are on the device: a captured step goes on by itself
         self._iteration = first
         self._counter = torch.full((1,), first, dtype=torch.long, device=device)
         self._tables = [
-            torch.tensor([pace.rate(i) for i in range(total)], device=device)
-            if device.type == "cuda" and not pace.constant
+            torch.tensor([group.pace.rate(i) for i in range(total)], device=device)
+            if device.type == "cuda" and not group.pace.constant
             else None
-            for pace in paces
+            for group in self._groups
         ]
 
     def restart(self) -> None:
@@ -222,24 +235,27 @@ class _Flat:
 
 
 class _Group:
-    """The members of one pace and their state; `members` is None for all of the stack."""
+    """The members of one pace, those of their tensors that decay alike, and their state.
+
+    `members` is None for all of the stack; `tensors` are by their place among the parameters.
+    """
 
     def __init__(
-        self, pace: _Pace, members: list[int] | None, tensors: Sequence[_Survivors | _Flat], settings: Settings
+        self, pace: _Pace, members: list[int] | None, tensors: Mapping[int, "_Survivors | _Flat"], settings: Settings
     ) -> None:
         self.pace = pace
         everything = slice(None)
         self._where = [
             (i, part)
-            for i, own in enumerate(tensors)
+            for i, own in tensors.items()
             for part in ([everything] if members is None else [own.member(k) for k in members])
         ]
         adaptive = settings.optimizer in ("adam", "adamw")
-        self.values = self.of([own.values for own in tensors])
+        self.values = self.of({i: own.values for i, own in tensors.items()})
         self.first: list = [torch.zeros_like(v) if adaptive or settings.momentum else None for v in self.values]
         self.second = [torch.zeros_like(v) for v in self.values] if adaptive else []
         self.steps = [torch.zeros((), device=v.device) for v in self.values] if adaptive else []
 
-    def of(self, flat: Sequence[Tensor]) -> list[Tensor]:
+    def of(self, flat: Sequence[Tensor] | Mapping[int, Tensor]) -> list[Tensor]:
         """The parts of these flat tensors that belong to the group's members."""
         return [flat[i][part] for i, part in self._where]

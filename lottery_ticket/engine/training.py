@@ -137,12 +137,8 @@ class _Training:
             for member in members
             if architecture.draws
         ]
-        self._augmentations = augmentations(settings.augment or (), data.input_shape)
-        self._images = [
-            torch.Generator(device).manual_seed(derive(member.seed, "augment", round))
-            for member in members
-            if self._augmentations
-        ]
+        self._augmentations = augmentations(settings.augment or (), data.info, device)
+        self._images = [torch.Generator(device) for _ in members if self._augmentations]
         self._loss_sum = torch.zeros(len(members), device=device)
         self._curves: list[list[Point]] = [[] for _ in members]
         self._diverged = [False] * len(members)
@@ -162,6 +158,7 @@ class _Training:
                 self._loss_sum.zero_()
                 for first in range(batches_done * size, len(data.train), size):
                     batch = order[:, first : first + size]
+                    self._seed_augmentations(iteration)
                     step(batch)
                     seen += batch.shape[1]
                     iteration += 1
@@ -181,6 +178,11 @@ class _Training:
                         break
         return self._results((self._loss_sum / seen).tolist(), correct.cpu().numpy(), snapshot)
 
+    def _seed_augmentations(self, iteration: int) -> None:
+        """Each iteration draws anew, so that all arms of a seed see the same images, those that begin late too."""
+        for member, images in zip(self._members, self._images, strict=False):
+            images.manual_seed(derive(member.seed, "augment", self._round, iteration))
+
     def _step(self, batch: Tensor) -> None:
         """One iteration on the images K×B."""
         if self._perceptron is not None:
@@ -193,7 +195,9 @@ class _Training:
         x = x.unflatten(0, batch.shape)
         x = augment(x, self._augmentations, self._images) if self._augmentations else x
         scores = self._architecture(self._weights, x, training=True, generators=self._generators)
-        losses = F.cross_entropy(scores.flatten(0, 1).float(), y, reduction="none").view_as(batch).sum(1)
+        smoothing = self._settings.label_smoothing
+        each = F.cross_entropy(scores.flatten(0, 1).float(), y, reduction="none", label_smoothing=smoothing)
+        losses = each.view_as(batch).sum(1)
         total = losses.sum() / batch.shape[1]  # no term has two members in it, so each gets its own gradients
         self._optimizer.step(torch.autograd.grad(total, self._trainable, materialize_grads=True))
         self._loss_sum += losses.detach()

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from lottery_ticket import plugins
@@ -65,6 +66,7 @@ class Network:
     bias_init: str
     code: tuple[Any, ...] = ()
     library: str = ""
+    bn_init: str = "module"
 
     def build(self) -> nn.Module:
         """Another instance, its values drawn from the global generators."""
@@ -97,6 +99,8 @@ class Network:
                     _INIT[self.init](layer.weight)
                     if layer.bias is not None:
                         (nn.init.zeros_ if self.bias_init == "zero" else nn.init.normal_)(layer.bias)
+                if isinstance(layer, _BatchNorm) and layer.affine and self.bn_init != "module":
+                    (nn.init.ones_ if self.bn_init == "one" else nn.init.uniform_)(layer.weight)
         return module
 
     def dense_mask(self) -> dict[str, Tensor]:
@@ -179,6 +183,7 @@ def make_network(settings: Settings, input_shape: tuple[int, ...], classes: int)
     if scores.shape != (2, classes):
         why = f"gives {tuple(scores.shape)} for 2 images; allowed: one score for each of {classes} classes"
         raise refuse(f"{why}, which a factory is told that takes `num_classes` or `classes`")
+    check_normalisation(module, settings)
     choice = choose(module, of_layers(module) if as_before else found, settings)
     return Network(
         module,
@@ -190,7 +195,17 @@ def make_network(settings: Settings, input_shape: tuple[int, ...], classes: int)
         settings.init,
         settings.bias_init,
         library=library_of(name),
+        bn_init=settings.bn_init,
     )
+
+
+def check_normalisation(module: nn.Module, settings: Settings) -> None:
+    """InputError where the settings say how batch normalisation is drawn and a network has none with scales."""
+    if settings.bn_init != "module" and not any(
+        isinstance(layer, _BatchNorm) and layer.affine for layer in module.modules()
+    ):
+        why = f"has no meaning for {settings.model}, which has no batch normalisation; allowed: module"
+        raise InputError("--bn-init", settings.bn_init, why)
 
 
 def check_module(module: Any, refuse: Callable[[str], InputError]) -> None:

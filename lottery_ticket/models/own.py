@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_map
 from lottery_ticket.config import Settings
 from lottery_ticket.errors import InputError, one_line
 from lottery_ticket.models import building
-from lottery_ticket.models.network import Network, check_module
+from lottery_ticket.models.network import Network, check_module, check_normalisation
 from lottery_ticket.models.products import products_with
 from lottery_ticket.models.prunable import choose, of_layers
 from lottery_ticket.randomness import forked
@@ -81,6 +81,7 @@ def own_network(
         raise
     except Exception as error:
         raise refuse(f"does not take the example: {one_line(error)}") from error
+    check_normalisation(module, settings)
     choice = choose(module, found, settings)
     return Network(
         module,
@@ -92,6 +93,7 @@ def own_network(
         settings.init,
         settings.bias_init,
         tuple(map(code_of, code)),
+        bn_init=settings.bn_init,
     )
 
 

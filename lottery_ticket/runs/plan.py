@@ -147,9 +147,9 @@ def make_plan(
     with arithmetic(settings, device):  # torch's threads are made here and count denormals as this one does
         images = load_images(settings.dataset, digest=known.digest if known else None)
         same = known if known and known.digest == images.digest else None
-        data = prepare(images, settings.validation_size, device, same)
+        data = prepare(images, settings.validation_size, device, same, settings.normalise)
         network = make_network(settings, data.input_shape, data.classes)
-        augmentations(settings.augment or (), data.input_shape)
+        augmentations(settings.augment or (), data.info, device)
         if not begun:
             check_length(settings, len(data.train))
         settings = in_iterations(settings, len(data.train))

@@ -64,7 +64,8 @@ def train_ticket(
     settings = retrain_settings(ticket, overrides)
     rounds = [*([0] if dense else []), ticket.origin.round]
     data = ticket.data
-    plan = replace(make_plan(settings, known=data, drawn=False), rounds=rounds)
+    known = data if settings.normalise == ticket.settings.normalise else None
+    plan = replace(make_plan(settings, known=known, drawn=False), rounds=rounds)
     settings = plan.settings
     if plan.data.input_shape != data.input_shape:
         raise InputError(

@@ -64,7 +64,7 @@ def sync(run_id: str, *, tracking_uri: str | None = None) -> Synced:
         images, info = None, stored.data
         if stored.kind != OWN_LOOP:
             images = load_images(stored.settings.dataset, digest=info.digest if info else None)
-            info = info or describe(images, stored.settings.validation_size)
+            info = info or describe(images, stored.settings.validation_size, stored.settings.normalise)
         reopened = replace(stored, children=stored.children | stored.lost)  # none is made anew
         tracker = Tracker.reopen(client, reopened, images, info)
         here = [record for record in tracker.about.records if (record.arm, record.seed) not in stored.lost]

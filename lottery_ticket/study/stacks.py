@@ -27,6 +27,9 @@ OWN = (
 )
 """Settings that trials in one stack may each have of their own."""
 
+_STANDARDISED_BY = ("dataset", "validation_size", "normalise")
+"""Settings that say by what images are standardised."""
+
 Key = tuple[tuple[str, Any], ...]
 """What trials in one stack have in common: see `stackable`."""
 
@@ -94,6 +97,7 @@ class Stacks:
                 continue
             with suppress(MlflowException, LotteryTicketError):  # deleted, or of another version
                 run = self._client.get_run(trial.user_attrs[RUN_ID])
-                if all(may_be(run.data.params.get(name, ""), wanted[name]) for name in ("dataset", "validation_size")):
+                told = {"normalise": "data"} | run.data.params  # what runs did that do not tell
+                if all(may_be(told.get(name, ""), wanted[name]) for name in _STANDARDISED_BY):
                     return reading.read_data_info(self._client, run)
         return None

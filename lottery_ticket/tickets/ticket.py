@@ -357,7 +357,7 @@ class Ticket:
         Raises:
             InputError: the module has other tensors than the architecture, or a mask leaves nothing of a tensor.
         """
-        info = describe(load_images(settings.dataset), settings.validation_size)
+        info = describe(load_images(settings.dataset), settings.validation_size, settings.normalise)
         network = make_network(settings, info.input_shape, info.classes)
         state = {name: value.detach().cpu().clone() for name, value in tensors_of(module).items()}
         masks = {name: state.pop(f"{name}_mask").bool() for name in network.kinds if f"{name}_mask" in state}
