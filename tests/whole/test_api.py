@@ -9,6 +9,7 @@ import torch
 
 import lottery_ticket
 from lottery_ticket.config import Settings, load_settings, preset_names
+from lottery_ticket.engine.job import in_iterations, iterations_per_round
 from lottery_ticket.errors import InputError
 from lottery_ticket.study.definition import Study
 
@@ -66,7 +67,10 @@ def test_default_settings_are_those_of_quick():
 
 
 def test_presets_hold_what_the_sources_say():
-    assert set(preset_names()) == {"quick", "shu-fc1", "shu-fc1-lr0.1", "shu-lenet5", "frankle-lenet"}
+    mnist = {"quick", "shu-fc1", "shu-fc1-lr0.1", "shu-lenet5", "frankle-lenet"}
+    lmc = {f"lmc-{net}{how}" for net in ("resnet20", "vgg16") for how in ("", "-low", "-warmup")}
+    frankle = {"frankle-conv2", "frankle-conv4", "frankle-conv6"}
+    assert set(preset_names()) == mnist | lmc | frankle | {"openlth-resnet20", "renda-resnet20"}
     for name in ("shu-fc1", "shu-fc1-lr0.1", "shu-lenet5"):
         preset = lottery_ticket.load_preset(name)
         assert (preset.rounds, preset.prune_rate, preset.batch_size, preset.optimizer) == (35, 0.1, 60, "adam")
@@ -74,6 +78,39 @@ def test_presets_hold_what_the_sources_say():
     frankle = lottery_ticket.load_preset("frankle-lenet")
     assert (frankle.iterations, frankle.epochs, len(frankle.seeds)) == (50_000, None, 5)
     assert (frankle.prune_rate, frankle.prune_rate_output, frankle.validation_size) == (0.2, 0.1, 5000)
+
+
+def test_presets_for_cifar_hold_what_the_sources_say():
+    for name, lr, iterations, conv in (
+        ("frankle-conv2", 2e-4, 20_000, 0.1),
+        ("frankle-conv4", 3e-4, 25_000, 0.1),
+        ("frankle-conv6", 3e-4, 30_000, 0.15),
+    ):
+        preset = lottery_ticket.load_preset(name)
+        assert (preset.lr, preset.iterations, preset.prune_rate_conv) == (lr, iterations, conv)
+        assert (preset.optimizer, preset.batch_size, preset.validation_size) == ("adam", 60, 5000)
+    for net, how, lr, warmup in (
+        ("resnet20", "", 0.1, 0),
+        ("resnet20", "-low", 0.01, 0),
+        ("resnet20", "-warmup", 0.03, 30_000),
+        ("vgg16", "", 0.1, 0),
+        ("vgg16", "-low", 0.01, 0),
+        ("vgg16", "-warmup", 0.1, 30_000),
+    ):
+        preset = lottery_ticket.load_preset(f"lmc-{net}{how}")
+        assert (preset.model, preset.lr, preset.warmup_iterations, preset.iterations) == (net, lr, warmup, 62_500)
+        assert (preset.milestones, preset.gamma, preset.momentum, preset.batch_size) == (
+            (32_000, 48_000),
+            0.1,
+            0.9,
+            128,
+        )
+        assert preset.keep_dense == (("output.*",) if net == "vgg16" else None)
+    images = 50_000
+    openlth = in_iterations(lottery_ticket.load_preset("openlth-resnet20"), images)
+    assert (openlth.milestones, iterations_per_round(openlth, images)) == ((80 * 391, 120 * 391), 62_560)
+    renda = in_iterations(lottery_ticket.load_preset("renda-resnet20"), images)
+    assert (renda.milestones, renda.rewind_iteration, renda.weight_decay) == ((91 * 391, 136 * 391), 12 * 391, 2e-4)
 
 
 def test_layers_flags_over_file_over_preset(tmp_path):
