@@ -19,7 +19,7 @@ COMMANDS = {
     "train": "Train a ticket with its own or changed settings, next to the controls reinit and dense.",
     "figures": "Draw the figures of a run again from what MLflow holds, and print its table.",
     "analyse": "Analyse the rounds of a run; table and figures go into a folder and into the run in MLflow.",
-    "models": "List networks: weights, multiply-adds an image, whether they are trained in stacks and can be made small.",
+    "models": "List networks: weights, multiply-adds of an image, whether they stack and can be made small.",
     "plugins": "List models, arms, criteria, data sets and whatever else goes by a name: ours and installed packages'.",
     "sync": "Deliver the rounds that a run kept because the tracking store did not answer; conclude runs that are "
     "trained.",

@@ -21,7 +21,7 @@ def models(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List networks: weights, multiply-adds an image, whether they are trained in stacks and can be made small.
+    """List networks: weights, multiply-adds of an image, whether they stack and can be made small.
 
     Without a pattern the package's own and those of installed packages; torchvision's and timm's as 'torchvision:*'.
     """

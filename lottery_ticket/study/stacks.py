@@ -72,9 +72,7 @@ class Stacks:
                     self._told.add(note)
         images = len(self._plans[key].data.train)
         check_length(settings, images)  # what it looks at is no part of the key
-        return replace(
-            self._plans[key], settings=in_iterations(settings, images), rounds=range(settings.rounds)
-        )
+        return replace(self._plans[key], settings=in_iterations(settings, images), rounds=range(settings.rounds))
 
     def trainer(self, key: Key) -> Train:
         """What trains the trials with this in common."""
