@@ -95,6 +95,14 @@ def reinit_own(at: Moment) -> Start:
     return Start(at.own, at.fresh())
 
 
+def lr_rewinding(at: Moment) -> Start:
+    """What this arm trained last, under the mask it found; the learning rate begins again, or goes on at iteration k.
+
+    Renda, Frankle & Carbin 2020 (arXiv 2003.02389), section 2.
+    """
+    return Start(at.own, at.trained, at.rewound_at) if at.trained else Start(at.own, at.initial)
+
+
 class Arm(NamedTuple):
     """An arm.
 
@@ -106,6 +114,7 @@ class Arm(NamedTuple):
             then has the stored mask as `own`.
         control: winning tickets have to beat it; of several that are trained the first counts, ours before guests'.
         colour: in figures, as matplotlib takes it; default: one that no other arm has.
+        goes_on: it goes on at iteration k with other values than θₖ, and must not begin at 0 for lack of `winning`.
         draws: it draws values with the network, and so cannot be asked again where nobody has that.
     """
 
@@ -115,6 +124,7 @@ class Arm(NamedTuple):
     control: bool = False
     colour: str | None = None
     draws: bool = False
+    goes_on: bool = False
 
 
 ARMS = {
@@ -122,9 +132,10 @@ ARMS = {
     "reinit": Arm(reinit, own_mask=False, control=True, colour="#D55E00", draws=True),
     "random-mask": Arm(random_mask, own_mask=False, colour="#009E73"),
     "reinit-own": Arm(reinit_own, own_mask=True, control=True, colour="#CC79A7", draws=True),
+    "lr-rewinding": Arm(lr_rewinding, own_mask=True, keep_start=True, colour="#E69F00", goes_on=True),
 }
 
-_FREE = ("#E69F00", "#56B4E9", "#F0E442", "#000000", "#8C564B", "#7F7F7F")
+_FREE = ("#56B4E9", "#F0E442", "#000000", "#8C564B", "#7F7F7F")
 """Colours of arms that have none of their own (Okabe & Ito's, which colour-blind people tell apart, first)."""
 
 
@@ -161,6 +172,8 @@ def check_arms(settings: Settings) -> None:
         if not re.fullmatch(ARM, name):
             allowed = "allowed: a small letter, then small letters, digits, _ and -, 50 in all, or module:name"
             raise InputError("--arms", name, f"is no name for an arm; {allowed}")
+        if arm.goes_on and settings.rewind_iteration and "winning" not in settings.arms:
+            raise InputError("--arms", name, "goes on at the iteration that winning keeps; allowed: winning beside it")
         if not arm.own_mask and "winning" not in settings.arms:
             raise InputError("--arms", name, "takes its masks from winning; allowed: winning beside it")
 

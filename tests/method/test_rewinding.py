@@ -16,6 +16,7 @@ from lottery_ticket.engine.job import Member
 from lottery_ticket.engine.training import train
 from lottery_ticket.engine.workers import Workers
 from lottery_ticket.errors import InputError
+from lottery_ticket.method.arms import check_arms
 from lottery_ticket.method.trajectory import find_tickets
 from lottery_ticket.models.network import make_network
 from lottery_ticket.record import Record
@@ -269,3 +270,30 @@ def test_a_ticket_of_each_arm_is_trained_as_its_run_did(settings, tmp_path):
             assert again.rounds[0].test_loss == pytest.approx(records[arm, 0].test_loss, rel=1e-5)
     with pytest.raises(InputError, match="--rewind-iteration: 10 is not allowed; allowed: fewer than the 5 iterations"):
         lottery_ticket.train_ticket(ticket, iterations=5, tracking_uri=store)
+
+
+def test_learning_rate_rewinding_goes_on_at_k_from_what_was_trained_last(settings, small):
+    """Renda, Frankle & Carbin 2020: end weights under the mask they led to, schedule and data order from k on."""
+    chosen = settings.model_copy(
+        update={"arms": ("winning", "lr-rewinding"), "rounds": 3, "rewind_iteration": 10, "schedule": "cosine"}
+    )
+    network = make_network(chosen, small.input_shape, small.classes)
+    starts, ends = [], []
+
+    def watched(network, members, data, settings, round, *more):
+        mine = next(index for index, each in enumerate(members) if each.arm == "lr-rewinding")
+        results = train(network, members, data, settings, round, *more)
+        starts.append(members[mine])
+        ends.append(results[mine].weights)
+        return results
+
+    rounds = list(find_tickets(chosen, network, small, train=watched))
+    assert [start.begins_at for start in starts] == [0, 10, 10]
+    for before, start in zip(ends, starts[1:], strict=False):
+        assert all(torch.equal(before[name], value) for name, value in start.weights.items())
+    dense = {each.record.arm: each.weights for each in rounds[0]}
+    for name, value in dense["lr-rewinding"].items():
+        torch.testing.assert_close(value, dense["winning"][name], rtol=1e-3, atol=1e-4)
+    with pytest.raises(InputError, match="--arms: 'lr-rewinding' goes on at the iteration that winning keeps"):
+        check_arms(chosen.model_copy(update={"arms": ("lr-rewinding",)}))
+    check_arms(chosen.model_copy(update={"arms": ("lr-rewinding",), "rewind_iteration": 0}))

@@ -29,7 +29,7 @@ def only_run(folder):
 def flags(npz):
     return (
         f"run --dataset {npz} --validation-size 200 --rounds 6 --iterations 80 --evaluate-every 40 "
-        "--arms winning,reinit,random-mask,reinit-own --rewind-iteration 20"
+        "--arms winning,reinit,random-mask,reinit-own,lr-rewinding --rewind-iteration 20"
     ).split()
 
 
