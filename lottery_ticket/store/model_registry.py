@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException
 
 from lottery_ticket.address import public
 from lottery_ticket.errors import InputError, LotteryTicketError
+from lottery_ticket.models.libraries import library_of
 from lottery_ticket.plugins import is_code
 from lottery_ticket.store import connection
 from lottery_ticket.store.beside import located
@@ -70,6 +71,7 @@ def register(client: MlflowClient, ticket: Ticket, name: str, alias: str = "smal
         inputs=Schema([TensorSpec(np.dtype(info.dtype), (-1, *info.image_shape))]),
         outputs=Schema([TensorSpec(np.dtype("float32"), (-1, info.classes))]),
     )
+    needed = [*_NEEDED, *library_of(ticket.settings.model).split()[:1]]
     path = f"models/round-{ticket.origin.round:02}-{uuid4().hex[:8]}"  # a version does not change afterwards
     with connection.telling(f"registering {name}"), TemporaryDirectory() as work:
         save_model(
@@ -81,7 +83,7 @@ def register(client: MlflowClient, ticket: Ticket, name: str, alias: str = "smal
             input_example=images.x_test[:2],
             # which says that its code may be run
             model_config={"model": ticket.settings.model} if is_code(ticket.settings.model) else None,
-            pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in _NEEDED],
+            pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in needed],
         )
         client.log_artifacts(run_id, str(Path(work, "model")), path)
         if not any(each.name == name for each in client.search_registered_models(f"name = '{name}'")):

@@ -132,7 +132,7 @@ def test_code_is_run_where_its_user_names_it(lt, quick_flags, tmp_path):
     done = lt("run", *quick_flags, "--config", "mine.toml")
     assert (done.code, done.out) == (2, "")
     assert (
-        "mine.toml: model: 'mine:tiny' is code, which no file has run; allowed: networks of lt's own, or --m"
+        "mine.toml: model: 'mine:tiny' is code, which no file has run; allowed: networks of `lt models`, or --m"
         in done.err
     )
     done = lt("run", *quick_flags, "--config", "mine.toml", "--model", "mine:tiny", "--json")
