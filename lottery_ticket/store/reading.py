@@ -153,16 +153,14 @@ def read_inventory(client: MlflowClient, run: Run) -> Inventory | None:
 def read_data_info(client: MlflowClient, run: Run) -> DataInfo | None:
     """What a run was trained on; None where nothing tells.
 
-    It stands in the run's input, which runs lose that are carried over to another store, and in its `data.json`, which
-    runs of lt 0.3 do not have.
+    It stands in its `data.json`, and of runs of lt 0.3, which have none, in the run's input. That is no better: MLflow
+    keeps one input for all runs on a data set, with what the first of them standardised it by.
     """
     inputs = run.inputs.dataset_inputs if run.inputs else []
     try:
-        if inputs:
-            return DataInfo.model_validate(json.loads(inputs[0].dataset.profile)["info"])
         if DATA in {item.path for item in client.list_artifacts(run.info.run_id)}:
             return DataInfo.model_validate_json(_read_json(client, run, DATA))
-        return None
+        return DataInfo.model_validate(json.loads(inputs[0].dataset.profile)["info"]) if inputs else None
     except (ValueError, KeyError, TypeError):
         raise _of_another_version(run, "its data set") from None
 
