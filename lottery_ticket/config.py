@@ -136,7 +136,7 @@ else:
     LengthOver0 = Annotated[int | str, BeforeValidator(_length_over_0), _Words(f"a whole number ≥ 1 {_OF_LENGTH}")]
     Milestones = Annotated[
         tuple[Annotated[int | float | str, BeforeValidator(_milestone)], ...],
-        BeforeValidator(_names),
+        BeforeValidator(lambda value: _names(value.rstrip(", ") if isinstance(value, str) else value)),
         Field(min_length=1),
         _Words("lengths as 80ep,120ep or 32000it,48000it, or parts of a round as 0.5,0.75"),
     ]

@@ -38,6 +38,13 @@ def test_of_a_round_in_a_file_and_over_it_in_a_flag(tmp_path):
     assert (settings.epochs, settings.iterations) == (4, None)
 
 
+@pytest.mark.parametrize("milestones", [(8,), (8, 12), ("1ep", 0.5)])
+def test_milestones_as_text_are_read_back(milestones):
+    settings = load_preset("quick", schedule="step", milestones=milestones)
+    again = load_preset("quick", schedule="step", milestones=settings.as_params()["milestones"])
+    assert again == settings
+
+
 def test_in_a_sweep():
     study = Study(space={"epochs": {"choices": ["2ep", "30it"]}, "rewind_iteration": {"choices": [0, "1ep"]}})
     trials = [study.settings_of({"epochs": each, "rewind_iteration": "1ep"}) for each in ("2ep", "30it")]
@@ -88,9 +95,12 @@ def test_what_is_no_length_is_one_line(given, said):
     [
         (
             {"schedule": "step", "milestones": "1ep,2ep"},
-            "--milestones: '1ep,2ep' are not in order within a round (iterations 10,20)",
+            "--milestones: '1ep,2ep' are not in order within a round (iterations 10, 20)",
         ),
-        ({"schedule": "step", "milestones": "15,5"}, "--milestones: '15,5' are not in order within a round (15,5)"),
+        (
+            {"schedule": "step", "milestones": "15,5"},
+            "--milestones: '15,5' are not in order within a round (iterations 15, 5)",
+        ),
         ({"warmup_iterations": "2ep"}, "--warmup-iterations: '2ep' would be under way when training ends"),
         (
             {"rewind_iteration": "2ep"},

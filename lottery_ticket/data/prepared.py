@@ -143,7 +143,7 @@ def _constants(normalise: str, images: Images) -> tuple[np.ndarray, np.ndarray]:
     count = shape[0] if len(shape) == 1 else shape[2] if len(shape) == 3 else 1
     mean, std = normalisation_numbers(normalise)
     if len(mean) not in (1, count):
-        why = f"has {len(mean)} means; allowed for {images.name}: one, or {count}, or data"
+        why = f"has {len(mean)} means; allowed for {images.name}: one{f', or {count}' if count > 1 else ''}, or data"
         raise InputError("--normalise", normalise, why)
     unit = 255 if images.x_train.dtype == np.uint8 else 1
     return tuple(np.full(count, unit, np.float64) * each for each in (mean, std))  # type: ignore[return-value]
