@@ -143,7 +143,7 @@ def check_length(settings: Settings, images: int) -> None:
         raise InputError("--warmup-iterations", asked.warmup_iterations, f"{why}; allowed: fewer than {whole}")
     stones = settings.milestones or ()
     if any(one >= other for one, other in pairwise((0, *stones, end))):
-        why = f"are not in order within a round (iterations {', '.join(map(str, stones))}); allowed: growing, before {whole} end"
-        raise InputError("--milestones", as_text(asked.milestones), why)
+        why = f"are not in order within a round (iterations {', '.join(map(str, stones))})"
+        raise InputError("--milestones", as_text(asked.milestones), f"{why}; allowed: growing, before {whole} end")
     if settings.schedule != "constant" and end == 1:
         raise InputError("--schedule", settings.schedule, "does nothing in rounds of one iteration; allowed: constant")
