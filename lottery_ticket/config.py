@@ -27,20 +27,9 @@ GAMMA = 0.1
 """The default of `gamma`."""
 
 OF_THE_LOOP = (
-    *("validation_size", "normalise", "epochs", "iterations", "frozen", "optimizer", "lr", "momentum", "weight_decay"),
-    *("weight_decay_on", "label_smoothing", "augment"),
-    *(
-        "batch_size",
-        "schedule",
-        "milestones",
-        "gamma",
-        "warmup_iterations",
-        "evaluate_every",
-        "device",
-        "precision",
-        "stack",
-        "jobs",
-    ),
+    *("validation_size", "normalise", "augment", "epochs", "iterations", "batch_size", "evaluate_every", "frozen"),
+    *("optimizer", "lr", "momentum", "weight_decay", "weight_decay_on", "label_smoothing"),
+    *("schedule", "milestones", "gamma", "warmup_iterations", "device", "precision", "stack", "jobs"),
 )
 """Settings of this package's own training loop, which say nothing of a run that a user's loop trains."""
 
@@ -71,10 +60,10 @@ def _length(value: object) -> object:
     """Iterations as a whole number; epochs as text, `5ep`."""
     text = value.strip() if isinstance(value, str) else value
     if isinstance(text, str) and (epochs := re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)ep", text)):
-        return f"{float(epochs[1]):g}ep" if float(epochs[1]) else 0
+        return f"{epochs[1]}ep" if float(epochs[1]) else 0
     if isinstance(text, str) and re.fullmatch(r"\d{1,18}(it)?", text):
         return int(text.removesuffix("it"))
-    if isinstance(text, int | float) and text == int(text) and text >= 0:
+    if isinstance(text, int | float) and text >= 0 and float(text).is_integer():
         return int(text)
     raise ValueError("no length")
 

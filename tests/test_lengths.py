@@ -76,6 +76,7 @@ def test_all_others_become_iterations_of_the_data_set():
         ({"epochs": "2ep", "iterations": "30it"}, "allowed: exactly one of the two"),
         ({"warmup_iterations": "-1ep"}, "--warmup-iterations: '-1ep' is not allowed; allowed: a whole number ≥ 0 (it"),
         ({"evaluate_every": "0ep"}, "--evaluate-every: '0ep' is not allowed; allowed: a whole number ≥ 1 (iterations"),
+        ({"rewind_iteration": float("inf")}, "--rewind-iteration: inf is not allowed"),
         ({"rewind_iteration": "5 epochs"}, "or a length as 5ep or 500it"),
         ({"schedule": "step"}, "--schedule: 'step' needs --milestones"),
         ({"milestones": "1ep"}, "--milestones: '1ep' are for schedule step; allowed with constant: none"),
