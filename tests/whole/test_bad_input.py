@@ -153,7 +153,7 @@ RUN = "run --validation-size 5 --dataset good.npz --rounds 2 --iterations 1"
 CASES = [
     # names
     ("run --preset shu-fc2", "--preset: 'shu-fc2'", "did you mean 'shu-fc1'? allowed: quick, "),
-    (f"{MODEL} fc2", "--model: 'fc2'", "did you mean 'fc1'? allowed: fc1, lenet5, module:name"),
+    (f"{MODEL} fc2", "--model: 'fc2'", "did you mean 'fc1'? allowed: fc1, lenet5, "),
     ("run --dataset minst", "--dataset: 'minst'", "did you mean 'mnist'? allowed: mnist, fashion-mnist, "),
     ("run --arms winning,renit", "--arms: 'renit'", "did you mean 'reinit'? allowed: winning, reinit, "),
     ("run --arms reinit", "--arms: 'reinit'", "allowed: winning beside it"),
