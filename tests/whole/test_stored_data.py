@@ -137,7 +137,7 @@ def test_a_study_has_one_standardisation_whatever_version_began_it(tmp_path, mon
     values = {"sampler": "grid", "batch": 1, "densities": [80.0], "settings": settings | {"seeds": 1}}
     values["space"] = {"lr": {"low": 1e-3, "high": 1e-2, "log": True, "points": 2}}
     with monkeypatch.context() as version_0_3:
-        version_0_3.setattr(data, "describe", lambda images, validation_size: as_version_0_3(images))
+        version_0_3.setattr(data, "describe", lambda images, *_: as_version_0_3(images))
         sweep(parse("mine.toml", values | {"trials": 1}, {}, {}), "mine")
     trials = sweep(parse("mine.toml", values | {"trials": 2}, {}, {}), "mine").trials
     client = connection.connect(None)
