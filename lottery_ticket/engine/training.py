@@ -122,7 +122,8 @@ class _Training:
         self._trainable = [
             each.values if isinstance(each, SparseWeight) else each.requires_grad_() for each in parameters
         ]
-        paths = linear_layers(network.module) if sparse and not (settings.augment or architecture.unknown) else None
+        otherwise = settings.augment or settings.label_smoothing or architecture.unknown
+        paths = linear_layers(network.module) if sparse and not otherwise else None
         whole = paths is not None and all(f"{path}.weight" in alone for path in paths)
         self._perceptron = Perceptron(paths, self._weights) if paths and whole else None
         self._optimizer = Optimizer(

@@ -101,6 +101,22 @@ def test_label_smoothing_is_that_of_torch(pictures):
     assert after.train_loss == pytest.approx(loss.item(), rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    "more", [{"label_smoothing": 0.3}, {"weight_decay": 0.1, "weight_decay_on": "weights"}], ids=str
+)
+def test_the_recipe_is_the_same_over_survivors_alone(pictures, more):
+    dense, sparse = (settings(model="mlp:40-20", engine=engine, **more) for engine in ("dense", "sparse"))
+    begun = member(pictures, dense)
+    kept = torch.Generator().manual_seed(0)
+    few = {name: torch.rand(value.shape, generator=kept) < 0.1 for name, value in begun.mask.items()}
+    begun = Member("winning", 0, few, begun.weights)
+    (one,), (other,) = (trained(pictures, how, [begun]) for how in (dense, sparse))
+    assert other.sparse
+    assert not one.sparse
+    for name, value in one.weights.items():
+        torch.testing.assert_close(value, other.weights[name], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(("optimizer", "momentum"), [("sgd", 0.0), ("sgd", 0.9), ("adam", 0.0), ("adamw", 0.0)])
 def test_weights_alone_decay(optimizer, momentum):
     """As torch's optimiser with two groups; members of other rates beside it."""
