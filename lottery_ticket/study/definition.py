@@ -21,7 +21,7 @@ SAMPLERS = ("grid", "qmc", "tpe", "gp", "boundary")
 MOST = 100_000
 """Trials of a study, points of a grid, rounds of a trial."""
 
-_MACHINE = ("device", "engine", "executor", "stack", "jobs", "precision", "checkpoint_precision")
+MACHINE = ("device", "engine", "executor", "stack", "jobs", "precision", "checkpoint_precision")
 """Settings that may differ between two calls that are one study."""
 
 
@@ -124,7 +124,7 @@ class Study(_Table):
     def definition(self) -> dict[str, str]:
         """All that makes two studies the same, flat and as text: not how much of it is done, by whom, or how."""
         base = self.settings_of({})
-        told = {name: as_text(value) for name, value in base if name not in _MACHINE and name not in self.space}
+        told = {name: as_text(value) for name, value in base if name not in MACHINE and name not in self.space}
         for name, searched in self.space.items():
             told |= {f"space.{name}.{key}": as_text(value) for key, value in searched}
         told |= {f"end_early.{key}": as_text(value) for key, value in self.end_early}

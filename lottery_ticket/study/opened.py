@@ -18,7 +18,7 @@ from lottery_ticket.errors import InputError, unknown
 from lottery_ticket.store.connection import ensure_experiment
 from lottery_ticket.store.limits import NAME, PARAM, cut
 from lottery_ticket.store.seal import seal
-from lottery_ticket.study.definition import Study
+from lottery_ticket.study.definition import MACHINE, Study
 from lottery_ticket.study.trials import RUN_ID
 from lottery_ticket.version import __version__
 
@@ -141,7 +141,7 @@ def _as_begun(definition: dict[str, str], study: Study) -> dict[str, str]:
     younger = study.definition().keys() & Settings.model_fields.keys() - definition.keys()
     defaults = {name: as_text(Settings.model_fields[name].default) for name in younger}
     then = defaults | params_then(searched | definition)
-    return {key: value for key, value in then.items() if key not in searched}
+    return {key: value for key, value in then.items() if key not in searched and key not in MACHINE}
 
 
 def _start_run(

@@ -33,8 +33,9 @@ def products(members, rows, columns, images, density, seed, biased=True, scale=1
 
 
 def near(ours, exact):
-    size = exact.detach().norm().clamp_min(1e-12)
-    return ours.shape == exact.shape and float((ours.detach().double() - exact.detach()).norm() / size) <= 1e-5
+    """Up to a part in 100,000 of float32, and the rounding of terms of size one that cancel each other."""
+    apart = (ours.detach().double() - exact.detach()).norm()
+    return ours.shape == exact.shape and bool(apart <= 1e-5 * exact.detach().norm() + 1e-6)
 
 
 @settings(max_examples=150, deadline=None)
@@ -42,7 +43,7 @@ def near(ours, exact):
 def test_as_dense_in_float64(members, rows, columns, images, density, biased, seed):
     found, exact, ours, weights = products(members, rows, columns, images, density, seed, biased)
     for mine, its in zip(found, exact, strict=True):
-        assert near(mine, its) or its.norm() < 1e-12
+        assert near(mine, its)
     assert torch.equal(ours.dense(), weights)
 
 
@@ -127,7 +128,7 @@ def test_convolutions_as_dense_in_float64(data, kernel, stride, dilation, groups
     layer = nn.Conv2d(channels, 2 * channels, kernel, stride, padding, dilation, groups, bias=biased)
     found, exact, ours, weights = convolutions(layer, members, images, size, density, data.draw(st.integers(0, 9)))
     for mine, its in zip(found, exact, strict=True):
-        assert near(mine, its) or its.norm() < 1e-12
+        assert near(mine, its)
     assert torch.equal(ours.dense(), weights)
 
 
