@@ -126,6 +126,11 @@ class _Flow(TorchDispatchMode):
         self._written: dict[int, _Trace] = {}
         self._alive: list[Any] = []
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Without this torch imports its compiler, two seconds, to exempt what no compiler ever sees."""
+        return False
+
     def trace(self, value: Tensor) -> _Trace:
         """Where a value comes from."""
         return self._traces.get(_place(value), _Trace()) | self._written.get(_storage(value), _Trace())

@@ -142,6 +142,11 @@ class _Draws(TorchDispatchMode):
         super().__init__()
         self.where = ""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """As in `models.products`: torch's compiler is not imported."""
+        return False
+
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if not self.where and torch.Tag.nondeterministic_seeded in function.tags:
             frame = sys._getframe(1)
