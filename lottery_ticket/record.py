@@ -47,6 +47,8 @@ class Record(BaseModel):
         begins_at: the iteration that its training went on from: k with late rewinding, else 0.
         density: survivors / prunable weights.
         densities, survivors: the same per prunable tensor, and counted.
+        seconds, evaluation_seconds: wall time of the stack divided by the networks in it, and what of it went into
+            evaluations (None before version 0.5).
         finished_at: milliseconds since 1970.
         correct: for each test image one bit, 1 where it is classed right; numpy.packbits in base64.
         diverged: a loss or weight stopped being finite in this round.
@@ -96,6 +98,7 @@ class Record(BaseModel):
     connected: bool | None = None
     measured: dict[str, Finite] = {}
     sparse: tuple[str, ...] = ()
+    evaluation_seconds: float | None = None
 
     @property
     def sparsity(self) -> float:

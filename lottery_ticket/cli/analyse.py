@@ -22,7 +22,11 @@ def analyse(
 ) -> None:
     """Analyse the rounds of a run; table and figures go into a folder and into the run in MLflow."""
     import lottery_ticket
+    from lottery_ticket.runs.known import check_name
+    from lottery_ticket.store import reach
 
+    check_name("analyses", analysis, "ANALYSIS")
+    reach.must_know(run, "RUN", tracking_uri)
     done = lottery_ticket.analyse(run, analysis, dest, tracking_uri=tracking_uri)
     if as_json:
         typer.echo(json.dumps(done.to_json()))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from lottery_ticket.cli.early import check_ticket
 from lottery_ticket.cli.options import Json, TrackingUri, output
 from lottery_ticket.cli.tickets import ModelCode, TicketReference
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
@@ -40,14 +41,18 @@ def diff(
     if figure is not None and figure.suffix.lower() not in _FORMATS:
         raise InputError("--figure", str(figure), f"is no picture; allowed: a path that ends in {', '.join(_FORMATS)}")
 
-    from lottery_ticket.analysis.compare import compare
-    from lottery_ticket.analysis.compare_figure import draw_comparison
-    from lottery_ticket.models.paths import NO_PATH
-    from lottery_ticket.tickets.ticket import Ticket
     from lottery_ticket.untrusted import must_be_new
 
     if figure is not None:
         must_be_new(figure, "--figure")
+    for reference in (first, second):
+        check_ticket(reference, tracking_uri)
+
+    from lottery_ticket.analysis.compare import compare
+    from lottery_ticket.analysis.compare_figure import draw_comparison
+    from lottery_ticket.models.paths import NO_PATH
+    from lottery_ticket.tickets.ticket import Ticket
+
     one, other = (Ticket.load(reference, tracking_uri=tracking_uri, model=model) for reference in (first, second))
     comparison = compare(one, other)
     connected = [_connected(each, model) for each in (one, other)]

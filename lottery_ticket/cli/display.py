@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -17,10 +18,10 @@ from lottery_ticket.cli.options import output
 from lottery_ticket.config import code_flags
 from lottery_ticket.engine.job import Progress as TrainingProgress
 from lottery_ticket.runs.listener import Lines
-from lottery_ticket.runs.plan import Undertaking
-from lottery_ticket.runs.result import Result
-from lottery_ticket.runs.rounds_table import conclusions, rounds_table
-from lottery_ticket.store.reading import restoring
+
+if TYPE_CHECKING:
+    from lottery_ticket.runs.plan import Undertaking
+    from lottery_ticket.runs.result import Result
 
 
 class Display(Lines):
@@ -52,7 +53,7 @@ class Display(Lines):
     ) -> None:
         self._bar.stop()
 
-    def started(self, plan: Undertaking, run_id: str, done: int) -> None:
+    def started(self, plan: "Undertaking", run_id: str, done: int) -> None:
         """Say what is trained on what, and start the bar."""
         super().started(plan, run_id, done)
         self.run_id, self.code = run_id, code_flags(plan.settings)
@@ -100,8 +101,11 @@ def ui_command(experiment: str, tracking_uri: str | None) -> str:
     return shlex.join([*words, *(["--tracking-uri", public(tracking_uri)] if tracking_uri else [])])
 
 
-def print_result(result: Result, ui: str | None = None) -> None:
-    """The table of rounds, the verdict in words, the figures and the command that opens the UI."""
+def print_result(result: "Result", ui: str | None = None) -> None:
+    """The table of rounds, the verdict in words, the figures, where the time went, the command that opens the UI."""
+    from lottery_ticket.runs.rounds_table import conclusions, rounds_table
+    from lottery_ticket.store.reading import restoring
+
     console = output()
     told = rounds_table(result.stored, result.verdict)
     table = Table(title=told.title, caption=told.caption)
@@ -119,6 +123,7 @@ def print_result(result: Result, ui: str | None = None) -> None:
     console.print("Figures:")
     for path in result.figures:
         console.print(f"  {path}", soft_wrap=True)
-    console.print(f"{result.seconds:.0f} s, of which MLflow {result.tracking_seconds:.1f} s. Run {result.run_id}.")
+    parts = ", ".join(f"{part} {seconds:.1f}" for part, seconds in result.times.items())
+    console.print(f"{result.seconds:.0f} s: {parts}. Run {result.run_id}.", soft_wrap=True)
     if ui:
         console.print(f"See it in MLflow: {ui}", soft_wrap=True)

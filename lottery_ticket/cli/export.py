@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lottery_ticket.cli.early import check_ticket
 from lottery_ticket.cli.options import Json, TrackingUri
 from lottery_ticket.cli.tickets import ChangedModel, ModelCode, TicketReference, describe
 from lottery_ticket.errors import unknown
@@ -41,16 +42,18 @@ def export(
     `scores`, N×classes. The safetensors are of a module that takes standardised images; mean and std stand in the
     metadata.
     """
-    from lottery_ticket.models.paths import NO_PATH
-    from lottery_ticket.tickets.export import FORMATS
-    from lottery_ticket.tickets.export import export as write
-    from lottery_ticket.tickets.ticket import Ticket
+    from lottery_ticket.tickets.formats import FORMATS
     from lottery_ticket.untrusted import must_be_new
 
     if format not in FORMATS:
         raise unknown("--format", format, FORMATS)
     if dest is not None:
         must_be_new(dest)
+    check_ticket(source, tracking_uri)
+
+    from lottery_ticket.tickets.export import export as write
+    from lottery_ticket.tickets.ticket import Ticket
+
     ticket = Ticket.load(  # without a check, which exporting does
         source, tracking_uri=tracking_uri, model=model, check=False, changed_model=changed_model
     )
@@ -71,6 +74,8 @@ def export(
             f"torch.nn.utils.prune: {', '.join(done.without_mask)}"
         )
     if not connected:
+        from lottery_ticket.models.paths import NO_PATH
+
         typer.echo(f"Of this ticket {NO_PATH}.")
     if done.compact:
         _print(done.compact)

@@ -19,6 +19,10 @@ def figures(
     as_json: Json = False,
 ) -> None:
     """Draw the figures of a run again from what MLflow holds, and print its table."""
+    from lottery_ticket.store import reach
+
+    reach.must_know(run, "RUN", tracking_uri)
+
     from lottery_ticket.cli.display import print_result
     from lottery_ticket.runs.conclude import figure_folder
     from lottery_ticket.runs.result import load_run

@@ -16,10 +16,11 @@ def plugins(
     as_json: Json = False,
 ) -> None:
     """List models, arms, criteria, data sets and whatever else goes by a name: ours and installed packages'."""
-    from lottery_ticket.runs.plugged import plugged
-
     if kind is not None and kind not in KINDS:
         raise unknown("KIND", kind, KINDS)
+
+    from lottery_ticket.runs.plugged import plugged
+
     there = [each for each in plugged() if kind in (None, each.kind)]
     if as_json:
         typer.echo(json.dumps([each._asdict() for each in there]))

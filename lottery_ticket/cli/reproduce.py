@@ -34,9 +34,11 @@ def reproduce(
     interruption.
     """
     from lottery_ticket.reproduction.asked import asked
+    from lottery_ticket.store import reach
 
     claims = () if only is None else only
     asked(report, scale, claims, dest)  # what is wrong is told at once
+    reach.must_be_usable(tracking_uri, experiment=experiment)
 
     from lottery_ticket.cli.reproduce_display import Display, command_line, print_outcomes
     from lottery_ticket.reproduction.reproduce import reproduce

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from lottery_ticket import process
 from lottery_ticket.address import public
 from lottery_ticket.cli import display
 from lottery_ticket.cli.display import program
@@ -89,4 +90,4 @@ def print_outcomes(kept: Kept) -> None:
     console.print(table)
     for path in (kept.files["report.html"], kept.files["report.md"], kept.files["claims.csv"]):
         console.print(f"  {path}", soft_wrap=True)
-    console.print(f"{done.seconds:.0f} s. MLflow run {kept.run_id}.")
+    console.print(f"{time.perf_counter() - process.began():.0f} s. MLflow run {kept.run_id}.")

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 import lottery_ticket
+from lottery_ticket import process
 from lottery_ticket.cli.options import Config, Json, Listeners, Preset, TrackingUri, with_settings
 from lottery_ticket.cli.tickets import ChangedModel
 from lottery_ticket.config import MAY_BE_CODE, flag, load_settings
@@ -32,22 +33,31 @@ def run(
 
     Every round's accuracy, density, mask and weights go to MLflow; a table, figures and a verdict end the run.
     """
+    from lottery_ticket.runs.known import check_name, check_settings
+    from lottery_ticket.store import reach
+
+    listeners = listener.split(",") if listener else []
+    for each in listeners:
+        check_name("listeners", each, "--listener")
     if resume is not None:
         code_options = {flag(field) for field in MAY_BE_CODE}
         given = {"--preset": preset, "--config": config} | {flag(name): value for name, value in settings.items()}
         for option, value in given.items():
             if value is not None and (option not in code_options or not is_code(str(value))):
                 raise InputError(option, str(value), "cannot change with --resume; allowed: the run's own settings")
+        reach.must_know(resume, "--resume", tracking_uri)
     elif changed_model:
         raise InputError("--changed-model", True, "is for going on with a run; allowed: --resume RUN with it")
     else:
         chosen, base = load_settings(preset, config, settings)
+        check_settings(chosen.model_dump())
+        reach.must_be_usable(tracking_uri, experiment=experiment)
 
     from lottery_ticket.cli.display import Display, print_result, resume_command, ui_command
     from lottery_ticket.runs.listener import Several, listeners_named
 
     display = Display()
-    listening = Several([display, *listeners_named((listener or "").split(",") if listener else [])])
+    listening = Several([display, *listeners_named(listeners)])
     try:
         with display:
             if resume is not None:
@@ -57,10 +67,16 @@ def run(
                     changed_model=changed_model,
                     tracking_uri=tracking_uri,
                     listener=listening,
+                    begun=process.began(),
                 )
             else:
                 result = lottery_ticket.run(
-                    chosen, preset=base, tracking_uri=tracking_uri, experiment=experiment, listener=listening
+                    chosen,
+                    preset=base,
+                    tracking_uri=tracking_uri,
+                    experiment=experiment,
+                    listener=listening,
+                    begun=process.began(),
                 )
     except KeyboardInterrupt:
         if display.run_id:

@@ -64,6 +64,8 @@ def run(
     **settings: Any,
 ) -> None:
     """Run a study, or go on with it. Each trial is a whole experiment: all arms, all seeds, all rounds."""
+    from lottery_ticket.runs.known import check_settings
+    from lottery_ticket.store import reach
     from lottery_ticket.study.parse import load_study
 
     options = {"trials": trials, "batch": batch, "sampler": sampler, "timeout": timeout}
@@ -72,6 +74,8 @@ def run(
         raise InputError("--jobs", jobs, "is not allowed; allowed: a whole number ≥ 1")
     if jobs > 1 or worker:
         settings["jobs"] = "1"
+    check_settings(settings)
+    reach.must_be_usable(tracking_uri, experiment=experiment)
     chosen = load_study(study, **overrides, **settings)
 
     from lottery_ticket.cli.companions import Companions, end_with_caller

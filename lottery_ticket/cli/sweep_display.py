@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from lottery_ticket import process
 from lottery_ticket.address import public
 from lottery_ticket.cli.companions import Companions
 from lottery_ticket.cli.display import program
@@ -229,7 +230,8 @@ def continue_command() -> str:
 def print_outcome(outcome: Outcome) -> None:
     """The study's table and findings, and what it took."""
     print_study(outcome.opened, outcome.trials, outcome.concluded)
-    print(f"{outcome.seconds:.0f} s. Run {outcome.opened.run_id}. See it in MLflow: {shlex.join([*program(), 'ui'])}")
+    seconds, look = time.perf_counter() - process.began(), shlex.join([*program(), "ui"])
+    print(f"{seconds:.0f} s. Run {outcome.opened.run_id}. See it in MLflow: {look}")
 
 
 def print_study(opened: Opened, trials: Sequence[Trial], concluded: Concluded) -> None:

@@ -22,14 +22,15 @@ def sync(tracking_uri: TrackingUri = None, as_json: Json = False) -> None:
     folders = sorted(folder.name for folder in root.iterdir() if folder.is_dir()) if root.is_dir() else []
     waiting = [run_id for run_id in folders if not Outbox(uri, run_id).settled]
 
-    from lottery_ticket.runs.sync import sync
-    from lottery_ticket.store import connection
-
     if waiting or tracking_uri:
+        from lottery_ticket.store import connection
+
         connection.connect(tracking_uri, create=False)
     done: list[Synced] = []
     failed = 0
     for run_id in waiting:
+        from lottery_ticket.runs.sync import sync
+
         try:
             done.append(sync(run_id, tracking_uri=tracking_uri))
         except Exception as error:  # whatever it is, it holds up no other run

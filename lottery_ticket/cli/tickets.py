@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lottery_ticket.cli.early import check_ticket
 from lottery_ticket.cli.options import Json, TrackingUri, output
 from lottery_ticket.errors import InputError, unknown
 from lottery_ticket.store.summary import in_words, longer_in_words
+from lottery_ticket.tickets.reference import in_store
 
 if TYPE_CHECKING:
     from lottery_ticket.store.listing import Listed
@@ -76,8 +78,10 @@ def tickets(
     if sort not in _SORTS:
         raise unknown("--sort", sort, _SORTS)
 
+    from lottery_ticket.store import reach
     from lottery_ticket.store.listing import list_tickets
 
+    reach.must_be_usable(tracking_uri, create=False)
     found = list_tickets(tracking_uri)
     for option, value, known in (
         ("--dataset", dataset, {each.dataset for each in found}),
@@ -129,11 +133,15 @@ def pull(
     as_json: Json = False,
 ) -> None:
     """Bring a ticket from the store into a folder: mask, start values and where it came from."""
-    from lottery_ticket.store.find import find
     from lottery_ticket.untrusted import must_be_new
 
     if dest is not None:
         must_be_new(dest)
+    if in_store(source):
+        check_ticket(source, tracking_uri)
+
+    from lottery_ticket.store.find import find
+
     ticket = find(source, tracking_uri=tracking_uri, trained=trained, model=model, changed_model=changed_model)
     if trained and (unchecked := ticket.check(model)):
         typer.echo(f"lt: not compared with the logged accuracy: {unchecked}", err=True)
@@ -157,13 +165,14 @@ def register(
     as_json: Json = False,
 ) -> None:
     """Put a trained ticket into the MLflow Model Registry, ready for `mlflow models serve` and `lt pull`."""
-    from lottery_ticket.store import connection, model_registry
-    from lottery_ticket.store.find import find
-    from lottery_ticket.tickets.reference import in_store
-
-    model_registry.check_names(name, alias)
     if source.startswith("models:") or not in_store(source):
         raise InputError("RUN", source, "is no run; allowed: RUN or RUN:ROUND, as `lt tickets` lists them")
+    check_ticket(source, tracking_uri, "RUN")
+
+    from lottery_ticket.store import connection, model_registry
+    from lottery_ticket.store.find import find
+
+    model_registry.check_names(name, alias)
     ticket = find(
         source, tracking_uri=tracking_uri, trained=True, model=model, option="RUN", changed_model=changed_model
     )

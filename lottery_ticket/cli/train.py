@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from lottery_ticket import process
+from lottery_ticket.cli.early import check_ticket
 from lottery_ticket.cli.options import Json, TrackingUri, with_settings
 from lottery_ticket.cli.tickets import ChangedModel, ModelCode, TicketReference
 from lottery_ticket.config import Settings
@@ -41,6 +43,13 @@ def _train(
     classes differs, the output layer is drawn anew and not pruned. In MLflow the ticket is the arm `winning` at the
     round it was found in, and round 0 is the dense control.
     """
+    from lottery_ticket.runs.known import check_settings
+    from lottery_ticket.store import reach
+
+    check_settings(settings)
+    check_ticket(ticket, tracking_uri)
+    reach.must_be_usable(tracking_uri, experiment=experiment)
+
     from lottery_ticket.cli.display import Display, print_result, ui_command
     from lottery_ticket.runs.retrain import train_ticket
     from lottery_ticket.tickets.ticket import Ticket
@@ -55,6 +64,7 @@ def _train(
                 tracking_uri=tracking_uri,
                 experiment=experiment,
                 listener=display,
+                begun=process.began(),
                 **settings,
             )
     except KeyboardInterrupt:

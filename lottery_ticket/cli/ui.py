@@ -68,6 +68,10 @@ def ui(
 
 def _show_runs(experiment: str, tracking_uri: str | None, host: str, port: int | None) -> None:
     from lottery_ticket.address import artifact_root, public
+    from lottery_ticket.store import reach
+
+    reach.must_be_usable(tracking_uri, create=False)
+
     from lottery_ticket.store import connection
     from lottery_ticket.store.chart_view import QUERY
 

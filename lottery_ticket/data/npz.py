@@ -3,7 +3,8 @@
 import math
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from lottery_ticket.errors import InputError, one_line
 MOST_BYTES = 2**33
 """Of all arrays of an .npz together; a file that declares more is refused before room is made for them."""
 
+_ALLOWED = f"allowed: an .npz with {', '.join(KEYS)}"
 _VALIDATION = ("x_val", "y_val")
 _ALL_KEYS = (*KEYS, *_VALIDATION)
 _NAMES = (
@@ -30,31 +32,11 @@ def read(path: Path, name: str, option: str, digest: str | None = None) -> Image
     def refuse(why: str) -> InputError:
         return InputError(option, str(path), why)
 
-    allowed = f"allowed: an .npz with {', '.join(KEYS)}"
-    if path.exists() and not path.is_file():  # a pipe would wait for ever
-        raise refuse(f"is no file; {allowed}")
-    try:
-        called, declared = _outline(path)
-        if missing := [key for key in KEYS if key not in called]:
-            raise refuse(f"lacks {', '.join(missing)}; {allowed}")
-        if len(validation := [called[key] for key in _VALIDATION if key in called]) == 1:
-            raise refuse(f"has {validation[0]} alone; allowed: validation images and their labels, or neither")
-        if declared > MOST_BYTES:
-            raise refuse(f"declares {declared:,} bytes; allowed: at most {MOST_BYTES:,}")
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[member] for key, member in called.items()}
+    called = outline(path, option)
+    with _readable(refuse), np.load(path, allow_pickle=False) as file:
+        arrays = {key: file[member] for key, member in called.items()}
         if not all(isinstance(array, np.ndarray) for array in arrays.values()):
             raise TypeError("its members are no arrays")
-    except (
-        OSError,
-        ValueError,
-        EOFError,
-        RuntimeError,
-        TypeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise refuse(f"cannot be read as .npz ({one_line(error)}); {allowed}") from None
     try:
         images = understand(arrays, called, name, str(path), refuse)
     except InputError:
@@ -64,6 +46,42 @@ def read(path: Path, name: str, option: str, digest: str | None = None) -> Image
     if digest in (None, images.digest):
         return images
     return _as_it_stands(arrays, name, path, digest) or images
+
+
+def outline(path: Path, option: str) -> dict[str, str]:
+    """Which member of an .npz is which array; InputError where its headers show that it is no data set."""
+
+    def refuse(why: str) -> InputError:
+        return InputError(option, str(path), why)
+
+    if path.exists() and not path.is_file():  # a pipe would wait for ever
+        raise refuse(f"is no file; {_ALLOWED}")
+    with _readable(refuse):
+        called, declared = _outline(path)
+    if missing := [key for key in KEYS if key not in called]:
+        raise refuse(f"lacks {', '.join(missing)}; {_ALLOWED}")
+    if len(validation := [called[key] for key in _VALIDATION if key in called]) == 1:
+        raise refuse(f"has {validation[0]} alone; allowed: validation images and their labels, or neither")
+    if declared > MOST_BYTES:
+        raise refuse(f"declares {declared:,} bytes; allowed: at most {MOST_BYTES:,}")
+    return called
+
+
+@contextmanager
+def _readable(refuse: Callable[[str], InputError]) -> Iterator[None]:
+    """Within it, what a file that is no .npz raises is refused."""
+    try:
+        yield
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        RuntimeError,
+        TypeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise refuse(f"cannot be read as .npz ({one_line(error)}); {_ALLOWED}") from None
 
 
 def _as_it_stands(arrays: Mapping[str, np.ndarray], name: str, path: Path, digest: str | None) -> Images | None:

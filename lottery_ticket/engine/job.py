@@ -46,6 +46,7 @@ class Trained:
         constant: whether every test image gets the same scores.
         connected: whether a path of surviving weights leads from the images to the scores.
         seconds: the stack's wall time divided by its members.
+        evaluation_seconds: what of it went into evaluations.
         measured: what else was measured, by name.
         sparse: the tensors that were trained over survivors alone.
 
@@ -64,6 +65,7 @@ class Trained:
     seconds: float
     measured: Mapping[str, float] = field(default_factory=dict)
     sparse: tuple[str, ...] = ()
+    evaluation_seconds: float = 0.0
 
 
 @dataclass(frozen=True)

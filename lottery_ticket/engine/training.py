@@ -144,6 +144,7 @@ class _Training:
         self._curves: list[list[Point]] = [[] for _ in members]
         self._diverged = [False] * len(members)
         self._constant = [False] * len(members)
+        self._evaluating = 0.0
 
     def run(self, snapshot_at: int | None, watch: Watch) -> list[Trained]:
         """Train for the round and evaluate."""
@@ -228,6 +229,7 @@ class _Training:
 
     def _evaluate(self, iteration: int, epoch: int | None) -> Tensor:
         """Evaluate every member on validation and test images, extend the curves; test correctness K×N."""
+        begun = time.perf_counter()
         test_loss, correct, constant = self._measure(self._data.test)
         self._constant = constant.tolist()
         test_accuracy = correct.double().mean(1).tolist()
@@ -249,6 +251,7 @@ class _Training:
                     test_accuracy=test_accuracy[k],
                 )
             )
+        self._evaluating += time.perf_counter() - begun
         return correct
 
     def _exact(self) -> AbstractContextManager[None]:
@@ -302,6 +305,7 @@ class _Training:
                 connected=not self._constant[k]
                 or connected(self._network.module, self._members[k].mask, self._data.input_shape),
                 seconds=seconds,
+                evaluation_seconds=self._evaluating / len(self._members),
             )
             for k, trained in enumerate(self._unstacked())
         ]

@@ -241,6 +241,7 @@ def finished_round(index: int, member: Member, trained: Trained, next_mask: Mask
         test_loss_early_stop=stop.test_loss if stop else None,
         test_accuracy_early_stop=stop.test_accuracy if stop else None,
         seconds=trained.seconds,
+        evaluation_seconds=trained.evaluation_seconds,
         finished_at=round(time.time() * 1000),
         diverged=trained.diverged,
         test_size=len(trained.correct),

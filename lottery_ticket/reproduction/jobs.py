@@ -22,7 +22,7 @@ from lottery_ticket.runs.keeper import complete_rounds
 from lottery_ticket.runs.listener import Listener
 from lottery_ticket.runs.plan import make_plan
 from lottery_ticket.runs.run import resume, run
-from lottery_ticket.store import connection, reading
+from lottery_ticket.store import connection, reach, reading
 from lottery_ticket.store.layout import ORIGIN
 from lottery_ticket.store.limits import may_be
 from lottery_ticket.store.reading import Stored
@@ -91,7 +91,7 @@ def carry_out(
     only: Sequence[str] = (),
     *,
     tracking_uri: str | None = None,
-    experiment: str = connection.DEFAULT_EXPERIMENT,
+    experiment: str = reach.DEFAULT_EXPERIMENT,
     listener: ReproductionListener | None = None,
 ) -> Reproduced:
     """Train what the claims need, all or `only` some of them, and judge these.
@@ -104,7 +104,7 @@ def carry_out(
     """
     begun = time.perf_counter()
     listener = listener or ReproductionListener()
-    connection.check(tracking_uri, experiment)
+    reach.check(tracking_uri, experiment)
     jobs = make_jobs(reproduction, scale, only)
     reproduction = reproduction.only(only) if only else reproduction
     for job in jobs:

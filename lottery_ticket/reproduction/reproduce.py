@@ -6,10 +6,10 @@ from pathlib import Path
 from lottery_ticket.reproduction.asked import asked
 from lottery_ticket.reproduction.jobs import ReproductionListener, carry_out
 from lottery_ticket.reproduction.keep import Kept, keep_report
-from lottery_ticket.store import connection
+from lottery_ticket.store import reach
 
 
-@connection.quietly()
+@reach.quietly()
 def reproduce(
     report: Path | str,
     scale: str = "quick",
@@ -17,7 +17,7 @@ def reproduce(
     dest: Path | str | None = None,
     *,
     tracking_uri: str | None = None,
-    experiment: str = connection.DEFAULT_EXPERIMENT,
+    experiment: str = reach.DEFAULT_EXPERIMENT,
     command: str | None = None,
     listener: ReproductionListener | None = None,
 ) -> Kept:

@@ -14,7 +14,7 @@ from lottery_ticket.analysis.analyses import analysis_named
 from lottery_ticket.analysis.plots import save_all
 from lottery_ticket.analysis.stored_run import Finding, StoredRun
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
-from lottery_ticket.store import connection, layout, reading
+from lottery_ticket.store import connection, layout, reach, reading
 from lottery_ticket.store.reading import Stored
 
 
@@ -38,7 +38,7 @@ class Analysed:
         }
 
 
-@connection.quietly()
+@reach.quietly()
 def analyse(run_id: str, analysis: str, dest: Path | str | None = None, *, tracking_uri: str | None = None) -> Analysed:
     """Analyse a finished run; table and figures are kept in the run, under `analyses/NAME`, and in a folder.
 

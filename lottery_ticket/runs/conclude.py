@@ -1,5 +1,6 @@
 """The end of a run: its verdict and figures, from what the store has."""
 
+import math
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -9,6 +10,7 @@ from lottery_ticket.analysis.verdict import Verdict, judge
 from lottery_ticket.errors import LotteryTicketError, one_line
 from lottery_ticket.masks import Mask
 from lottery_ticket.method.arms import colours_of
+from lottery_ticket.runs.stopwatch import Stopwatch
 from lottery_ticket.store import reading
 from lottery_ticket.store.reading import Stored
 from lottery_ticket.store.tracking import Tracker
@@ -19,19 +21,25 @@ def figure_folder(run_id: str) -> Path:
     return Path("mlruns", "figures", run_id)
 
 
-def conclude(tracker: Tracker) -> tuple[Verdict | None, list[Path]]:
+def conclude(tracker: Tracker, clock: Stopwatch | None = None) -> tuple[Verdict | None, list[Path]]:
     """The verdict on a trained run and, but for trials, its figures, kept with the final metrics; it is finished.
+
+    `clock` is that of a run whose seconds are kept with it.
 
     LotteryTicketError where the store does not answer: all is kept, and `sync` concludes later.
     """
     tracker.outbox.close()
-    tracker.wait()  # the figures are drawn from what MLflow has
+    timed = clock or Stopwatch()
+    with timed.part("tracking"):
+        tracker.wait()  # the figures are drawn from what MLflow has
     about = tracker.about
-    verdict = judge_stored(about)
-    with tracker.needed():
+    with timed.part("figures"), tracker.needed():
+        verdict = judge_stored(about)
         figures = [] if about.kind == "trial" else draw(tracker.client, about, figure_folder(about.run_id))
     at = max(record.finished_at for record in about.records)
-    tracker.finish(verdict, figures, _final_metrics(verdict), at)
+    metrics = _final_metrics(verdict) | (_seconds(clock) if clock else {})
+    with timed.part("tracking"):
+        tracker.finish(verdict, figures, metrics, at)
     return verdict, figures
 
 
@@ -70,3 +78,9 @@ def _final_metrics(verdict: Verdict | None) -> dict[str, float]:
         "smallest_winning_pct": verdict.smallest_winning_pct,
         "smallest_matching_pct": verdict.smallest_matching_pct,
     }
+
+
+def _seconds(clock: Stopwatch) -> dict[str, float]:
+    """Where the run's time has gone until now, as metrics."""
+    parts = clock.seconds
+    return {"seconds": math.fsum(parts.values())} | {f"seconds/{part}": each for part, each in parts.items()}

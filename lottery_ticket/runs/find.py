@@ -1,6 +1,5 @@
 """Finding tickets around a user's own training: any task, any loss, any loop that trains a torch module."""
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -24,8 +23,9 @@ from lottery_ticket.runs.own_loop import EvaluateFunction, OwnTrain, TrainFuncti
 from lottery_ticket.runs.plan import Undertaking
 from lottery_ticket.runs.purity import check_draws
 from lottery_ticket.runs.result import Result
-from lottery_ticket.runs.run import Method, carry_out, resumable
-from lottery_ticket.store import connection, locks, reading
+from lottery_ticket.runs.run import Method, OnItsWay, carry_out, resumable
+from lottery_ticket.runs.stopwatch import Stopwatch
+from lottery_ticket.store import connection, locks, reach, reading
 from lottery_ticket.store.layout import OWN_LOOP, SCORE
 from lottery_ticket.store.outbox import check_working_folder
 from lottery_ticket.store.reading import Stored
@@ -68,7 +68,7 @@ class OwnLoop(Undertaking):
         return nullcontext(self.train)
 
 
-@connection.quietly()
+@reach.quietly()
 def find(
     model_factory: Callable[[], nn.Module],
     *,
@@ -80,7 +80,7 @@ def find(
     changed_code: bool = False,
     name: str | None = None,
     tracking_uri: str | None = None,
-    experiment: str = connection.DEFAULT_EXPERIMENT,
+    experiment: str = reach.DEFAULT_EXPERIMENT,
     listener: Listener | None = None,
     **settings: Any,
 ) -> Result:
@@ -136,7 +136,7 @@ def find(
         >>> result.ticket(round=2).density
         0.25
     """
-    begun = time.perf_counter()
+    clock = Stopwatch()
     for function, what in ((train, "train"), (evaluate, "evaluate")):
         if not callable(function):
             raise InputError(what, function, "cannot be called; allowed: a function")
@@ -149,12 +149,13 @@ def find(
     if resume is None:
         chosen = _settings(model_factory, example, settings)
         plan = _plan(chosen, model_factory, train, evaluate, example, judged, told.warned)
-        client = connection.connect(tracking_uri, experiment=experiment)
         tags = {"lt.kind": OWN_LOOP, SCORE: str(judged)}
         title = name or f"{chosen.model} {chosen.dataset}"
-        tracker = Tracker.create(client, experiment, chosen, "", title, None, None, plan.network, tags=tags)
-        with resumable(call.format(tracker.run_id)):
-            return carry_out(plan, tracker, _method(plan), [], begun, told)
+        with clock.part("tracking"):
+            client = connection.connect(tracking_uri, experiment=experiment)
+            tracker = Tracker.create(client, experiment, chosen, "", title, None, None, plan.network, tags=tags)
+        with resumable(lambda: call.format(tracker.run_id)):
+            return carry_out(OnItsWay(plan, lambda: tracker, [], clock, told), _method(plan))
     client = connection.connect(tracking_uri, create=False)
     reading.get_run(client, resume, "resume")
     check_working_folder()
@@ -164,11 +165,12 @@ def find(
         _must_be(_settings(model_factory, example, own | settings), stored)
         plan = _plan(stored.settings, model_factory, train, evaluate, example, judged, told.warned, stored.records)
         differences = _differences(plan, stored, client, changed_code)
-        tracker = Tracker.reopen(client, stored, None, None)
+        with clock.part("tracking"):
+            tracker = Tracker.reopen(client, stored, None, None)
         if differences:
             tracker.tag({"lt.changed_model": "; ".join(differences)[:500]})
-        with resumable(call.format(tracker.run_id)):
-            return carry_out(plan, tracker, _method(plan), tracker.about.records, begun, told)
+        with resumable(lambda: call.format(tracker.run_id)):
+            return carry_out(OnItsWay(plan, lambda: tracker, tracker.about.records, clock, told), _method(plan))
 
 
 def _settings(factory: Any, example: Any, given: Mapping[str, Any]) -> Settings:

@@ -93,6 +93,7 @@ class OwnTrain:
         self._train, self._evaluate, self._score, self._warn = train, evaluate, score, warn
         self._examples = next((record.test_size for record in kept), None)
         self._dense = {record.seed: record.iterations for record in kept if record.round == 0}
+        self._evaluating = 0.0
 
     def __call__(
         self,
@@ -119,7 +120,7 @@ class OwnTrain:
         self._measured(module, tensors_of(module), seed, 0)
 
     def _one(self, network: Network, member: Member, round: int, snapshot_at: int | None) -> Trained:
-        begun = time.perf_counter()
+        begun, evaluated_before = time.perf_counter(), self._evaluating
         module = network.drawn(member.seed, "init")
         give(module, member.weights)
         own = _Parameters(module, member.mask, label(self._train))
@@ -161,6 +162,7 @@ class OwnTrain:
             connected=None,
             seconds=time.perf_counter() - begun,
             measured=losses | measured.others,
+            evaluation_seconds=self._evaluating - evaluated_before,
         )
 
     def _compare_length(self, member: Member, round: int, end: int) -> None:
@@ -177,10 +179,11 @@ class OwnTrain:
 
     def _measured(self, module: nn.Module, weights: Mapping[str, Tensor], seed: int, round: int) -> Measured:
         """The user's evaluation, which must leave the weights as they are."""
-        before = {name: value.cpu().clone() for name, value in weights.items()}
+        before, begun = {name: value.cpu().clone() for name, value in weights.items()}, time.perf_counter()
         module.eval()
         with _seeded(seed, "evaluate", round):
             told = self._evaluate(module)
+        self._evaluating += time.perf_counter() - begun
         after = _on_cpu(module)
         if moved := [name for name, value in before.items() if not _same(value, after[name])]:
             why = f"changes {moved[0]} of the module"

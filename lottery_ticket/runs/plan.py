@@ -20,6 +20,7 @@ from lottery_ticket.method.criteria import criterion_named
 from lottery_ticket.models.libraries import made_for_channels
 from lottery_ticket.models.network import Network, make_network
 from lottery_ticket.runs.rehearsal import rehearse
+from lottery_ticket.runs.stopwatch import Stopwatch
 from lottery_ticket.store.limits import TAG, cut
 
 
@@ -130,6 +131,7 @@ def make_plan(
     known: DataInfo | None = None,
     begun: bool = False,
     drawn: bool = True,
+    clock: Stopwatch | None = None,
 ) -> Plan:
     """Check everything that can be wrong, load the data and build the network. InputError if something is.
 
@@ -139,15 +141,18 @@ def make_plan(
         known: the data set of an earlier training; if it is the same, its images are standardised as they were then.
         begun: the run was begun with these settings, perhaps by an lt that took what does nothing.
         drawn: whether what is trained starts from θ₀, as all but a ticket does.
+        clock: of the run, for what the data takes.
     """
+    clock = clock or Stopwatch()
     check_arms(settings)
     criterion_named(settings.criterion)
     executor_named(settings.executor)
     device = choose_device(settings.device)
     with arithmetic(settings, device):  # torch's threads are made here and count denormals as this one does
-        images = load_images(settings.dataset, digest=known.digest if known else None)
-        same = known if known and known.digest == images.digest else None
-        data = prepare(images, settings.validation_size, device, same, settings.normalise)
+        with clock.part("data"):
+            images = load_images(settings.dataset, digest=known.digest if known else None)
+            same = known if known and known.digest == images.digest else None
+            data = prepare(images, settings.validation_size, device, same, settings.normalise)
         network = make_network(settings, data.input_shape, data.classes)
         augmentations(settings.augment or (), data.info, device)
         if not begun:
@@ -155,7 +160,8 @@ def make_plan(
         settings = in_iterations(settings, len(data.train))
         iterations = iterations_per_round(settings, len(data.train))
         allocation = allocate(settings, network, data, experiments=experiments)
-        found, faults = examine(settings, images, data)
+        with clock.part("data"):
+            found, faults = examine(settings, images, data)
         if faults and not same:  # what was trained on before goes on
             raise faults[0]
         notes = tuple(f"{images.name}: {note}" for note in [*images.notes, *found])

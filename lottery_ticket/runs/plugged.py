@@ -1,32 +1,13 @@
 """All that can be named: ours, and what installed packages offer."""
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from lottery_ticket import plugins
-from lottery_ticket.analysis.analyses import ANALYSES
-from lottery_ticket.data.augment import AUGMENTATIONS
-from lottery_ticket.data.sources import KNOWN
-from lottery_ticket.engine.executors import EXECUTORS
 from lottery_ticket.errors import one_line
-from lottery_ticket.method.arms import ARMS
-from lottery_ticket.method.criteria import CRITERIA
 from lottery_ticket.models.libraries import LIBRARIES, library_of, networks_of
-from lottery_ticket.models.network import MODELS
 from lottery_ticket.plugins import Kind
+from lottery_ticket.runs.known import OURS
 from lottery_ticket.version import __version__
-
-OURS: dict[Kind, Iterable[str]] = {
-    "models": (*MODELS, "mlp:*"),
-    "arms": ARMS,
-    "criteria": CRITERIA,
-    "datasets": KNOWN,
-    "augmentations": AUGMENTATIONS,
-    "analyses": ANALYSES,
-    "executors": ("auto", *EXECUTORS),
-    "listeners": (),
-    "samplers": ("grid", "qmc", "tpe", "gp", "boundary"),
-}
 
 
 class Plugged(NamedTuple):

@@ -1,7 +1,7 @@
 """What a run found, from training it or from the store alone."""
 
 import json
-import time
+import math
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -13,7 +13,8 @@ from lottery_ticket.analysis.verdict import Verdict
 from lottery_ticket.record import Record
 from lottery_ticket.runs.conclude import draw, judge_stored
 from lottery_ticket.runs.rounds_table import conclusions, rounds_table
-from lottery_ticket.store import connection, reading
+from lottery_ticket.runs.stopwatch import Part, Stopwatch
+from lottery_ticket.store import connection, reach, reading
 from lottery_ticket.store.find import find
 from lottery_ticket.store.reading import Stored
 from lottery_ticket.tickets.ticket import Ticket
@@ -27,7 +28,9 @@ class Result:
         stored: the run as MLflow has it: ids, settings and the records of all rounds.
         verdict: None without the arm `winning`.
         figures: paths of the figures drawn.
-        seconds, tracking_seconds: wall time of this process's part of the run, and of MLflow in it.
+        times: part of the run → seconds of wall time that this process gave to it: start (all that comes before
+            and is none of the others: imports, checks, a rehearsal in small), data, training, evaluation, tracking
+            (waiting for MLflow; what it does beside the training is not waited for) and figures (and the verdict).
 
     Example:
         >>> result = lottery_ticket.load_run(run_id)
@@ -40,8 +43,7 @@ class Result:
     stored: Stored
     verdict: Verdict | None
     figures: list[Path]
-    seconds: float
-    tracking_seconds: float
+    times: dict[Part, float]
     client: MlflowClient
 
     def __repr__(self) -> str:
@@ -63,6 +65,16 @@ class Result:
         """The numbers of every finished round of every arm and seed, in order of round."""
         return self.stored.records
 
+    @property
+    def seconds(self) -> float:
+        """Wall time of this process's part of the run."""
+        return math.fsum(self.times.values())
+
+    @property
+    def tracking_seconds(self) -> float:
+        """That of waiting for MLflow."""
+        return self.times["tracking"]
+
     def to_json(self) -> dict[str, Any]:
         """The result as plain data; rounds without curves and per-image correctness, which MLflow has."""
         return {
@@ -76,6 +88,7 @@ class Result:
             "figures": [str(path) for path in self.figures],
             "seconds": self.seconds,
             "tracking_seconds": self.tracking_seconds,
+            "times": self.times,
         }
 
     def ticket(self, round: int, seed: int | None = None) -> Ticket:
@@ -92,7 +105,7 @@ class Result:
         return self.ticket(won[-1].round, min(won[-1].seeds)) if won else None
 
 
-@connection.quietly()
+@reach.quietly()
 def load_run(run_id: str, *, figures: Path | str | None = None, tracking_uri: str | None = None) -> Result:
     """A run's result from MLflow alone, judged as `run` judged it.
 
@@ -112,9 +125,11 @@ def load_run(run_id: str, *, figures: Path | str | None = None, tracking_uri: st
         >>> result.figures[0].name
         'accuracy.png'
     """
-    begun = time.perf_counter()
-    client = connection.connect(tracking_uri, create=False)
-    stored = reading.read_run(client, run_id)
-    verdict = judge_stored(stored)
-    drawn = [] if figures is None else draw(client, stored, Path(figures))
-    return Result(stored, verdict, drawn, time.perf_counter() - begun, 0.0, client)
+    clock = Stopwatch()
+    with clock.part("tracking"):
+        client = connection.connect(tracking_uri, create=False)
+        stored = reading.read_run(client, run_id)
+    with clock.part("figures"):
+        verdict = judge_stored(stored)
+        drawn = [] if figures is None else draw(client, stored, Path(figures))
+    return Result(stored, verdict, drawn, clock.seconds, client)

@@ -1,6 +1,5 @@
 """Training a ticket once more, perhaps on other data, next to its controls."""
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,21 +19,23 @@ from lottery_ticket.models.tensors import tensors_of
 from lottery_ticket.runs.listener import Listener, whoever_is_here
 from lottery_ticket.runs.plan import make_plan
 from lottery_ticket.runs.result import Result
-from lottery_ticket.runs.run import carry_out
-from lottery_ticket.store import connection
+from lottery_ticket.runs.run import OnItsWay, carry_out
+from lottery_ticket.runs.stopwatch import Stopwatch
+from lottery_ticket.store import connection, reach
 from lottery_ticket.store.tracking import Tracker
 from lottery_ticket.tickets.ticket import Ticket
 
 
-@connection.quietly()
+@reach.quietly()
 def train_ticket(
     ticket: Ticket,
     *,
     dense: bool = True,
     model: str | None = None,
     tracking_uri: str | None = None,
-    experiment: str = connection.DEFAULT_EXPERIMENT,
+    experiment: str = reach.DEFAULT_EXPERIMENT,
     listener: Listener | None = None,
+    begun: float | None = None,
     **overrides: Any,
 ) -> Result:
     """Train a ticket as it was found or otherwise, next to its controls, and keep all in MLflow as `run` does.
@@ -46,7 +47,7 @@ def train_ticket(
         ticket: what to train.
         dense: train the dense control.
         model: see `Ticket.network`.
-        tracking_uri, experiment, listener: as for `run`.
+        tracking_uri, experiment, listener, begun: as for `run`.
         overrides: settings that differ from the ticket's; `dataset` for transfer. `seeds` defaults to the ticket's
             seed, `arms` to `winning,reinit`.
 
@@ -59,13 +60,13 @@ def train_ticket(
         >>> [(record.arm, record.round, round(record.density, 2)) for record in result.rounds]
         [('winning', 0, 1.0), ('winning', 1, 0.8), ('reinit', 1, 0.8)]
     """
-    begun = time.perf_counter()
+    clock = Stopwatch(begun)
     own = ticket.network(model)
     settings = retrain_settings(ticket, overrides)
     rounds = [*([0] if dense else []), ticket.origin.round]
     data = ticket.data
     known = data if settings.normalise == ticket.settings.normalise else None
-    plan = replace(make_plan(settings, known=known, drawn=False), rounds=rounds)
+    plan = replace(make_plan(settings, known=known, drawn=False, clock=clock), rounds=rounds)
     settings = plan.settings
     if plan.data.input_shape != data.input_shape:
         raise InputError(
@@ -78,12 +79,15 @@ def train_ticket(
         return train_again(beginnings, plan.rounds, plan.resolved, plan.network, plan.data, watch, trainer)
 
     beginnings = begin(ticket, settings, plan.network, own)
-    client = connection.connect(tracking_uri, experiment=experiment)
     changed = differences(settings, ticket.settings, aside=("rounds", "arms", "seeds"))
     name = " ".join(["ticket", ticket.name, *changed])
     origin = ticket.origin.as_tags()
-    tracker = Tracker.create(client, experiment, settings, "", name, plan.images, plan.data.info, plan.network, origin)
-    return carry_out(plan, tracker, method, [], begun, listener or whoever_is_here())
+    with clock.part("tracking"):
+        client = connection.connect(tracking_uri, experiment=experiment)
+        tracker = Tracker.create(
+            client, experiment, settings, "", name, plan.images, plan.data.info, plan.network, origin
+        )
+    return carry_out(OnItsWay(plan, lambda: tracker, [], clock, listener or whoever_is_here()), method)
 
 
 def retrain_settings(ticket: Ticket, overrides: Mapping[str, Any]) -> Settings:

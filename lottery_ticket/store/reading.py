@@ -22,7 +22,7 @@ from lottery_ticket.method.arms import controls_among
 from lottery_ticket.models.fingerprint import Fingerprint
 from lottery_ticket.models.prunable import Inventory
 from lottery_ticket.record import Record
-from lottery_ticket.store import connection
+from lottery_ticket.store import connection, reach
 from lottery_ticket.store.beside import located
 from lottery_ticket.store.layout import DATA, INVENTORY, NETWORK, ORIGIN, SCORE, SETTINGS, START, WHOLE, Key
 from lottery_ticket.store.outbox import Outbox
@@ -82,15 +82,14 @@ class Stored:
 
 def get_run(client: MlflowClient, run_id: str, option: str = "RUN") -> Run:
     """A run of `lt run` or `lt train`, a trial of `lt sweep`, or one of their trajectories, by id; else InputError."""
-    allowed = "allowed: the id of a run that `lt run` or `lt train` made"
     try:
         run = client.get_run(run_id)
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise LotteryTicketError(f"{public(client.tracking_uri)} failed: {one_line(error)}") from error
-        raise InputError(option, run_id, f"is no run in {public(client.tracking_uri)}; {allowed}") from None
+        raise reach.no_run(option, run_id, client.tracking_uri) from None
     if run.data.tags.get("lt.kind") not in (*WHOLE, "trajectory"):
-        raise InputError(option, run_id, f"was not made by `lt run` or `lt train`; {allowed}")
+        raise InputError(option, run_id, f"was not made by `lt run` or `lt train`; {reach.RUNS}")
     if run.info.lifecycle_stage != LifecycleStage.ACTIVE:
         how = restoring([run_id], client.tracking_uri)
         raise Deleted(option, run_id, f"is deleted in MLflow; allowed: a run that is not, or {how}")

@@ -49,8 +49,6 @@ class Tracker:
     def __init__(self, client: MlflowClient, about: Stored, images: Images | None, info: DataInfo | None):
         self.client = client
         self.about = about
-        self.seconds = 0.0
-        """Time the run has waited for tracking so far."""
         self._tags = machine_tags(about.preset) | about.origin
         self._images = dataset_input(images, info) if images and info else None
         self.warn: Callable[[str], None] = lambda message: None
@@ -83,7 +81,6 @@ class Tracker:
         of the parent, as a trial of a study has them. Without images nothing is told of the data. `made` is
         told the parent's id once the run can be reopened.
         """
-        begun = time.perf_counter()
         experiment_id = connection.ensure_experiment(client, experiment)
         tags, name = {"lt.kind": "run"} | network.inventory.as_tags() | (tags or {}), cut(name, NAME)
         about = Stored("", name, experiment_id, settings, preset, {}, [], info, origin or {}, tags["lt.kind"])
@@ -99,7 +96,6 @@ class Tracker:
             if made:
                 made(tracker.run_id)
             tracker._start_children()
-        tracker.seconds = time.perf_counter() - begun
         return tracker
 
     @classmethod
@@ -145,7 +141,6 @@ class Tracker:
 
         Sent beside the training of the next round. LotteryTicketError where it cannot be written here.
         """
-        begun = time.perf_counter()
         try:
             with self.outbox.putting(rounds[0].record.round) as folder:
                 for done in rounds:  # here: torch's operations in a second thread would slow down the training's
@@ -157,14 +152,11 @@ class Tracker:
             raise LotteryTicketError(f"a finished round cannot be kept in {self.outbox.folder}: {error}") from error
         self._begun |= {(done.record.arm, done.record.seed) for done in rounds}
         self._courier.call()
-        self.seconds += time.perf_counter() - begun
 
     def wait(self) -> None:
         """Until the store has every round handed over; LotteryTicketError if it refuses them too long."""
-        begun = time.perf_counter()
         with self.needed():
             self._courier.wait(self._patience)
-        self.seconds += time.perf_counter() - begun
 
     @contextmanager
     def needed(self) -> Iterator[None]:
@@ -269,7 +261,6 @@ class Tracker:
     def finish(self, verdict: Verdict | None, figures: Sequence[Path], metrics: Mapping[str, float], at: int) -> None:
         """Verdict, figures and final metrics (time stamp `at`, in ms) onto the parent; all runs finished."""
         self.wait()
-        begun = time.perf_counter()
         with self.needed():
             for figure in figures:
                 self.client.log_artifact(self.run_id, str(figure), "figures")
@@ -282,7 +273,6 @@ class Tracker:
             self.end("FINISHED")
         self.outbox.remove()
         self._held.close()
-        self.seconds += time.perf_counter() - begun
 
     def end(self, status: str) -> None:
         """Set the status (RUNNING, FINISHED, FAILED, KILLED) of the parent and its children, but for deleted ones."""

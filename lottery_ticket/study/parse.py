@@ -10,7 +10,6 @@ from pydantic import ValidationError
 from lottery_ticket import plugins, shipped
 from lottery_ticket.config import Settings, allowed, as_text, flag, merge, over, preset_layer
 from lottery_ticket.errors import InputError, unknown
-from lottery_ticket.method.arms import controls_among
 from lottery_ticket.plugins import is_code
 from lottery_ticket.study.definition import MOST, OBJECTIVES, SAMPLERS, Choices, EndEarly, Range, Study, kinds
 
@@ -125,6 +124,8 @@ def _check_settings(source: str, study: Study, options: Mapping[str, Any]) -> No
     below = {name: value for name, value in study.settings.items() if name not in options}
     above = {name: value for name, value in study.settings.items() if name in options}
     settings = merge(preset_layer(study.preset, f"{source}: preset"), (below, where), (above, None))
+    from lottery_ticket.method.arms import controls_among  # with torch: all else that may be wrong is told before
+
     if "winning" not in settings.arms or not controls_among(settings.arms):
         where = flag("arms") if "arms" in options else f"{source}: settings.arms"
         raise InputError(

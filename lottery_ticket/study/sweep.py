@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from lottery_ticket.engine.job import Progress
 from lottery_ticket.errors import InputError
-from lottery_ticket.store import connection
+from lottery_ticket.store import connection, reach
 from lottery_ticket.study import liveness, running
 from lottery_ticket.study.checks import check, check_networks
 from lottery_ticket.study.conclude import Concluded, conclude
@@ -40,14 +40,14 @@ class Outcome:
     seconds: float
 
 
-@connection.quietly()
+@reach.quietly()
 def sweep(
     study: Study,
     name: str | None = None,
     *,
     storage: str | None = None,
     tracking_uri: str | None = None,
-    experiment: str = connection.DEFAULT_EXPERIMENT,
+    experiment: str = reach.DEFAULT_EXPERIMENT,
     fresh: bool = False,
     concluding: bool = True,
     listener: StudyListener | None = None,
@@ -77,7 +77,7 @@ def sweep(
     name = study.name if name is None else name
     if not name:
         raise InputError("name", name, "is missing; allowed: one for the storage, where load_study made no study of it")
-    connection.check(tracking_uri, experiment)
+    reach.check(tracking_uri, experiment)
     plan = check(study)
     definition = study.definition() | ({} if "dataset" in study.space else {"data digest": plan.images.digest})
     opened_storage = open_storage(storage)

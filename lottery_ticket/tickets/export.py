@@ -27,14 +27,12 @@ from lottery_ticket.randomness import derive, forked
 from lottery_ticket.tickets.accuracy import Scores, accuracy, check_accuracy, inputs_of, scores_of
 from lottery_ticket.tickets.compact import Compact, LayerSize
 from lottery_ticket.tickets.compact import compact as make_compact
+from lottery_ticket.tickets.formats import FORMATS
 from lottery_ticket.tickets.sequential import describe_layer, load_compact
 from lottery_ticket.tickets.ticket import Ticket
 from lottery_ticket.tickets.timing import Times, times
 from lottery_ticket.tickets.torch_masks import put_under_masks
 from lottery_ticket.untrusted import must_be_new
-
-FORMATS = {"onnx": ".onnx", "state-dict": ".safetensors", "torch-prune": "-torch-prune.safetensors"}
-"""What a trained ticket is exported as → the ending of such files."""
 
 SAME_SCORE = 1e-5
 """Scores that differ by no more, relative to the largest of all, are the same."""

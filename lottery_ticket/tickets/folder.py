@@ -24,11 +24,11 @@ from lottery_ticket.models.fingerprint import Fingerprint
 from lottery_ticket.models.prunable import Inventory
 from lottery_ticket.names import escaped, is_name, unescaped
 from lottery_ticket.tickets.files import MOST_BYTES, read_tensors, write_tensors
+from lottery_ticket.tickets.reference import CARD, TENSORS, must_be_folder, no_folder
 from lottery_ticket.tickets.ticket import Metrics, Origin, Ticket
 from lottery_ticket.untrusted import must_be_new, unprintable
 
 SCHEMA_VERSION = 1
-TENSORS, CARD = "ticket.safetensors", "ticket.json"
 _LARGEST_CARD = 2**24  # bytes
 
 
@@ -104,16 +104,9 @@ def read_folder(folder: Path, option: str = "TICKET") -> Ticket:
     """The ticket in a folder, checked from end to end; InputError where it is not what it must be."""
 
     def refuse(why: str) -> InputError:
-        other = ", RUN[:ROUND][:ARM-seedN] or models:/NAME@ALIAS" if option == "TICKET" else ""
-        return InputError(option, str(folder), f"{why}; allowed: a folder that `lt pull` wrote{other}")
+        return no_folder(folder, option, why)
 
-    for file in (folder / CARD, folder / TENSORS):
-        try:
-            there = file.is_file() and not file.is_symlink()
-        except OSError as error:  # a name that is too long
-            raise refuse(f"is no path ({error.strerror})") from None
-        if not there:
-            raise refuse(f"has no file {file.name}" if folder.is_dir() else "is no folder")
+    must_be_folder(folder, option)
     try:
         if (folder / CARD).stat().st_size > _LARGEST_CARD:
             raise refuse(f"has a {CARD} of over {_LARGEST_CARD:,} bytes")

@@ -1,0 +1,61 @@
+"""The package's own things by name: a name that nobody knows is refused before what it would name is imported."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lottery_ticket import plugins
+from lottery_ticket.data import npz
+from lottery_ticket.data.sources import KNOWN
+from lottery_ticket.errors import unknown
+from lottery_ticket.plugins import Kind
+
+OURS: Mapping[Kind, tuple[str, ...]] = {
+    "models": (
+        *("fc1", "lenet5", "lenet5-lecun", "conv2", "conv4", "conv6", "conv8"),
+        *("conv2-dropout", "conv4-dropout", "conv6-dropout", "conv8-dropout"),
+        *("resnet20", "resnet32", "resnet56", "resnet110", "resnet18", "vgg11", "vgg16", "vgg19", "wrn22-2"),
+        "mlp:*",
+    ),
+    "arms": ("winning", "reinit", "random-mask", "reinit-own", "lr-rewinding"),
+    "criteria": ("magnitude",),
+    "datasets": tuple(KNOWN),
+    "augmentations": ("flip", "crop"),
+    "analyses": ("overlap",),
+    "executors": ("auto", "here", "workers"),
+    "listeners": (),
+    "samplers": ("grid", "qmc", "tpe", "gp", "boundary"),
+}
+"""Kind → the names in the table of its things, which imports torch, Optuna or matplotlib."""
+
+_FAMILIES = ("mlp:", "torchvision:", "timm:")
+"""Beginnings of models' names that are judged where the model is built."""
+
+_SETTINGS: Mapping[str, Kind] = {
+    "model": "models",
+    "arms": "arms",
+    "criterion": "criteria",
+    "dataset": "datasets",
+    "augment": "augmentations",
+    "executor": "executors",
+}
+
+
+def check_settings(values: Mapping[str, Any]) -> None:
+    """InputError where one of these settings, given as values or as text, names what nobody knows."""
+    for name, kind in _SETTINGS.items():
+        value = values.get(name)
+        names = value.split(",") if isinstance(value, str) and name in ("arms", "augment") else value
+        for each in [names] if isinstance(names, str) else names or ():
+            check_name(kind, each.strip(), f"--{name}")
+
+
+def check_name(kind: Kind, name: str, option: str) -> None:
+    """InputError unless it is ours, an installed package's, code, or of data sets a file that can be looked into."""
+    if kind == "models" and name.startswith(_FAMILIES):
+        return
+    if kind == "datasets" and name.endswith(".npz"):
+        npz.outline(Path(name), option)
+    elif name not in OURS[kind] and not plugins.is_code(name) and name not in (guests := plugins.installed(kind)):
+        also = ["the path of an .npz file"] if kind == "datasets" else []
+        raise unknown(option, name, [*OURS[kind], *guests, *also, "module:name"])
