@@ -1,5 +1,6 @@
 """The command `lt`: thin Typer commands over the package; every error of the user is one line and exit 2."""
 
+import atexit
 import gc
 import os
 import sys
@@ -8,10 +9,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from lottery_ticket import (
-    process,  # noqa: F401: its import counts as when this process began, where the system does not tell
-    terminal,
-)
+from lottery_ticket import terminal
 from lottery_ticket.cli.commands import Commands
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 from lottery_ticket.version import __version__
@@ -37,6 +35,7 @@ def options(
 
 def main() -> None:
     """Run `lt` and exit: 0 done, 1 failed while working, 2 wrong input, 128 + N ended by signal N (130: Ctrl-C)."""
+    atexit.register(gc.freeze)  # nothing is searched for garbage on the way out: over a second with torch and MLflow
     set_environment()
     output = terminal.settle()
     received = terminal.end_on_signals()
@@ -44,7 +43,6 @@ def main() -> None:
     sys.stdout.flush()
     if output.failure and not code:
         code = _fail(f"standard output cannot be written: {output.failure.strerror}", 1)
-    gc.freeze()  # what is there is not searched for garbage on the way out, over a second after torch and MLflow
     sys.exit(128 + received[0] if received and code == 130 else code)
 
 

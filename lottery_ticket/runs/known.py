@@ -32,12 +32,12 @@ _FAMILIES = ("mlp:", "torchvision:", "timm:")
 """Beginnings of models' names that are judged where the model is built."""
 
 _SETTINGS: Mapping[str, Kind] = {
-    "model": "models",
     "arms": "arms",
     "criterion": "criteria",
-    "dataset": "datasets",
-    "augment": "augmentations",
     "executor": "executors",
+    "dataset": "datasets",
+    "model": "models",
+    "augment": "augmentations",
 }
 
 

@@ -57,7 +57,9 @@ def list_tickets(tracking_uri: str | None = None) -> list[Listed]:
     InputError if the store cannot be reached.
     """
     file = sqlite_file(store_uri(tracking_uri))
-    runs = (file and _read_sqlite(file)) or _read_store(tracking_uri)
+    runs = _read_sqlite(file) if file else None
+    if runs is None:
+        runs = _read_store(tracking_uri)
     return [ticket for run in runs for ticket in listed(*run)]
 
 
@@ -76,10 +78,10 @@ def _read_store(tracking_uri: str | None) -> list[_Run]:
     return [(run.info.run_id, run.info.run_name, run.data.params, run.data.tags) for run in runs]
 
 
-def _read_sqlite(file: Path) -> list[_Run]:
+def _read_sqlite(file: Path) -> list[_Run] | None:
     """The runs in an MLflow database, without MLflow, whose import alone takes longer than all else.
 
-    Empty where the file is not what MLflow 3.17 makes: what is wrong with it is for MLflow to say.
+    None where the file is not what MLflow 3.17 makes: what is wrong with it is for MLflow to say.
     """
     query = f"""
         SELECT run_uuid, runs.name, entry.key, entry.value
@@ -97,7 +99,7 @@ def _read_sqlite(file: Path) -> list[_Run]:
                     _, _, params, tags = found.setdefault(run_id, (run_id, name, {}, {}))
                     (params if table == "params" else tags)[key] = value
     except sqlite3.Error:
-        return []
+        return None
     return list(found.values())
 
 

@@ -20,6 +20,7 @@ from lottery_ticket.errors import LotteryTicketError
 from lottery_ticket.models.network import make_network
 from tests.conftest import environment
 from tests.help import launcher
+from tests.help.outcomes import VARYING
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def test_what_a_worker_cannot_do_is_reported(small, group):
 
 def timeless(done):
     """The rounds of a finished command without their times."""
-    return [{k: v for k, v in r.items() if k not in ("seconds", "finished_at")} for r in done.json["rounds"]]
+    return [{k: v for k, v in r.items() if k not in VARYING} for r in done.json["rounds"]]
 
 
 def test_the_command_trains_in_processes_and_says_so(lt, quick_flags, tmp_path):

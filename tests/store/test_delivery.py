@@ -224,7 +224,7 @@ def test_a_server_that_will_never_take_something_and_one_that_is_lost(small_npz,
 
     proxy.picky = False
     for command in ("tickets", f"pull {run_id}:2", f"figures {run_id}", f"diff {run_id}:2 {run_id}:1"):
-        proxy.left = 2 if command == "tickets" else 5
+        proxy.left = 3 if command == "tickets" else 6
         code, _, err = run(tmp_path, *command.split(), **variables, MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR="0")
         assert code == 1, command
         assert len(err.strip().splitlines()) == 1

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from lottery_ticket import Ticket
+from tests.help.outcomes import VARYING
 from tests.old_stores.make import digest, kept, machine
 
 ARCHIVES = {path.name.removesuffix(".tar.xz"): path for path in Path(__file__).parents[1].glob("old_stores/*.tar.xz")}
@@ -65,13 +66,12 @@ def digests(ticket):
 
 def check_rounds(shown, found, expected):
     """Rounds that were trained now are those that the old version trained."""
-    varying = {"seconds", "finished_at"}
     found = {(each["arm"], each["seed"], each["round"]): each for each in found}
     for before in expected:
         now = found.pop((before["arm"], before["seed"], before["round"]))
         if shown["machine"] == machine():
-            assert {key: now[key] for key in before if key not in varying} == {
-                key: value for key, value in before.items() if key not in varying
+            assert {key: now[key] for key in before if key not in VARYING} == {
+                key: value for key, value in before.items() if key not in VARYING
             }
         else:
             exact = ("densities", "survivors", "iterations", "test_size", "diverged")

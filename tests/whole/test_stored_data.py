@@ -12,12 +12,14 @@ from lottery_ticket.errors import InputError
 from lottery_ticket.method.trajectory import find_tickets
 from lottery_ticket.runs.plan import make_plan
 from lottery_ticket.runs.retrain import train_ticket
-from lottery_ticket.runs.run import Listener, carry_out, resume
+from lottery_ticket.runs.run import Listener, OnItsWay, carry_out, resume
+from lottery_ticket.runs.stopwatch import Stopwatch
 from lottery_ticket.runs.sync import sync
 from lottery_ticket.store import connection, reading
 from lottery_ticket.store.tracking import Tracker
 from lottery_ticket.study.parse import parse
 from lottery_ticket.study.sweep import sweep
+from tests.help.outcomes import VARYING
 
 
 class Interrupted(Listener):
@@ -62,7 +64,7 @@ def interrupted_run(path, images, **more):
         return find_tickets(plan.resolved, plan.network, plan.data, after, watch, trainer)
 
     with pytest.raises(KeyboardInterrupt):
-        carry_out(plan, tracker, method, [], 0.0, Interrupted())
+        carry_out(OnItsWay(plan, lambda: tracker, [], Stopwatch(), Interrupted()), method)
     rounds = find_tickets(plan.resolved, plan.network, plan.data)
     return tracker.run_id, [done.record for finished in rounds for done in finished]
 
@@ -75,7 +77,7 @@ def here(tmp_path, monkeypatch):
 
 
 def numbers(records):
-    return [record.model_dump(exclude={"seconds", "finished_at"}) for record in records]
+    return [record.model_dump(exclude=VARYING) for record in records]
 
 
 CASES = {
