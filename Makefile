@@ -26,6 +26,7 @@ format: .venv/installed-dev
 	$(BIN)/ruff format .
 
 bench: .venv/installed        ## measured claims, printed
+	$(BIN)/python bench/start.py
 	$(BIN)/python bench/quick.py
 	$(BIN)/python bench/engine.py fc1
 	$(BIN)/python bench/engine.py lenet5

@@ -53,8 +53,9 @@ def run(
         check_settings(chosen.model_dump())
         reach.must_be_usable(tracking_uri, experiment=experiment)
 
-    from lottery_ticket.cli.display import Display, print_result, resume_command, ui_command
-    from lottery_ticket.runs.listener import Several, listeners_named
+    with process.importing():
+        from lottery_ticket.cli.display import Display, print_result, resume_command, ui_command
+        from lottery_ticket.runs.listener import Several, listeners_named
 
     display = Display()
     listening = Several([display, *listeners_named(listeners)])

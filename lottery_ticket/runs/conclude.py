@@ -24,7 +24,7 @@ def figure_folder(run_id: str) -> Path:
 def conclude(tracker: Tracker, clock: Stopwatch | None = None) -> tuple[Verdict | None, list[Path]]:
     """The verdict on a trained run and, but for trials, its figures, kept with the final metrics; it is finished.
 
-    `clock` is that of a run whose seconds are kept with it.
+    `clock` is that of a run whose seconds are kept with it, if rounds were trained.
 
     LotteryTicketError where the store does not answer: all is kept, and `sync` concludes later.
     """
@@ -37,7 +37,7 @@ def conclude(tracker: Tracker, clock: Stopwatch | None = None) -> tuple[Verdict 
         verdict = judge_stored(about)
         figures = [] if about.kind == "trial" else draw(tracker.client, about, figure_folder(about.run_id))
     at = max(record.finished_at for record in about.records)
-    metrics = _final_metrics(verdict) | (_seconds(clock) if clock else {})
+    metrics = _final_metrics(verdict) | (_seconds(clock) if clock and clock.trained else {})
     with timed.part("tracking"):
         tracker.finish(verdict, figures, metrics, at)
     return verdict, figures

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from lottery_ticket import process
 from lottery_ticket.address import public
 from lottery_ticket.config import Settings, code_in, must_be_named
 from lottery_ticket.engine.job import Progress, Train, Watch
@@ -301,7 +302,7 @@ def carry_out(run: OnItsWay, method: Method) -> "Result":
                 run.listener.rounds_finished(kept)
         clock.evaluated(trained)
         assert run.tracker is not None  # made by the first round, or there before
-        with clock.part("figures"):  # what draws them is imported here
+        with clock.part("figures"), process.importing():  # what draws them is imported here
             from lottery_ticket.runs.conclude import conclude
             from lottery_ticket.runs.result import Result
         verdict, figures = conclude(run.tracker, clock)

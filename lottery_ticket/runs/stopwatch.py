@@ -17,10 +17,14 @@ class Stopwatch:
 
     Args:
         begun: since when, on the clock of `time.perf_counter`; default: now.
+
+    Attributes:
+        trained: whether any round was trained.
     """
 
     def __init__(self, begun: float | None = None) -> None:
         self._since = time.perf_counter() if begun is None else begun
+        self.trained = False
         self._part: Part = "start"
         self._seconds: dict[Part, float] = dict.fromkeys(PARTS, 0.0)
 
@@ -35,6 +39,7 @@ class Stopwatch:
 
     def evaluated(self, records: Sequence[Record]) -> None:
         """Of the time of training, what went into evaluations, by these records of the rounds that were trained."""
+        self.trained = bool(records)
         whole = math.fsum(record.seconds for record in records)
         part = math.fsum(record.evaluation_seconds or 0.0 for record in records)
         moved = self._seconds["training"] * part / whole if whole else 0.0

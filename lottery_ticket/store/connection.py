@@ -70,7 +70,7 @@ def ensure_experiment(client: MlflowClient, name: str) -> str:
     """The id of the experiment, made if need be, with the chart view that `lt ui` opens."""
     found = client.get_experiment_by_name(name)
     if found is not None and found.lifecycle_stage != "active":
-        raise InputError("--experiment", name, "is deleted in this store; allowed: another, or restore it")
+        raise reach.deleted(name)
     if found is None:
         root = artifact_root(client.tracking_uri)
         folder = quote(name.replace("/", "%2F"), safe="")  # of which MLflow makes the text before again

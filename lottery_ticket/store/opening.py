@@ -4,6 +4,8 @@ import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
+from lottery_ticket import process
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
@@ -37,7 +39,8 @@ class Opening:
 
     def _open(self, tracking_uri: str | None, experiment: str) -> None:
         try:
-            from lottery_ticket.store import connection, tracking  # noqa: F401, the second for whoever takes the client
+            with process.importing():
+                from lottery_ticket.store import connection, tracking  # noqa: F401, the second for what follows
 
             self._opened.set_result(connection.connect(tracking_uri, experiment=experiment))
         except BaseException as error:

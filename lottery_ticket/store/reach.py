@@ -45,8 +45,16 @@ def must_be_usable(given: str | None = None, create: bool = True, experiment: st
             raise InputError(named_by, public(uri), "is no MLflow store; allowed: a store that `lt run` has written to")
     if file and create:
         _check_writable(file, named_by, uri)
+        gone = "SELECT 1 FROM experiments WHERE name = ? AND lifecycle_stage = 'deleted'"
+        if _is_store(file) and _has(file, gone, experiment):
+            raise deleted(experiment)
     if create and not (file and file.parent.resolve() == Path("mlruns").resolve()):
         check_working_folder()
+
+
+def deleted(experiment: str) -> InputError:
+    """What is said of an experiment that was deleted in MLflow."""
+    return InputError("--experiment", experiment, "is deleted in this store; allowed: another, or restore it")
 
 
 def must_know(run_id: str, option: str, given: str | None = None) -> None:
