@@ -1,5 +1,6 @@
 """What strangers hand in, TOML, texts and paths, read within limits: it must not tell us what to do."""
 
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,12 @@ def unprintable(told: Any, allowed: str = "") -> str | None:
     """The first text in plain data – a JSON or TOML document – with characters that do not print, nor are allowed."""
     kept = str.maketrans("", "", allowed)
     return next((text for text in _texts(told) if not text.translate(kept).isprintable()), None)
+
+
+def in_csv(value: Any) -> Any:
+    """A value as a table of other programs may have it: a text that they would run as a formula begins with `'`."""
+    formula = isinstance(value, str) and value.lstrip().startswith(("=", "+", "-", "@"))
+    return f"'{value}" if formula or (isinstance(value, str) and value[:1] in ("\t", "\r")) else value
 
 
 def _texts(told: Any) -> Iterator[str]:
@@ -39,6 +46,16 @@ def must_be_new(path: Path, option: str = "DEST") -> None:
 
 MOST_BYTES = 2**20
 
+_DEEPEST = 16
+"""Parts of a dotted key: for each of them tomllib keeps all that stand before it."""
+
+_TOKEN = re.compile(
+    r'''#[^\n]*+|"""(?:[^\\"]|\\.|"(?!""))*+(?:""")?|'{3}(?:[^']|'(?!''))*+(?:'{3})?'''
+    r"""|"(?:[^"\\\n]|\\.)*+"?|'[^'\n]*+'?|[\w+-]++|[^\s]""",
+    re.DOTALL,
+)
+"""A comment, string, bare word or other sign of TOML; each character is looked at once."""
+
 
 def read_toml(path: str | Path, option: str) -> dict[str, Any]:
     """The values in a file; InputError naming the option where it cannot be read or is too large."""
@@ -51,7 +68,10 @@ def read_toml(path: str | Path, option: str) -> dict[str, Any]:
             raise refuse(f"{'is no file' if Path(path).exists() else 'does not exist'}; allowed: a TOML file")
         if (size := Path(path).stat().st_size) > MOST_BYTES:
             raise refuse(f"has {size:,} bytes; allowed: a TOML file of at most {MOST_BYTES:,}")
-        told = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
+        text = Path(path).read_text(encoding="utf-8-sig")
+        if _deep(text):
+            raise refuse(f"has a key of over {_DEEPEST} parts; allowed: keys like lr")
+        told = tomllib.loads(text)
         if odd := unprintable(told, allowed="\n\t"):
             raise refuse(f"has characters that do not print, in {odd!a}; allowed: plain text")
         return told
@@ -59,3 +79,15 @@ def read_toml(path: str | Path, option: str) -> dict[str, Any]:
         raise refuse(f"is not valid TOML ({error}); allowed: lines like lr = 0.1") from None
     except (OSError, ValueError) as error:
         raise refuse(f"cannot be read: {one_line(error)}; allowed: a TOML file") from None
+
+
+def _deep(text: str) -> bool:
+    """Whether a TOML file has a dotted key of more parts than it may."""
+    dots, before = 0, ""
+    for found in _TOKEN.finditer(text):
+        token = found[0]
+        dots = dots + 1 if token == "." else dots if before == "." else 0
+        before = token
+        if dots >= _DEEPEST:
+            return True
+    return False

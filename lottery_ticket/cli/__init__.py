@@ -68,6 +68,9 @@ def _run() -> int:
     except LotteryTicketError as error:
         return _fail(str(error), 1)
     except (KeyboardInterrupt, typer.Abort):
+        from lottery_ticket import waiting
+
+        waiting.end()
         return 130
     except typer.Exit as ended:
         return ended.exit_code

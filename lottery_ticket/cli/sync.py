@@ -15,11 +15,15 @@ if TYPE_CHECKING:
 def sync(tracking_uri: TrackingUri = None, as_json: Json = False) -> None:
     """Deliver the rounds that a run kept because the tracking store did not answer; conclude runs that are trained."""
     from lottery_ticket.address import tracking_uri as address
-    from lottery_ticket.store.outbox import Outbox, outbox_root
+    from lottery_ticket.store.outbox import Outbox, is_run, outbox_root
 
     uri = address(tracking_uri)
     root = outbox_root(uri)
-    folders = sorted(folder.name for folder in root.iterdir() if folder.is_dir()) if root.is_dir() else []
+    folders = (
+        sorted(folder.name for folder in root.iterdir() if folder.is_dir() and is_run(folder.name))
+        if root.is_dir()
+        else []
+    )
     waiting = [run_id for run_id in folders if not Outbox(uri, run_id).settled]
 
     if waiting or tracking_uri:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lottery_ticket import memory
 from lottery_ticket.data.images import KEYS, Images
 from lottery_ticket.data.meaning import understand
 from lottery_ticket.errors import InputError, one_line
@@ -17,6 +18,13 @@ MOST_BYTES = 2**33
 """Of all arrays of an .npz together; a file that declares more is refused before room is made for them."""
 
 _ALLOWED = f"allowed: an .npz with {', '.join(KEYS)}"
+
+_ALWAYS, _EACH = 2**26, 100
+"""Bytes that any file may declare, and that it may for each byte of its own, whichever is more.
+
+Images deflate to a half or a tenth (MNIST: a fifth), nothing but zeros to a thousandth.
+"""
+
 _VALIDATION = ("x_val", "y_val")
 _ALL_KEYS = (*KEYS, *_VALIDATION)
 _NAMES = (
@@ -57,13 +65,16 @@ def outline(path: Path, option: str) -> dict[str, str]:
     if path.exists() and not path.is_file():  # a pipe would wait for ever
         raise refuse(f"is no file; {_ALLOWED}")
     with _readable(refuse):
-        called, declared = _outline(path)
+        called, declared, values = _outline(path)
+        length = path.stat().st_size
     if missing := [key for key in KEYS if key not in called]:
         raise refuse(f"lacks {', '.join(missing)}; {_ALLOWED}")
     if len(validation := [called[key] for key in _VALIDATION if key in called]) == 1:
         raise refuse(f"has {validation[0]} alone; allowed: validation images and their labels, or neither")
-    if declared > MOST_BYTES:
-        raise refuse(f"declares {declared:,} bytes; allowed: at most {MOST_BYTES:,}")
+    allowed = min(MOST_BYTES, max(_ALWAYS, _EACH * length))
+    # as they are, in float32, and once more while they are made so
+    if why := memory.too_much(declared, allowed, length, needed=declared + 2 * 4 * values):
+        raise refuse(why)
     return called
 
 
@@ -93,8 +104,8 @@ def _as_it_stands(arrays: Mapping[str, np.ndarray], name: str, path: Path, diges
     return before if before.digest == digest else None
 
 
-def _outline(path: Path) -> tuple[dict[str, str], int]:
-    """Which member of the archive is which array, and the bytes that they declare, in the archive or their headers.
+def _outline(path: Path) -> tuple[dict[str, str], int, int]:
+    """Which member of the archive is which array, and the bytes and values that they declare.
 
     Counted before room is made for any of them. The errors are those of zipfile and numpy.
     """
@@ -102,16 +113,17 @@ def _outline(path: Path) -> tuple[dict[str, str], int]:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         called = _called(list(members))
         chosen = [members[member] for member in called.values()]
-        in_archive, in_headers = sum(info.file_size for info in chosen), 0
+        in_archive, in_headers, values = sum(info.file_size for info in chosen), 0, 0
         if in_archive > MOST_BYTES:
-            return called, in_archive
+            return called, in_archive, in_archive
         for info in chosen:
             with archive.open(info) as file:
                 version = np.lib.format.read_magic(file)
                 read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
                 shape, _, dtype = read(file)
             in_headers += math.prod(shape) * dtype.itemsize
-    return called, in_headers
+            values += math.prod(shape)
+    return called, in_headers, values
 
 
 def _called(members: Sequence[str]) -> dict[str, str]:

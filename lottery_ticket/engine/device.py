@@ -5,10 +5,10 @@ import functools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 
+from lottery_ticket import memory
 from lottery_ticket.config import Settings
 from lottery_ticket.errors import InputError
 
@@ -20,11 +20,7 @@ def free_memory(device: torch.device) -> int | None:
     """Bytes that are free on the device, or in this machine's memory; None where it cannot be told."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        return None
+    return memory.free()
 
 
 def choose_device(name: str) -> torch.device:

@@ -18,6 +18,7 @@ from lottery_ticket.reproduction.jobs import Reproduced
 from lottery_ticket.reproduction.report import to_html, to_markdown
 from lottery_ticket.store.connection import ensure_experiment, telling
 from lottery_ticket.store.limits import NAME, TAG, cut
+from lottery_ticket.untrusted import in_csv
 from lottery_ticket.version import __version__
 
 
@@ -158,5 +159,5 @@ def _csv(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(head)
-    writer.writerows(rows)
+    writer.writerows([in_csv(value) for value in row] for row in rows)
     return out.getvalue()

@@ -16,6 +16,7 @@ from lottery_ticket.analysis.stored_run import Finding, StoredRun
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 from lottery_ticket.store import connection, layout, reach, reading
 from lottery_ticket.store.reading import Stored
+from lottery_ticket.untrusted import in_csv
 
 
 @dataclass(frozen=True)
@@ -108,5 +109,5 @@ def _as_csv(table: Sequence[Mapping[str, Any]]) -> str:
     written = io.StringIO()
     rows = csv.DictWriter(written, list(table[0]), lineterminator="\n")
     rows.writeheader()
-    rows.writerows(table)
+    rows.writerows({key: in_csv(value) for key, value in row.items()} for row in table)
     return written.getvalue()

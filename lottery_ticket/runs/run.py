@@ -75,7 +75,9 @@ def run(
         from lottery_ticket.store.tracking import Tracker
 
         client, name = opening.client(), run_name(settings, preset)
-        return Tracker.create(client, experiment, plan.settings, preset, name, plan.images, plan.data.info, plan.network)
+        return Tracker.create(
+            client, experiment, plan.settings, preset, name, plan.images, plan.data.info, plan.network
+        )
 
     with Opening(tracking_uri, experiment) as opening:
         this = OnItsWay(plan, make, [], clock, listener or whoever_is_here(), lambda: opening.ready)

@@ -22,6 +22,9 @@ from lottery_ticket.store import reach
 from lottery_ticket.store.beside import Client, put_right
 from lottery_ticket.store.chart_view import view_tags
 from lottery_ticket.store.locks import made_once
+from lottery_ticket.store.patience import set_limits
+
+_MOST_PAGES = 200  # of up to a thousand runs
 
 
 def connect(given: str | None = None, create: bool = True, experiment: str = reach.DEFAULT_EXPERIMENT) -> MlflowClient:
@@ -32,6 +35,7 @@ def connect(given: str | None = None, create: bool = True, experiment: str = rea
         create: make a SQLite store that is not there yet.
         experiment: the name of the experiment that is meant; only checked.
     """
+    set_limits()
     reach.must_be_usable(given, create, experiment)
     uri, option = tracking_uri(given), reach.option(given)
     file = sqlite_file(uri)
@@ -87,15 +91,21 @@ def ensure_experiment(client: MlflowClient, name: str) -> str:
 
 
 def search(client: MlflowClient, experiments: list[str], query: str, which: int = ViewType.ACTIVE_ONLY) -> list[Run]:
-    """All runs that a query finds, newest first; without deleted ones unless told otherwise."""
+    """All runs that a query finds, newest first; without deleted ones unless told otherwise.
+
+    LotteryTicketError where the store goes on giving pages.
+    """
     runs: list[Run] = []
     token = None
-    while True:
+    for _ in range(_MOST_PAGES):
         page = client.search_runs(experiments, query, which, max_results=1000, page_token=token)
         runs += page
         token = page.token
         if not token:
             return runs
+    raise LotteryTicketError(
+        f"{public(client.tracking_uri)} gives over {_MOST_PAGES} pages of runs; allowed: at most that"
+    )
 
 
 @contextmanager

@@ -2,9 +2,10 @@
 
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -52,6 +53,24 @@ def writing(client: MlflowClient, run_id: str) -> Iterator[None]:
 
 def _lock(name: str, seconds: float) -> FileLock:
     """What one process of this user on this machine has at a time; it ends with the process, however that ends."""
+    digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+    return FileLock(_own_folder() / f"{digest}.lock", timeout=seconds, is_singleton=True)
+
+
+def _own_folder() -> Path:
+    """A folder that no other user can reach, made if need be; InputError where there can be none.
+
+    It is in the user's cache; in the folder for temporary files where that cannot be written, as without a home.
+    """
     user = getattr(os, "getuid", int)()
-    digest = hashlib.sha256(f"{user} {name}".encode()).hexdigest()[:16]
-    return FileLock(Path(tempfile.gettempdir(), f"lottery-ticket-{digest}.lock"), timeout=seconds, is_singleton=True)
+    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    tried = Path(caches, "lottery-ticket", "locks"), Path(tempfile.gettempdir(), f"lottery-ticket-{user}")
+    for folder in tried:
+        with suppress(OSError):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            there = folder.lstat()
+            ours = stat.S_ISDIR(there.st_mode) and there.st_uid == user
+            if ours and os.access(folder, os.W_OK):
+                folder.chmod(0o700)
+                return folder
+    raise InputError("XDG_CACHE_HOME", str(caches), "holds no folder for locks; allowed: a folder of your own")

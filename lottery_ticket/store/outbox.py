@@ -1,6 +1,7 @@
 """Finished rounds on their way to MLflow, in a local folder until the store has them."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,9 @@ from lottery_ticket.errors import InputError
 TRAINED = "trained"
 """The file that says that no round follows."""
 
+_RUN = re.compile(r"[\w-]{1,64}", re.ASCII)
+"""An id as MLflow makes them, 32 hexadecimal digits, or as another store may."""
+
 _REFUSED, _REASONS, _DELETED = "refused", "reasons.json", "deleted"
 
 
@@ -22,6 +26,11 @@ def outbox_root(uri: str) -> Path:
     return (file.parent if file else Path("mlruns")) / "outbox"
 
 
+def is_run(name: str) -> bool:
+    """Whether a run may have this id."""
+    return _RUN.fullmatch(name) is not None
+
+
 class Outbox:
     """The finished rounds of one run that MLflow does not have yet.
 
@@ -29,6 +38,8 @@ class Outbox:
     """
 
     def __init__(self, uri: str, run_id: str) -> None:
+        if not is_run(run_id):  # it becomes a folder, which is removed in the end
+            raise InputError("RUN", run_id, "is no id of a run; allowed: letters, digits, _ and -")
         self.folder = outbox_root(uri) / run_id
 
     @contextmanager

@@ -13,7 +13,7 @@ from tempfile import TemporaryFile
 from urllib.parse import quote, urlsplit
 
 from lottery_ticket.address import DEFAULT_STORE, SQLITE, has_options, public, sqlite_file, tracking_uri
-from lottery_ticket.errors import InputError, one_line
+from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 from lottery_ticket.store.outbox import check_working_folder
 
 DEFAULT_EXPERIMENT = "lottery-ticket"
@@ -97,10 +97,15 @@ def check(given: str | None, experiment: str) -> None:
         with socket.create_connection((host, port), timeout=REACHABLE_WITHIN):
             pass
         if parts.scheme in ("http", "https"):
-            import requests
+            from lottery_ticket.store.patience import session
 
-            requests.get(f"{uri.rstrip('/')}/health", timeout=REACHABLE_WITHIN)
-    except (OSError, UnicodeError) as error:  # of the first requests' exceptions are a kind; the second is of odd names
+            with session() as asking:
+                asking.get(f"{uri.rstrip('/')}/health", timeout=REACHABLE_WITHIN)
+    except (
+        OSError,
+        UnicodeError,
+        LotteryTicketError,
+    ) as error:  # of the first requests' exceptions are a kind; the second is of odd names
         raise InputError(named_by, public(uri), f"cannot be reached ({one_line(error, 120)}); {ALLOWED}") from None
 
 

@@ -19,6 +19,7 @@ from lottery_ticket.study.importance import Share, importance
 from lottery_ticket.study.opened import Opened, study_folder
 from lottery_ticket.study.space import ranges
 from lottery_ticket.study.trials import Trial, finished, margins
+from lottery_ticket.untrusted import in_csv
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def as_csv(trials: Sequence[Trial]) -> str:
         rows.writerow(
             [
                 trial.number,
-                *(trial.params.get(key, "") for key in params),
+                *(in_csv(trial.params.get(key, "")) for key in params),
                 trial.phase,
                 "yes" if trial.best else "no",
                 *(_rounded(trial.measures.get(key)) for key in measures),

@@ -26,12 +26,21 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from lottery_ticket import memory
 from lottery_ticket.errors import LotteryTicketError, one_line
 from lottery_ticket.masks import Mask, Weights
 from lottery_ticket.names import escaped, unescaped
 
 MOST_BYTES = 2**31
 """Of a file, and of all tensors in it together; one that is larger or declares more is refused before it is read."""
+
+_ALWAYS, _EACH = 2**28, 4000
+"""Bytes that any file may declare, and that it may for each byte of its own, whichever is more.
+
+A mask counts with the float32 weights that it stands for. The mask of a
+thousandth of the weights takes a two-thousandth of that (tests/strangers/test_memory.py); a mask of nothing takes next
+to nothing, and the first bound leaves it 50 million weights.
+"""
 
 _TYPES = {
     name: getattr(torch, name)
@@ -172,13 +181,14 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
             stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 – not a dict
         if told[:8] != _crc32(told[8:]):
             raise LotteryTicketError("its table of tensors is damaged")
-        return _decode(stored, json.loads(told[8:]))
+        return _decode(stored, json.loads(told[8:]), length)
     except (SafetensorError, LotteryTicketError, OSError, ValueError, RuntimeError, MemoryError, zlib.error) as error:
         told = str(error) if isinstance(error, LotteryTicketError) else one_line(error)
         raise LotteryTicketError(f"{path} cannot be read: {told}") from None
 
 
-def _decode(stored: dict[str, Tensor], told: Any) -> dict[str, Tensor]:
+def _decode(stored: dict[str, Tensor], told: Any, length: int) -> dict[str, Tensor]:
+    """The tensors of a file of so many bytes."""
     if not isinstance(told, dict) or told.keys() != stored.keys():
         raise LotteryTicketError("its table of tensors does not fit the tensors in it")
     for name, entry in told.items():
@@ -194,9 +204,10 @@ def _decode(stored: dict[str, Tensor], told: Any) -> dict[str, Tensor]:
             raise LotteryTicketError(f"tensor {name!r} is kept in a wider type than its own")
         if entry.get("crc32") != zlib.crc32(stored[name].numpy().data):
             raise LotteryTicketError(f"tensor {name!r} is damaged")
-    declared = sum(math.prod(entry["shape"]) * _TYPES[entry["dtype"]].itemsize for entry in told.values())
-    if declared > MOST_BYTES:
-        raise LotteryTicketError(f"it declares {declared:,} bytes; allowed: at most {MOST_BYTES:,}")
+    declared = sum(math.prod(entry["shape"]) * _stands_for(_TYPES[entry["dtype"]]) for entry in told.values())
+    allowed = min(MOST_BYTES, max(_ALWAYS, _EACH * length))
+    if why := memory.too_much(declared, allowed, length, needed=2 * declared):
+        raise LotteryTicketError(f"it {why}")
     tensors: dict[str, Tensor] = {}
     for name in sorted(told, key=lambda name: "mask" in told[name]):  # the masks first
         entry = told[name]
@@ -211,6 +222,11 @@ def _decode(stored: dict[str, Tensor], told: Any) -> dict[str, Tensor]:
         dense[mask] = _inflate(stored[name], kept, int(mask.sum())).to(kind)
         tensors[name] = dense
     return {name: tensors[name] for name in told}
+
+
+def _stands_for(kind: torch.dtype) -> int:
+    """Bytes of memory that an element asks for; of a mask with the weight's."""
+    return 1 + torch.float32.itemsize if kind == torch.bool else kind.itemsize
 
 
 def _deflate(flat: Tensor) -> bytes:
