@@ -91,3 +91,13 @@ def _deep(text: str) -> bool:
         if dots >= _DEEPEST:
             return True
     return False
+
+
+def in_markdown(text: str) -> str:
+    """A text that Markdown shows as it stands: no HTML, image, link, table or emphasis comes of it."""
+    return re.sub(r"([\\`*\[\]<>#!|~&]|(?<!\w)_|_(?!\w))", r"\\\1", " ".join(text.split()))
+
+
+def prose(text: str) -> str:
+    """A text with the simple Markdown that it may have, in one line: no HTML, image or table comes of it."""
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", " ".join(text.split())).replace("![", "!\\[")

@@ -13,6 +13,7 @@ from lottery_ticket.config import differences, load_preset
 from lottery_ticket.reproduction.claims import Estimate, Finding, Share
 from lottery_ticket.reproduction.definition import Part
 from lottery_ticket.reproduction.jobs import Reproduced
+from lottery_ticket.untrusted import prose
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }
@@ -28,23 +29,23 @@ def to_markdown(done: Reproduced, figures: Mapping[str, str], command: str) -> s
     """The report; `figures` are their names → links."""
     told = done.reproduction
     variants = list(dict.fromkeys(variant for _, variant in done.experiments))
-    lines = [f"# {told.title}", "", told.about, "", f"Source: {told.source}.", ""]
+    lines = [f"# {prose(told.title)}", "", prose(told.about), "", f"Source: {prose(told.source)}.", ""]
     lines += [f"To make it again: `{command}`. Made with {_where(done)}", ""]
     lines += claims_section(done)
-    lines += [f"- **{name}**: {told.variants[name].says}." for name in variants] + [""]
+    lines += [f"- **{name}**: {prose(told.variants[name].says)}." for name in variants] + [""]
     if told.drawings:
         lines += ["## The figures, drawn again", ""]
         lines += ["Each seed thin, their mean thick, the band from the lowest to the highest seed.", ""]
         for drawing in told.drawings:
-            lines += [f"![{drawing.title}]({figures[drawing.name]})", ""]
+            lines += [f"![{_label(drawing.title)}]({figures[drawing.name]})", ""]
     for attribution, shares in zip(told.attributions, done.attributions, strict=True):
         if shares:
-            lines += [f"## {attribution.title}", "", *_attribution(shares)]
-            lines += [f"![{attribution.title}]({figures[attribution.name]})", ""]
+            lines += [f"## {prose(attribution.title)}", "", *_attribution(shares)]
+            lines += [f"![{_label(attribution.title)}]({figures[attribution.name]})", ""]
     lines += _cost(done)
     lines += _runs(done)
     if told.remarks:
-        lines += ["## Remarks", "", *(line for remark in told.remarks for line in (f"- {remark}", "")), ""]
+        lines += ["## Remarks", "", *(line for remark in told.remarks for line in (f"- {prose(remark)}", "")), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -214,7 +215,7 @@ def _cost(done: Reproduced) -> list[str]:
 def cost_of_claims(done: Reproduced) -> list[str]:
     """What claims on hours came to, a line each."""
     return [
-        f"- {outcome.claim.id}, {outcome.variant}: {finding.part.says}? {_value(finding)}."
+        f"- {outcome.claim.id}, {outcome.variant}: {prose(finding.part.says)}? {_value(finding)}."
         for outcome in done.outcomes
         for finding in outcome.findings
         if finding.part.measure == "hours"
@@ -246,6 +247,11 @@ def _where(done: Reproduced) -> str:
     return f"lt {', '.join(told['version'])}, torch {', '.join(told['torch'])}, {'; '.join(told['hardware'])}."
 
 
+def _label(title: str) -> str:
+    """What is read out for a figure."""
+    return prose(title).replace("[", "(").replace("]", ")")
+
+
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     cells = [head, ["---"] * len(head), *rows]
-    return [f"| {' | '.join(each.replace('|', '/') for each in row)} |" for row in cells] + [""]
+    return [f"| {' | '.join(prose(each).replace('|', '/') for each in row)} |" for row in cells] + [""]

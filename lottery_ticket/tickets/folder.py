@@ -11,11 +11,11 @@ import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from uuid import uuid4
 
 import torch
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 
 from lottery_ticket.config import StoredSettings
 from lottery_ticket.data.prepared import DataInfo
@@ -64,7 +64,7 @@ class Card(_Part):
 
     schema_version: int
     architecture: Architecture
-    density: float
+    density: Annotated[float, Field(ge=0, le=1)]
     dataset: DataInfo | None
     settings: StoredSettings
     metrics: Metrics
@@ -110,7 +110,7 @@ def read_folder(folder: Path, option: str = "TICKET") -> Ticket:
     try:
         if (folder / CARD).stat().st_size > _LARGEST_CARD:
             raise refuse(f"has a {CARD} of over {_LARGEST_CARD:,} bytes")
-        told = json.loads((folder / CARD).read_bytes())
+        told = json.loads((folder / CARD).read_bytes(), parse_constant=_no_number)
         version = told.get("schema_version") if isinstance(told, dict) else None
         if type(version) is not int or version < 1:
             raise refuse(f"has a {CARD} that names no schema version")
@@ -171,6 +171,10 @@ def read_folder(folder: Path, option: str = "TICKET") -> Ticket:
     if wrong := ticket.fault():
         raise refuse(wrong)
     return ticket
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number")
 
 
 def _write(ticket: Ticket, folder: Path) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import quote
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from lottery_ticket import plugins
@@ -32,6 +33,7 @@ from lottery_ticket.tickets.accuracy import check_accuracy
 from lottery_ticket.tickets.apply import Held
 from lottery_ticket.tickets.reference import in_store
 from lottery_ticket.tickets.torch_masks import put_under_masks, read_past
+from lottery_ticket.untrusted import in_markdown
 from lottery_ticket.version import __version__
 
 
@@ -49,9 +51,9 @@ class Origin(BaseModel):
     run_id: str | None = None
     trajectory: str | None = None
     arm: str = "winning"
-    seed: NonNegativeInt = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     round: Annotated[int, Field(ge=1, le=100_000)] = 1
-    iteration: NonNegativeInt | None = None
+    iteration: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     version: str = __version__
     torch: str = torch.__version__
 
@@ -60,9 +62,10 @@ class Origin(BaseModel):
         told = self.model_dump(include={"tracking_uri", "run_id", "trajectory", "arm", "seed", "round"})
         tags = {f"lt.origin_{name}": str(value) for name, value in told.items() if value is not None}
         if self.run_id:
-            page = f"#/experiments/{self.experiment_id}/runs/{self.run_id}"
-            found = f"round {self.round} of {self.arm}-seed{self.seed} of run [{self.run_id}]({page})"
-            tags["mlflow.note.content"] = f"Trains a ticket: {found} in {self.tracking_uri}."
+            page = f"#/experiments/{quote(str(self.experiment_id), safe='')}/runs/{quote(self.run_id, safe='')}"
+            run = f"[{in_markdown(self.run_id)}]({page})"
+            found = f"round {self.round} of {in_markdown(self.arm)}-seed{self.seed} of run {run}"
+            tags["mlflow.note.content"] = f"Trains a ticket: {found} in {in_markdown(str(self.tracking_uri))}."
         return tags
 
 
