@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from lottery_ticket.address import sqlite_file
-from lottery_ticket.errors import InputError
+from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 
 TRAINED = "trained"
 """The file that says that no round follows."""
@@ -99,7 +99,15 @@ class Outbox:
     def refused(self) -> dict[str, str]:
         """What the store will never take → why."""
         reasons = self.aside / _REASONS
-        return json.loads(reasons.read_text(encoding="utf-8")) if reasons.exists() else {}
+        if not reasons.exists():
+            return {}
+        try:
+            told = json.loads(reasons.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise LotteryTicketError(f"{reasons} cannot be read: {one_line(error)}") from None
+        if not (isinstance(told, dict) and all(isinstance(why, str) for why in told.values())):
+            raise LotteryTicketError(f"{reasons} cannot be read: it holds no reasons")
+        return told
 
     @property
     def settled(self) -> bool:

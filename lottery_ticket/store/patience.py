@@ -30,7 +30,7 @@ _plain_send = TCPKeepAliveHTTPAdapter.send
 
 def set_limits() -> None:
     """From now on they hold for MLflow's requests in this process."""
-    TCPKeepAliveHTTPAdapter.send = _send  # type: ignore[method-assign]
+    TCPKeepAliveHTTPAdapter.send = _send
 
 
 def session() -> requests.Session:
@@ -48,7 +48,7 @@ def _send(
     seconds = timeout if isinstance(timeout, int | float) else 30
     if self.max_retries.total:
         seconds *= 1.5  # a second try, once the first took as long as it may
-    sent = int((request.headers or {}).get("Content-Length") or 0)
+    sent = int(request.headers.get("Content-Length") or 0)
     allowed = MOST_OF_TENSORS if stream and not urlsplit(request.url or "").path.endswith(".json") else MOST_BYTES
     begun, received = time.monotonic(), 0
     over = False
