@@ -17,8 +17,9 @@ def unprintable(told: Any, allowed: str = "") -> str | None:
 
 def in_csv(value: Any) -> Any:
     """A value as a table of other programs may have it: a text that they would run as a formula begins with `'`."""
-    formula = isinstance(value, str) and value.lstrip().startswith(("=", "+", "-", "@"))
-    return f"'{value}" if formula or (isinstance(value, str) and value[:1] in ("\t", "\r")) else value
+    if not isinstance(value, str) or _NUMBERS.fullmatch(value):
+        return value
+    return f"'{value}" if value[:1] in ("\t", "\r") or value.lstrip()[:1] in tuple("=+-@") else value
 
 
 def _texts(told: Any) -> Iterator[str]:
@@ -45,6 +46,9 @@ def must_be_new(path: Path, option: str = "DEST") -> None:
 
 
 MOST_BYTES = 2**20
+
+_NUMBERS = re.compile(r"[+-]?[\d.]+(?:e[+-]?\d+)?(?: [+-]?[\d.]+(?:e[+-]?\d+)?)*", re.ASCII)
+"""Numbers with spaces between them, as the values of seeds stand in tables."""
 
 _DEEPEST = 16
 """Parts of a dotted key: for each of them tomllib keeps all that stand before it."""
