@@ -18,11 +18,12 @@ def list_data(context: typer.Context, as_json: Json = False) -> None:
     if context.invoked_subcommand is not None:
         return
 
+    from lottery_ticket.data.originals import PUBLISHED
     from lottery_ticket.data.sources import KNOWN, cached
 
     rows: list[dict[str, Any]] = []
     for name, known in KNOWN.items():
-        file = None if known.torchvision is None else cached(name)
+        file = cached(name) if name in PUBLISHED else None
         place = {"file": file and str(file), "there": file is None or file.exists()}
         rows.append({"name": name, "shape": known.shape, "classes": known.classes, **place})
     if as_json:
@@ -36,13 +37,22 @@ def list_data(context: typer.Context, as_json: Json = False) -> None:
 
 
 @app.command()
-def fetch(name: Annotated[str, typer.Argument(help="The data set.")], as_json: Json = False) -> None:
-    """Download a data set through torchvision into the cache (LT_DATA_DIR, else the user's cache folder)."""
+def fetch(
+    name: Annotated[str, typer.Argument(help="The data set.")],
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from", help="A folder or file with what its authors publish, or a mirror's address.", show_default=False
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Bring a data set into the cache (LT_DATA_DIR, else the user's cache folder): downloaded, or from your files."""
     from lottery_ticket.data.sources import KNOWN
     from lottery_ticket.data.sources import fetch as fetch_data
     from lottery_ticket.errors import unknown
 
     if name not in KNOWN:
         raise unknown("NAME", name, KNOWN)
-    file = str(fetch_data(name))
+    file = str(fetch_data(name, source))
     typer.echo(json.dumps({"name": name, "file": file}) if as_json else file)

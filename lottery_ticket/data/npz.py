@@ -25,6 +25,9 @@ _ALWAYS, _EACH = 2**26, 100
 Images deflate to a half or a tenth (MNIST: a fifth), nothing but zeros to a thousandth.
 """
 
+DIGEST = "digest"
+"""What the cache calls the digest of the arrays beside it, that of `Images`."""
+
 _VALIDATION = ("x_val", "y_val")
 _ALL_KEYS = (*KEYS, *_VALIDATION)
 _NAMES = (
@@ -93,6 +96,12 @@ def _readable(refuse: Callable[[str], InputError]) -> Iterator[None]:
         zlib.error,
     ) as error:
         raise refuse(f"cannot be read as .npz ({one_line(error)}); {_ALLOWED}") from None
+
+
+def kept_digest(path: Path) -> str | None:
+    """The digest that an .npz, one that `read` takes, has beside its arrays; None where there is none."""
+    with np.load(path, allow_pickle=False) as file:
+        return str(file[DIGEST]) if DIGEST in file else None
 
 
 def _as_it_stands(arrays: Mapping[str, np.ndarray], name: str, path: Path, digest: str | None) -> Images | None:

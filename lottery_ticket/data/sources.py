@@ -1,39 +1,39 @@
-"""Data sets known by name: packaged MNIST, and torchvision's sets kept as .npz in a cache."""
+"""Data sets known by name: packaged MNIST, and published sets kept as .npz in a cache."""
 
 import gzip
 import hashlib
 import os
 import sys
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from lottery_ticket import plugins, shipped
 from lottery_ticket.data import npz
+from lottery_ticket.data.fetching import bring
 from lottery_ticket.data.images import KEYS, Images
 from lottery_ticket.data.meaning import understand
+from lottery_ticket.data.originals import PUBLISHED, read_idx
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line, unknown
 
 
 @dataclass(frozen=True)
 class Known:
-    """A data set known by name: one image's shape (H, W) or (H, W, C), classes and torchvision's class."""
+    """A data set known by name: one image's shape (H, W) or (H, W, C), and classes."""
 
     shape: tuple[int, ...]
     classes: int
-    torchvision: str | None
 
 
 KNOWN = {
-    "mnist": Known((28, 28), 10, None),
-    "fashion-mnist": Known((28, 28), 10, "FashionMNIST"),
-    "kmnist": Known((28, 28), 10, "KMNIST"),
-    "cifar10": Known((32, 32, 3), 10, "CIFAR10"),
-    "cifar100": Known((32, 32, 3), 100, "CIFAR100"),
-    "svhn": Known((32, 32, 3), 10, "SVHN"),
+    "mnist": Known((28, 28), 10),
+    "fashion-mnist": Known((28, 28), 10),
+    "kmnist": Known((28, 28), 10),
+    "cifar10": Known((32, 32, 3), 10),
+    "cifar100": Known((32, 32, 3), 100),
+    "svhn": Known((32, 32, 3), 10),
 }
 
 _MNIST_SHA256 = {
@@ -69,36 +69,38 @@ def at_hand(name: str) -> bool:
     return not plugins.is_code(name) and (cached(name) if name in KNOWN else Path(name)).is_file()
 
 
-def fetch(name: str) -> Path:
-    """Bring a data set into the cache through torchvision; the file appears whole or not at all.
+def fetch(name: str, source: str | None = None) -> Path:
+    """Bring a data set into the cache as an .npz with its digest; the file appears whole or not at all.
 
-    Raises LotteryTicketError when it cannot be downloaded or fails torchvision's checksum.
+    Args:
+        name: one of `KNOWN` that is not packaged.
+        source: a folder or file with what its authors publish, or a mirror's address; None = download it from them.
+
+    Raises:
+        InputError: there is nothing of that at `source`.
+        LotteryTicketError: it cannot be downloaded, has another MD5, or cannot be kept.
     """
-    known = KNOWN[name]
-    if known.torchvision is None:
+    if name not in PUBLISHED:
         raise InputError("NAME", name, "is packaged and needs no fetching; allowed: the others of `lt data`")
-    from torchvision import datasets
-
-    make: Callable = getattr(datasets, known.torchvision)
-    target = cached(name)
+    target, editions = cached(name), PUBLISHED[name]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as work:
-            arrays = {}
-            for part in ("train", "test"):
-                which = {"split": part} if name == "svhn" else {"train": part == "train"}
-                made = make(work, download=True, **which)
-                x = np.asarray(made.data)
-                arrays[f"x_{part}"] = x.transpose(0, 2, 3, 1) if name == "svhn" else x
-                labels = made.labels if name == "svhn" else made.targets
-                arrays[f"y_{part}"] = np.asarray(labels, np.int64)
+            edition, files = bring(editions, source, Path(work))
+            arrays = edition.read(files)
+            x_train, y_train, x_test, y_test = (arrays[key] for key in KEYS)
+            digest = Images(name, str(target), x_train, y_train, x_test, y_test).digest
             whole = Path(work) / "whole.npz"
-            np.savez_compressed(whole, **arrays)  # type: ignore[arg-type]
+            np.savez_compressed(whole, **arrays, **{npz.DIGEST: np.array(digest)})  # type: ignore[arg-type]
             os.replace(whole, target)
+    except InputError:
+        raise
     except Exception as error:
+        why = str(error) if isinstance(error, LotteryTicketError) else one_line(error)
+        files_of = ", ".join(file.name for file in editions[0].files)
         raise LotteryTicketError(
-            f"--dataset {name} could not be fetched into {target.parent} ({one_line(error)}); "
-            f"allowed instead: a file {target} or any .npz with {', '.join(KEYS)}"
+            f"--dataset {name} could not be fetched into {target.parent}: {why}; without a network, "
+            f"lt data fetch {name} --from FOLDER takes {files_of}, or --dataset any .npz with {', '.join(KEYS)}"
         ) from error
     return target
 
@@ -119,9 +121,7 @@ def mnist() -> Images:
                 "mnist",
                 f"is damaged: {path} has another SHA-256 than {sha256}; reinstall the package",
             )
-        raw = gzip.decompress(raw)
-        shape = [int.from_bytes(raw[4 + 4 * axis : 8 + 4 * axis], "big") for axis in range(raw[3])]
-        arrays.append(np.frombuffer(bytearray(raw), np.uint8, offset=4 + 4 * raw[3]).reshape(shape))
+        arrays.append(read_idx(gzip.decompress(raw)))
     x_train, y_train, x_test, y_test = arrays
     return Images("mnist", str(folder), x_train, y_train.astype(np.int64), x_test, y_test.astype(np.int64))
 
@@ -147,18 +147,7 @@ def load_images(name: str, option: str = "--dataset", digest: str | None = None)
     if name == "mnist":
         return mnist()
     if name in KNOWN:
-        path = cached(name)
-        if not path.exists():
-            fetch(name)
-        images = npz.read(path, name, option, digest)
-        if images.x_train.shape[1:] != KNOWN[name].shape or images.classes != KNOWN[name].classes:
-            raise InputError(
-                option,
-                name,
-                f"in the cache ({path}) has images {images.x_train.shape[1:]} in {images.classes} classes; "
-                f"allowed: {KNOWN[name].shape} in {KNOWN[name].classes} (delete the file to fetch it again)",
-            )
-        return images
+        return _from_cache(name, option, digest)
     if name.endswith(".npz"):
         return npz.read(Path(name), Path(name).stem, option, digest)
     if not plugins.is_code(name) and name not in plugins.installed("datasets"):
@@ -176,3 +165,28 @@ def load_images(name: str, option: str = "--dataset", digest: str | None = None)
 
     arrays = {key: np.asarray(getattr(images, key)) for key in KEYS}
     return understand(arrays, {key: key for key in KEYS}, images.name, images.source, refuse)
+
+
+def _from_cache(name: str, option: str, digest: str | None) -> Images:
+    """A data set that is fetched, now if need be, with the digest that it was kept with."""
+    path, known = cached(name), KNOWN[name]
+    if not path.exists():
+        fetch(name)
+
+    def refuse(why: str, allowed: str) -> InputError:
+        return InputError(
+            option, name, f"in the cache ({path}) {why}; allowed: {allowed} (delete the file to fetch it again)"
+        )
+
+    try:
+        images, kept = npz.read(path, name, option, digest), npz.kept_digest(path)
+    except InputError as error:
+        raise refuse(error.allowed.partition("; allowed")[0], "what was fetched") from None
+    if images.x_train.shape[1:] != known.shape or images.classes != known.classes:
+        has = f"has images {images.x_train.shape[1:]} in {images.classes} classes"
+        raise refuse(has, f"{known.shape} in {known.classes}")
+    if kept is None:
+        return replace(images, notes=(*images.notes, f"{path} has no digest to check it by"))
+    if kept != images.digest:
+        raise refuse(f"is damaged: its digest is {images.digest}", kept)
+    return images

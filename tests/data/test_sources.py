@@ -1,9 +1,12 @@
-"""Data sets: packaged MNIST, preparation, .npz files, the cache, and torchvision's downloads from a local server."""
+"""Data sets: packaged MNIST, preparation, .npz files, the cache, and what is published, from a local server."""
 
+import dataclasses
 import gzip
 import hashlib
 import io
+import os
 import pickle
+import struct
 import tarfile
 import threading
 from functools import partial
@@ -16,6 +19,7 @@ import torch
 from torchvision import datasets
 
 from lottery_ticket.data.images import KEYS, Images
+from lottery_ticket.data.originals import PUBLISHED, Original
 from lottery_ticket.data.prepared import DataInfo, channels_first, describe, prepare, split
 from lottery_ticket.data.sources import KNOWN, cached, fetch, load_images
 from lottery_ticket.errors import InputError, LotteryTicketError
@@ -228,6 +232,7 @@ def test_cached_file_is_used_as_it_is(cache):
     images = load_images("cifar10")
     assert_holds(images, content)
     assert images.name == "cifar10"
+    assert images.notes == (f"{cache / 'cifar10.npz'} has no digest to check it by",)
     assert (cache / "cifar10.npz").read_bytes() == before
 
 
@@ -247,7 +252,7 @@ def test_packaged_data_needs_no_fetching(cache):
     assert not cache.exists()
 
 
-# torchvision's downloads, for real but from a server of our own
+# downloads, for real but from a server of our own, and what people have on their disks
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -267,112 +272,231 @@ def server(tmp_path, monkeypatch):
         served.shutdown()
 
 
-def md5(path):
-    return hashlib.md5(path.read_bytes()).hexdigest()
-
-
 def idx(array):
     header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
     return header + array.astype(np.uint8).tobytes()
 
 
-def serve_mnist_like(name, content, server, monkeypatch):
-    folder, address = server
-    resources = []
-    for file, key in zip(
-        ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"), KEYS, strict=True
-    ):
-        path = folder / f"{file}-ubyte.gz"
-        path.write_bytes(gzip.compress(idx(content[key])))
-        resources.append((path.name, md5(path)))
-    made = getattr(datasets, KNOWN[name].torchvision)
-    monkeypatch.setattr(made, "mirrors", [address])
-    monkeypatch.setattr(made, "resources", resources)
-
-
-def serve_cifar(name, content, server, monkeypatch):
-    folder, address = server
-    made = getattr(datasets, KNOWN[name].torchvision)
-    labels = "labels" if name == "cifar10" else "fine_labels"
-
-    def batch(x, y):
-        return {"data": x.transpose(0, 3, 1, 2).reshape(len(x), -1), labels: y.tolist()}
-
-    pieces = np.array_split(np.arange(len(content["y_train"])), len(made.train_list))
-    files = {
-        file: batch(content["x_train"][piece], content["y_train"][piece])
-        for (file, _), piece in zip(made.train_list, pieces, strict=True)
-    }
-    files[made.test_list[0][0]] = batch(content["x_test"], content["y_test"])
-    files[made.meta["filename"]] = {made.meta["key"]: [str(k) for k in range(KNOWN[name].classes)]}
-    sums = {}
-    with tarfile.open(folder / made.filename, "w:gz") as archive:
-        for file, value in files.items():
-            raw = pickle.dumps(value)
-            member = tarfile.TarInfo(f"{made.base_folder}/{file}")
+def tar_gz(files):
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w:gz") as archive:
+        for name, raw in {"batches.meta.txt": b"names", "readme.html": b"", **files}.items():
+            member = tarfile.TarInfo(f"cifar/{name}")
             member.size = len(raw)
             archive.addfile(member, io.BytesIO(raw))
-            sums[file] = hashlib.md5(raw).hexdigest()
-    monkeypatch.setattr(made, "url", address + made.filename)
-    monkeypatch.setattr(made, "tgz_md5", md5(folder / made.filename))
-    for part in ("train_list", "test_list"):
-        monkeypatch.setattr(made, part, [[file, sums[file]] for file, _ in getattr(made, part)])
-    monkeypatch.setattr(made, "meta", made.meta | {"md5": sums[made.meta["filename"]]})
+    return made.getvalue()
 
 
-def serve_svhn(name, content, server, monkeypatch):
-    folder, address = server
-    split_list = {}
+def batches(name, content):
+    """Name of a batch → images in CIFAR's order, N×3072, and labels."""
+    flat = {part: content[f"x_{part}"].transpose(0, 3, 1, 2).reshape(-1, 3072) for part in ("train", "test")}
+    if name == "cifar100":
+        return {part: (flat[part], content[f"y_{part}"]) for part in ("train", "test")}
+    pieces = np.array_split(np.arange(len(flat["train"])), 5)
+    found = {f"data_batch_{n + 1}": (flat["train"][p], content["y_train"][p]) for n, p in enumerate(pieces)}
+    return found | {"test_batch": (flat["test"], content["y_test"])}
+
+
+def binary(name, content):
+    coarse = [7] if name == "cifar100" else []
+    records = {
+        batch: b"".join(bytes([*coarse, label, *image]) for image, label in zip(x, y, strict=True))
+        for batch, (x, y) in batches(name, content).items()
+    }
+    return [tar_gz({f"{batch}.bin": raw for batch, raw in records.items()})]
+
+
+class Python2(pickle._Pickler):
+    """Writes bytes as Python 2 wrote its texts: CIFAR's batches are from 2009."""
+
+    dispatch = dict(pickle._Pickler.dispatch)  # noqa: RUF012
+
+    def save_bytes(self, value):
+        self.write(pickle.BINSTRING + struct.pack("<i", len(value)) + value)
+        self.memoize(value)
+
+    dispatch[bytes] = save_bytes
+
+
+def pickled(name, content):
+    label = b"fine_labels" if name == "cifar100" else b"labels"
+    dumped = {}
+    for batch, (x, y) in batches(name, content).items():
+        file = io.BytesIO()
+        Python2(file, protocol=2).dump({b"data": x, label: y.tolist()})
+        dumped[batch] = file.getvalue()
+    return [tar_gz(dumped | {"meta": b"none of our business"})]
+
+
+def mat(name, content):
+    made = []
     for part in ("train", "test"):
-        path = folder / f"{part}_32x32.mat"
-        x, y = content[f"x_{part}"], content[f"y_{part}"]
+        y = content[f"y_{part}"]
+        file = io.BytesIO()
         digits = np.where(y == 0, 10, y)[:, None].astype(np.uint8)  # SVHN calls the digit 0 class 10
-        scipy.io.savemat(path, {"X": x.transpose(1, 2, 3, 0), "y": digits})
-        split_list[part] = [address + path.name, path.name, md5(path)]
-    monkeypatch.setattr(datasets.SVHN, "split_list", split_list)
+        scipy.io.savemat(file, {"X": content[f"x_{part}"].transpose(1, 2, 3, 0), "y": digits})
+        made.append(file.getvalue())
+    return made
 
 
-SERVE = {
-    "fashion-mnist": serve_mnist_like,
-    "kmnist": serve_mnist_like,
-    "cifar10": serve_cifar,
-    "cifar100": serve_cifar,
-    "svhn": serve_svhn,
+def packed(name, content):
+    return [gzip.compress(idx(content[key])) for key in KEYS]
+
+
+MADE = {
+    "fashion-mnist": [packed],
+    "kmnist": [packed],
+    "cifar10": [binary, pickled],
+    "cifar100": [binary, pickled],
+    "svhn": [mat],
 }
 
 
-def test_all_downloads_are_tested():
-    assert set(SERVE) == {name for name, known in KNOWN.items() if known.torchvision}
+def content_of(name):
+    return arrays(KNOWN[name].shape, KNOWN[name].classes, train=120, test=100)
 
 
-@pytest.mark.parametrize("name", SERVE)
-def test_download(name, cache, server, monkeypatch):
-    content = arrays(KNOWN[name].shape, KNOWN[name].classes, train=120, test=100)
-    SERVE[name](name, content, server, monkeypatch)
+@pytest.fixture
+def publish(server, monkeypatch):
+    """Publishes small arrays as an edition of a data set on the server: in its files, under their names."""
+    folder, address = server
+
+    def edition(name, which, content):
+        editions = list(PUBLISHED[name])
+        made = MADE[name][which](name, content)
+        files = []
+        for original, raw in zip(editions[which].files, made, strict=True):
+            (folder / original.name).write_bytes(raw)
+            files.append(Original(address + original.name, hashlib.md5(raw).hexdigest()))
+        editions[which] = dataclasses.replace(editions[which], files=tuple(files))
+        monkeypatch.setitem(PUBLISHED, name, tuple(editions))
+        return folder
+
+    return edition
+
+
+def test_all_editions_are_tested():
+    assert {name: len(made) for name, made in MADE.items()} == {n: len(each) for n, each in PUBLISHED.items()}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_download(name, cache, server, publish):
+    content = content_of(name)
+    folder = publish(name, 0, content)
     assert_holds(load_images(name), content)
     assert [path.name for path in cache.iterdir()] == [f"{name}.npz"]
-    for file in server[0].iterdir():
+    for file in folder.iterdir():
         file.unlink()  # from now on the cache must do
+    images = load_images(name)
+    assert_holds(images, content)
+    assert images.notes == ()
+    assert str(np.load(cache / f"{name}.npz")["digest"]) == images.digest
+
+
+@pytest.mark.parametrize(
+    ("name", "which"), [(name, which) for name, made in MADE.items() for which in range(len(made))]
+)
+def test_from_a_folder_that_has_them(name, which, cache, publish, monkeypatch):
+    content = content_of(name)
+    folder = publish(name, which, content)
+    deeper = folder.parent / "mine" / "raw"
+    deeper.parent.mkdir()
+    folder.rename(deeper)
+    assert fetch(name, str(deeper.parent)) == cache / f"{name}.npz"
     assert_holds(load_images(name), content)
 
 
-@pytest.mark.parametrize("name", SERVE)
-def test_damaged_download_leaves_nothing(name, cache, server, monkeypatch):
-    content = arrays(KNOWN[name].shape, KNOWN[name].classes, train=120, test=100)
-    SERVE[name](name, content, server, monkeypatch)
-    last = max(server[0].iterdir(), key=lambda file: file.name)
+def test_from_a_file_or_a_mirror(cache, server, publish):
+    content = content_of("cifar10")
+    folder = publish("cifar10", 1, content)
+    (folder / "cifar-10-python.tar.gz").rename(folder / "mine (1).tgz")
+    fetch("cifar10", str(folder / "mine (1).tgz"))
+    assert_holds(load_images("cifar10"), content)
+    (cache / "cifar10.npz").unlink()
+    (folder / "mine (1).tgz").rename(folder / "cifar-10-python.tar.gz")
+    fetch("cifar10", server[1] + "cifar-10-python.tar.gz")
+    assert_holds(load_images("cifar10"), content)
+    publish("kmnist", 0, content_of("kmnist"))
+    fetch("kmnist", server[1])
+    assert (cache / "kmnist.npz").exists()
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_damaged_download_leaves_nothing(name, cache, publish):
+    last = max(publish(name, 0, content_of(name)).iterdir(), key=lambda file: file.name)
     raw = bytearray(last.read_bytes())
     raw[len(raw) // 2] ^= 1
     last.write_bytes(raw)
-    with pytest.raises(LotteryTicketError, match=rf"--dataset {name} could not be fetched .*{name}\.npz") as failed:
+    with pytest.raises(LotteryTicketError, match=rf"--dataset {name} could not be fetched .*has the MD5") as failed:
         fetch(name)
     assert not isinstance(failed.value, InputError)
     assert "\n" not in str(failed.value)
     assert list(cache.iterdir()) == []
+    with pytest.raises(InputError, match=r"--from: .* has .* with the MD5"):
+        fetch(name, str(last.parent))
+    assert list(cache.iterdir()) == []
 
 
-def test_no_server(monkeypatch, cache):
-    monkeypatch.setattr(datasets.KMNIST, "mirrors", ["http://127.0.0.1:1/"])
-    with pytest.raises(LotteryTicketError, match="--dataset kmnist could not be fetched"):
+def test_nothing_of_it_is_there(cache, tmp_path):
+    (tmp_path / "other.tar.gz").write_bytes(b"something else")
+    for place, why in (("nowhere", "is not there"), (".", "lacks them"), ("other.tar.gz", "has the MD5")):
+        with pytest.raises(InputError, match=rf"--from: .* {why}.*; allowed: cifar-10-binary\.tar\.gz or cifar-10-py"):
+            fetch("cifar10", str(tmp_path / place))
+
+
+def test_no_network(cache, monkeypatch):
+    nowhere = [
+        dataclasses.replace(file, url=f"http://127.0.0.1:1/{file.name}") for file in PUBLISHED["kmnist"][0].files
+    ]
+    monkeypatch.setitem(PUBLISHED, "kmnist", (dataclasses.replace(PUBLISHED["kmnist"][0], files=tuple(nowhere)),))
+    with pytest.raises(
+        LotteryTicketError, match=r"--dataset kmnist could not be fetched .*lt data fetch kmnist --from"
+    ):
         load_images("kmnist")
     assert list(cache.iterdir()) == []
+
+
+def test_nothing_is_run_that_a_pickle_names(cache, server, publish, monkeypatch, tmp_path):
+    evil = pickle.dumps({"data": Touch(tmp_path / "run"), "labels": []})
+    monkeypatch.setitem(MADE, "cifar10", [binary, lambda name, content: [tar_gz({"data_batch_1": evil})]])
+    folder = publish("cifar10", 1, {})
+    with pytest.raises(LotteryTicketError, match=r"posix\.system is none of an array"):
+        fetch("cifar10", str(folder))
+    assert not (tmp_path / "run").exists()
+
+
+class Touch:
+    """When it is unpickled, makes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+def test_what_is_cached_is_checked_each_time(cache, publish):
+    content = content_of("kmnist")
+    publish("kmnist", 0, content)
+    digest = load_images("kmnist").digest
+    changed = content["x_test"].copy()
+    changed[3, 4, 5] ^= 1
+    np.savez(cache / "kmnist.npz", **content | {"x_test": changed}, digest=np.array(digest))
+    with pytest.raises(InputError, match=r"'kmnist' in the cache .* is damaged.*delete the file to fetch it again"):
+        load_images("kmnist")
+    whole = (cache / "kmnist.npz").read_bytes()
+    (cache / "kmnist.npz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"'kmnist' in the cache .*cannot be read.*delete the file to fetch it again"):
+        load_images("kmnist")
+
+
+def test_sums_are_those_of_torchvision():
+    by_name = {}
+    for made in (datasets.FashionMNIST, datasets.KMNIST):
+        by_name[made] = {made.mirrors[-1] + name: md5 for name, md5 in made.resources}
+    for name, made in (("fashion-mnist", datasets.FashionMNIST), ("kmnist", datasets.KMNIST)):
+        assert {file.url: file.md5 for file in PUBLISHED[name][0].files} == by_name[made]
+    for name, made in (("cifar10", datasets.CIFAR10), ("cifar100", datasets.CIFAR100)):
+        assert PUBLISHED[name][1].files == (Original(made.url, made.tgz_md5),)
+    parts = [datasets.SVHN.split_list[part] for part in ("train", "test")]
+    assert PUBLISHED["svhn"][0].files == tuple(Original(url, md5) for url, _, md5 in parts)
