@@ -181,7 +181,9 @@ class Settings(BaseModel):
     bn_init: Literal["module", "one", "uniform"] = Field(
         "module", description="initial scales of batch normalisation: the module's own (1 in most), 1 or U(0, 1)"
     )
-    dataset: str = Field("mnist", description="data set: a name of `lt data` or the path of an .npz file")
+    dataset: str = Field(
+        "mnist", description="data set: a name of `lt data`, folder:PATH or hf:PATH of pictures, or an .npz file"
+    )
     validation_size: int = Field(
         5000, ge=0, description="training images held out for the early-stopping point; 0 = none"
     )

@@ -21,7 +21,7 @@ Kind = Literal[
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
-_NO_CODE = re.compile(r"mlp:[\d-]*|(torchvision|timm):.*|.*\.npz", re.DOTALL)
+_NO_CODE = re.compile(r"mlp:[\d-]*|(torchvision|timm|folder|hf):.*|.*\.npz", re.DOTALL)
 """Names with a colon that run no code of anybody's: networks of the package and of fixed registries, files."""
 
 

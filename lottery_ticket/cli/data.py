@@ -34,6 +34,9 @@ def list_data(context: typer.Context, as_json: Json = False) -> None:
         shape = "×".join(map(str, row["shape"]))
         where = row["file"] or "packaged"
         typer.echo(f"{row['name']:<14} {shape:<8} {row['classes']:>3} classes  {where}{state}")
+    typer.echo(
+        "Also: folder:PATH and hf:PATH of pictures (@64 scales them), my.npz, a folder of .npy files, module:name"
+    )
 
 
 @app.command()

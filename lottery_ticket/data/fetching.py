@@ -16,7 +16,7 @@ _PIECE = 2**20
 
 
 def bring(editions: Sequence[Edition], source: str | None, work: Path) -> tuple[Edition, list[Path]]:
-    """One of the editions and where its files are, each with the right MD5.
+    """One of the editions and where its files are, each with the right MD5, or the folder of what they hold.
 
     Args:
         editions: of the data set, the one to download first.
@@ -41,7 +41,9 @@ def bring(editions: Sequence[Edition], source: str | None, work: Path) -> tuple[
                     return edition, [place]
             raise InputError("--from", source, f"has the MD5 {sum_}; {allowed}")
         for edition in editions:
-            found = [_found(file, place) for file in edition.files]
+            if edition.unpacked and (unpacked := _found(edition.unpacked, place)):
+                return edition, [unpacked.parent]
+            found = [_found(file.name, place) for file in edition.files]
             if all(found):
                 paths = [path for path in found if path]
                 for file, path in zip(edition.files, paths, strict=True):
@@ -64,9 +66,9 @@ def _listed(edition: Edition) -> str:
     return ", ".join(file.name for file in edition.files)
 
 
-def _found(file: Original, place: Path) -> Path | None:
+def _found(name: str, place: Path) -> Path | None:
     for depth in ("", "*/", "*/*/"):
-        for path in sorted(place.glob(depth + file.name)):
+        for path in sorted(place.glob(depth + name)):
             if path.is_file():
                 return path
     return None

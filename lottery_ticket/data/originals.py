@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from lottery_ticket.data.images import KEYS
+from lottery_ticket.data.pictures import Pictures, tiny_imagenet
 
 Arrays = Mapping[str, np.ndarray]
 """`x_train, y_train, x_test, y_test`, as in `Images`."""
@@ -33,10 +34,17 @@ class Original:
 
 @dataclass(frozen=True)
 class Edition:
-    """A data set in one of the forms in which it is published: its files, and what makes arrays of them."""
+    """A data set in one of the forms in which it is published.
+
+    Attributes:
+        files: what is downloaded.
+        read: makes arrays of them, or pictures that are not decoded yet.
+        unpacked: a file that tells, where it is in a folder, that there is what the files hold.
+    """
 
     files: tuple[Original, ...]
-    read: Callable[[Sequence[Path]], Arrays]
+    read: Callable[[Sequence[Path]], Arrays | Pictures]
+    unpacked: str | None = None
 
 
 def read_idx(raw: bytes) -> np.ndarray:
@@ -162,8 +170,16 @@ PUBLISHED: Mapping[str, tuple[Edition, ...]] = {
             _svhn,
         ),
     ),
+    "tiny-imagenet": (
+        Edition(
+            (Original("http://cs231n.stanford.edu/tiny-imagenet-200.zip", "90528d7ca1a48142e341f4ef8d21d0de"),),
+            lambda files: tiny_imagenet(files[0]),
+            unpacked="wnids.txt",
+        ),
+    ),
 }
 """Data set → its editions; the first is downloaded, the others are taken where somebody has them.
 
-CIFAR-100's classes are the 100 fine ones. MD5s: CIFAR's from its authors' page, the others as torchvision has them.
+CIFAR-100's classes are the 100 fine ones. MD5s: CIFAR's from its authors' page, Tiny ImageNet's as those
+who load it have it, the others as torchvision does.
 """

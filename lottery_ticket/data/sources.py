@@ -1,8 +1,9 @@
-"""Data sets known by name: packaged MNIST, and published sets kept as .npz in a cache."""
+"""Data sets by name: packaged MNIST, published sets in a cache, files and folders, a guest's."""
 
 import gzip
 import hashlib
 import os
+import re
 import sys
 import tempfile
 from dataclasses import dataclass, replace
@@ -11,20 +12,26 @@ from pathlib import Path
 import numpy as np
 
 from lottery_ticket import plugins, shipped
-from lottery_ticket.data import npz
+from lottery_ticket.data import arrays, npz
 from lottery_ticket.data.fetching import bring
 from lottery_ticket.data.images import KEYS, Images
 from lottery_ticket.data.meaning import understand
 from lottery_ticket.data.originals import PUBLISHED, read_idx
+from lottery_ticket.data.pictures import Form, Pictures, in_folder, parse_form, write_arrays
+from lottery_ticket.data.saved import saved_on_disk
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line, unknown
 
 
 @dataclass(frozen=True)
 class Known:
-    """A data set known by name: one image's shape (H, W) or (H, W, C), and classes."""
+    """A data set known by name: one image's shape (H, W) or (H, W, C), classes, and the suffix in the cache.
+
+    Without a suffix it is a folder of arrays, of which no more is read than is needed.
+    """
 
     shape: tuple[int, ...]
     classes: int
+    suffix: str = ".npz"
 
 
 KNOWN = {
@@ -34,7 +41,14 @@ KNOWN = {
     "cifar10": Known((32, 32, 3), 10),
     "cifar100": Known((32, 32, 3), 100),
     "svhn": Known((32, 32, 3), 10),
+    "tiny-imagenet": Known((64, 64, 3), 200, suffix=""),
 }
+
+_PICTURES = {"folder": in_folder, "hf": saved_on_disk}
+"""What `folder:PATH` and `hf:PATH` are read by."""
+
+_PICTURES_VERSION = 1
+"""Goes up when pictures are made other arrays of than before."""
 
 _MNIST_SHA256 = {
     "train-images-idx3-ubyte.gz": "0b367032e93c5d0cea0925647cfdb18614af8ee15f83e6f2fc2ad904a6835971",
@@ -59,18 +73,22 @@ def cache_folder() -> Path:
 
 def cached(name: str) -> Path:
     """The path at which the cache keeps a data set."""
-    return cache_folder() / f"{name}.npz"
+    return cache_folder() / f"{name}{KNOWN[name].suffix}"
 
 
 def at_hand(name: str) -> bool:
     """Whether a data set is on this machine, so that nothing must be fetched or asked for to load it."""
     if name == "mnist" or name in plugins.installed("datasets"):
         return True
-    return not plugins.is_code(name) and (cached(name) if name in KNOWN else Path(name)).is_file()
+    if plugins.is_code(name):
+        return False
+    scheme, _, told = name.partition(":")
+    place = cached(name) if name in KNOWN else parse_form(told)[0] if scheme in _PICTURES else Path(name)
+    return place.exists()
 
 
 def fetch(name: str, source: str | None = None) -> Path:
-    """Bring a data set into the cache as an .npz with its digest; the file appears whole or not at all.
+    """Bring a data set into the cache with its digest; it appears there whole or not at all.
 
     Args:
         name: one of `KNOWN` that is not packaged.
@@ -87,12 +105,18 @@ def fetch(name: str, source: str | None = None) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as work:
             edition, files = bring(editions, source, Path(work))
-            arrays = edition.read(files)
-            x_train, y_train, x_test, y_test = (arrays[key] for key in KEYS)
-            digest = Images(name, str(target), x_train, y_train, x_test, y_test).digest
-            whole = Path(work) / "whole.npz"
-            np.savez_compressed(whole, **arrays, **{npz.DIGEST: np.array(digest)})  # type: ignore[arg-type]
-            os.replace(whole, target)
+            found = edition.read(files)
+            if isinstance(found, Pictures):
+                form = Form(KNOWN[name].shape[:2], False)  # type: ignore[arg-type]
+                arrays.keep(
+                    target, name, str(files[0]), lambda folder: write_arrays(found, form, LotteryTicketError, folder)
+                )
+            else:
+                x_train, y_train, x_test, y_test = (found[key] for key in KEYS)
+                digest = Images(name, str(target), x_train, y_train, x_test, y_test).digest
+                whole = Path(work) / "whole.npz"
+                np.savez_compressed(whole, **found, **{npz.DIGEST: np.array(digest)})  # type: ignore[arg-type]
+                os.replace(whole, target)
     except InputError:
         raise
     except Exception as error:
@@ -108,7 +132,7 @@ def fetch(name: str, source: str | None = None) -> Path:
 def mnist() -> Images:
     """The packaged MNIST; InputError where its files are damaged."""
     folder = shipped.folder("mnist")
-    arrays = []
+    found = []
     for file, sha256 in _MNIST_SHA256.items():
         path = folder / file
         try:
@@ -121,19 +145,21 @@ def mnist() -> Images:
                 "mnist",
                 f"is damaged: {path} has another SHA-256 than {sha256}; reinstall the package",
             )
-        arrays.append(read_idx(gzip.decompress(raw)))
-    x_train, y_train, x_test, y_test = arrays
+        found.append(read_idx(gzip.decompress(raw)))
+    x_train, y_train, x_test, y_test = found
     return Images("mnist", str(folder), x_train, y_train.astype(np.int64), x_test, y_test.astype(np.int64))
 
 
 def load_images(name: str, option: str = "--dataset", digest: str | None = None) -> Images:
-    """A data set by name (fetched into the cache if need be), the path of an .npz, or what a guest makes.
+    """A data set by name (fetched into the cache if need be), from pictures, arrays on disk, or what a guest makes.
 
     A guest is a function without arguments that returns `Images`; who calls this sees to it that the user has named
     it, where it is code.
 
-    An .npz holds `x_train, y_train, x_test, y_test`: images N×H×W, N×H×W×C or N×D as uint8 or float32, labels as
-    integers from 0; what `lottery_ticket.data.meaning` can make that is taken as well.
+    `folder:PATH` and `hf:PATH` are pictures (`lottery_ticket.data.pictures`, `.saved`), which become arrays in the
+    cache when they are first asked for. An .npz, or a folder of .npy files, holds `x_train, y_train, x_test, y_test`:
+    images N×H×W, N×H×W×C or N×D as uint8 or float32, labels as integers from 0; what `lottery_ticket.data.meaning` can
+    make that is taken as well.
 
     Args:
         name: of the data set, or the path.
@@ -148,10 +174,15 @@ def load_images(name: str, option: str = "--dataset", digest: str | None = None)
         return mnist()
     if name in KNOWN:
         return _from_cache(name, option, digest)
+    if name.partition(":")[0] in _PICTURES and not plugins.is_code(name):
+        return _of_pictures(name, option)
     if name.endswith(".npz"):
         return npz.read(Path(name), Path(name).stem, option, digest)
+    if Path(name).is_dir():
+        return arrays.read(Path(name), Path(name).resolve().name, option)
     if not plugins.is_code(name) and name not in plugins.installed("datasets"):
-        raise unknown(option, name, [*KNOWN, *plugins.installed("datasets"), "the path of an .npz file", "module:name"])
+        files = ("folder:PATH", "hf:PATH", "the path of an .npz file or of a folder of .npy files")
+        raise unknown(option, name, [*KNOWN, *plugins.installed("datasets"), *files, "module:name"])
     make = plugins.named("datasets", name, {}, option)
     try:
         images = make()
@@ -163,8 +194,8 @@ def load_images(name: str, option: str = "--dataset", digest: str | None = None)
     def refuse(why: str) -> InputError:
         return InputError(option, name, why)
 
-    arrays = {key: np.asarray(getattr(images, key)) for key in KEYS}
-    return understand(arrays, {key: key for key in KEYS}, images.name, images.source, refuse)
+    made = {key: np.asarray(getattr(images, key)) for key in KEYS}
+    return understand(made, {key: key for key in KEYS}, images.name, images.source, refuse)
 
 
 def _from_cache(name: str, option: str, digest: str | None) -> Images:
@@ -175,11 +206,15 @@ def _from_cache(name: str, option: str, digest: str | None) -> Images:
 
     def refuse(why: str, allowed: str) -> InputError:
         return InputError(
-            option, name, f"in the cache ({path}) {why}; allowed: {allowed} (delete the file to fetch it again)"
+            option, name, f"in the cache ({path}) {why}; allowed: {allowed} (delete it to fetch it again)"
         )
 
     try:
-        images, kept = npz.read(path, name, option, digest), npz.kept_digest(path)
+        if known.suffix:
+            images, kept = npz.read(path, name, option, digest), npz.kept_digest(path)
+        else:
+            images = arrays.read(path, name, option)
+            kept = images.digest
     except InputError as error:
         raise refuse(error.allowed.partition("; allowed")[0], "what was fetched") from None
     if images.x_train.shape[1:] != known.shape or images.classes != known.classes:
@@ -190,3 +225,25 @@ def _from_cache(name: str, option: str, digest: str | None) -> Images:
     if kept != images.digest:
         raise refuse(f"is damaged: its digest is {images.digest}", kept)
     return images
+
+
+def _of_pictures(name: str, option: str) -> Images:
+    """Pictures as arrays in the cache, made anew where any of them has changed; none of another state is kept."""
+    scheme, _, told = name.partition(":")
+    place, form = parse_form(told)
+
+    def refuse(why: str) -> InputError:
+        return InputError(option, name, why)
+
+    pictures = _PICTURES[scheme](place, refuse)
+    where = hashlib.sha256(f"{scheme}:{place.resolve()} {form}".encode()).hexdigest()[:12]
+    called = re.sub(r"[^\w.-]", "-", place.resolve().name)[:60]
+    state = hashlib.sha256(f"{pictures.state} {_PICTURES_VERSION}".encode()).hexdigest()[:12]
+    folder = cache_folder() / "pictures" / f"{called}-{where}-{state}"
+    if not arrays.is_there(folder):
+        try:
+            arrays.keep(folder, called, str(place), lambda work: write_arrays(pictures, form, refuse, work))
+        except OSError as error:
+            raise LotteryTicketError(f"{option} {name} could not be kept in {folder}: {one_line(error)}") from error
+        arrays.forget([each for each in folder.parent.glob(f"{called}-{where}-*") if each != folder])
+    return arrays.read(folder, called, option)

@@ -28,8 +28,11 @@ OURS: Mapping[Kind, tuple[str, ...]] = {
 }
 """Kind → the names in the table of its things, which imports torch, Optuna or matplotlib."""
 
-_FAMILIES = ("mlp:", "torchvision:", "timm:")
-"""Beginnings of models' names that are judged where the model is built."""
+_FAMILIES: Mapping[Kind, tuple[str, ...]] = {
+    "models": ("mlp:", "torchvision:", "timm:"),
+    "datasets": ("folder:", "hf:"),
+}
+"""Beginnings of names that are judged where the thing is built or read."""
 
 _SETTINGS: Mapping[str, Kind] = {
     "arms": "arms",
@@ -52,7 +55,7 @@ def check_settings(values: Mapping[str, Any]) -> None:
 
 def check_name(kind: Kind, name: str, option: str) -> None:
     """InputError unless it is ours, an installed package's, code, or of data sets a file that can be looked into."""
-    if kind == "models" and name.startswith(_FAMILIES):
+    if name.startswith(_FAMILIES.get(kind, ())):
         return
     if kind == "datasets" and name.endswith(".npz"):
         npz.outline(Path(name), option)

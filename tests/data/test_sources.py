@@ -376,7 +376,11 @@ def publish(server, monkeypatch):
 
 
 def test_all_editions_are_tested():
-    assert {name: len(made) for name, made in MADE.items()} == {n: len(each) for n, each in PUBLISHED.items()}
+    assert {name: len(made) for name, made in MADE.items()} == {
+        name: len(editions)
+        for name, editions in PUBLISHED.items()
+        if name != "tiny-imagenet"  # test_pictures.py
+    }
 
 
 @pytest.mark.parametrize("name", MADE)
@@ -482,11 +486,11 @@ def test_what_is_cached_is_checked_each_time(cache, publish):
     changed = content["x_test"].copy()
     changed[3, 4, 5] ^= 1
     np.savez(cache / "kmnist.npz", **content | {"x_test": changed}, digest=np.array(digest))
-    with pytest.raises(InputError, match=r"'kmnist' in the cache .* is damaged.*delete the file to fetch it again"):
+    with pytest.raises(InputError, match=r"'kmnist' in the cache .* is damaged.*delete it to fetch it again"):
         load_images("kmnist")
     whole = (cache / "kmnist.npz").read_bytes()
     (cache / "kmnist.npz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match=r"'kmnist' in the cache .*cannot be read.*delete the file to fetch it again"):
+    with pytest.raises(InputError, match=r"'kmnist' in the cache .*cannot be read.*delete it to fetch it again"):
         load_images("kmnist")
 
 
