@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from lottery_ticket.errors import LotteryTicketError, one_line
-from lottery_ticket.randomness import generator
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -141,6 +140,8 @@ def tiny_imagenet(place: Path) -> Pictures:
 def divided(pictures: Sequence[Picture]) -> dict[str, list[Picture]]:
     """Pictures divided into those for training and testing, always the same way: a fifth of each class."""
     import torch
+
+    from lottery_ticket.randomness import generator
 
     parts: dict[str, list[Picture]] = {"train": [], "test": []}
     for label in sorted({each.label for each in pictures}):

@@ -113,7 +113,7 @@ def test_a_run_imports_mlflow_beside_its_training_and_what_draws_at_its_end(smal
 
 
 def test_the_names_that_are_known_before_their_tables_are_imported():
-    tables = {"arms": ARMS, "criteria": CRITERIA, "models": MODELS, "augmentations": AUGMENTATIONS}
+    tables = {"arms": ARMS, "criteria": CRITERIA, "models": {**MODELS, "mlp:*": None}, "augmentations": AUGMENTATIONS}
     tables |= {"analyses": ANALYSES, "executors": {"auto": None} | EXECUTORS, "samplers": dict.fromkeys(SAMPLERS)}
     assert {kind: OURS[kind] for kind in tables} == {kind: tuple(table) for kind, table in tables.items()}
 
