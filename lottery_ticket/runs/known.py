@@ -15,7 +15,6 @@ OURS: Mapping[Kind, tuple[str, ...]] = {
         *("fc1", "lenet5", "lenet5-lecun", "conv2", "conv4", "conv6", "conv8"),
         *("conv2-dropout", "conv4-dropout", "conv6-dropout", "conv8-dropout"),
         *("resnet20", "resnet32", "resnet56", "resnet110", "resnet18", "vgg11", "vgg16", "vgg19", "wrn22-2"),
-        "mlp:*",
     ),
     "arms": ("winning", "reinit", "random-mask", "reinit-own", "lr-rewinding"),
     "criteria": ("magnitude",),
@@ -28,11 +27,11 @@ OURS: Mapping[Kind, tuple[str, ...]] = {
 }
 """Kind → the names in the table of its things, which imports torch, Optuna or matplotlib."""
 
-_FAMILIES: Mapping[Kind, tuple[str, ...]] = {
-    "models": ("mlp:", "torchvision:", "timm:"),
-    "datasets": ("folder:", "hf:"),
+_FORMS: Mapping[Kind, tuple[str, ...]] = {
+    "models": ("mlp:300-100", "torchvision:NAME", "timm:NAME"),
+    "datasets": ("the path of an .npz file",),
 }
-"""Beginnings of names that are judged where the thing is built or read."""
+"""What names may be besides; whether such a one is right takes more than a table to say."""
 
 _SETTINGS: Mapping[str, Kind] = {
     "arms": "arms",
@@ -54,11 +53,8 @@ def check_settings(values: Mapping[str, Any]) -> None:
 
 
 def check_name(kind: Kind, name: str, option: str) -> None:
-    """InputError unless it is ours, an installed package's, code, or of data sets a file that can be looked into."""
-    if name.startswith(_FAMILIES.get(kind, ())):
-        return
+    """InputError unless it is ours, an installed package's, one with a colon, or the .npz of a data set."""
     if kind == "datasets" and name.endswith(".npz"):
         npz.outline(Path(name), option)
-    elif name not in OURS[kind] and not plugins.is_code(name) and name not in (guests := plugins.installed(kind)):
-        also = ["the path of an .npz file"] if kind == "datasets" else []
-        raise unknown(option, name, [*OURS[kind], *guests, *also, "module:name"])
+    elif ":" not in name and name not in OURS[kind] and name not in (guests := plugins.installed(kind)):
+        raise unknown(option, name, [*OURS[kind], *guests, *_FORMS.get(kind, ()), "module:name"])

@@ -30,6 +30,7 @@ def plugged() -> list[Plugged]:
     for kind in plugins.KINDS:
         found += [Plugged(kind, name, f"lottery-ticket-lab {__version__}", "") for name in OURS[kind]]
         if kind == "models":
+            found.append(Plugged(kind, "mlp:*", f"lottery-ticket-lab {__version__}", ""))
             found += [
                 Plugged(kind, f"{library}:*", library_of(there[0]), "")
                 for library in LIBRARIES

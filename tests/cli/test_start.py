@@ -13,10 +13,11 @@ from lottery_ticket import process
 from lottery_ticket.analysis.analyses import ANALYSES
 from lottery_ticket.data.augment import AUGMENTATIONS
 from lottery_ticket.engine.executors import EXECUTORS
+from lottery_ticket.errors import InputError
 from lottery_ticket.method.arms import ARMS
 from lottery_ticket.method.criteria import CRITERIA
-from lottery_ticket.models.network import MODELS
-from lottery_ticket.runs.known import OURS
+from lottery_ticket.models.network import MODELS, factory_named
+from lottery_ticket.runs.known import OURS, check_name
 from lottery_ticket.study.definition import SAMPLERS
 from tests.conftest import environment
 
@@ -115,6 +116,9 @@ def test_a_run_imports_mlflow_beside_its_training_and_what_draws_at_its_end(smal
 def test_the_names_that_are_known_before_their_tables_are_imported():
     tables = {"arms": ARMS, "criteria": CRITERIA, "models": {**MODELS, "mlp:*": None}, "augmentations": AUGMENTATIONS}
     tables |= {"analyses": ANALYSES, "executors": {"auto": None} | EXECUTORS, "samplers": dict.fromkeys(SAMPLERS)}
+    for check in (factory_named, lambda name: check_name("models", name, "--model")):
+        with pytest.raises(InputError, match="unknown; did you mean 'fc1'[?] allowed: fc1, .*, timm:NAME, module:name"):
+            check("fc")
     assert {kind: OURS[kind] for kind in tables} == {kind: tuple(table) for kind, table in tables.items()}
 
 

@@ -1,13 +1,17 @@
 """A run that is interrupted or killed and resumed ends with the same bits as one that never was."""
 
 import json
+import re
 import signal
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
+from lottery_ticket.store.connection import connect
 from lottery_ticket.tickets.files import load_mask, load_weights, save_weights
 from tests.conftest import environment
 from tests.help import launcher
@@ -171,3 +175,36 @@ def test_a_network_that_is_not_the_one_that_was_measured_is_not_gone_on_with(lt,
     assert done.code == 1
     assert "the network read back has a test accuracy of" in done.err
     assert "it is not the network that was measured" in done.err
+
+
+def test_where_the_time_went_is_told_and_kept(lt, quick_flags, tmp_path):
+    done = lt("run", *quick_flags, "--json").json
+    assert list(done["times"]) == ["start", "data", "training", "evaluation", "tracking", "figures"]
+    assert min(done["times"].values()) > 0
+    assert sum(done["times"].values()) == pytest.approx(done["seconds"])
+    metrics = MlflowClient(done["tracking_uri"]).get_run(done["run_id"]).data.metrics
+    kept = {part: metrics[f"seconds/{part}"] for part in done["times"]}
+    assert sum(kept.values()) == pytest.approx(metrics["seconds"])
+    assert {part for part in kept if kept[part] != done["times"][part]} <= {"start", "tracking"}  # what came after
+    again = lt("run", "--resume", done["run_id"], "--json").json  # trains nothing
+    assert again["times"]["evaluation"] == 0
+    assert MlflowClient(done["tracking_uri"]).get_run(done["run_id"]).data.metrics == metrics
+    last = lt("run", "--resume", done["run_id"]).out.splitlines()[-2]
+    assert re.fullmatch(r"\d+ s: start [\d.]+, data .*, figures [\d.]+\. Run " + done["run_id"] + r"\.", last)
+
+
+def test_what_mlflow_alone_can_tell_of_a_store_ends_a_run_before_anything_is_kept(lt, quick_flags, tmp_path):
+    uri = f"sqlite:///{tmp_path}/mlruns/mlflow.db"
+    client = connect(uri)
+    client.delete_experiment(client.create_experiment("old"))
+    done = lt("run", *quick_flags, "--experiment", "old")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert done.err.startswith("lt: --experiment: 'old' is deleted in this store")
+    with closing(sqlite3.connect(tmp_path / "mlruns/mlflow.db")) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = 'of another MLflow'")
+    done = lt("run", *quick_flags)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert done.err.startswith("lt: --tracking-uri: 'sqlite:///mlruns/mlflow.db' cannot be used (")
+    with closing(sqlite3.connect(tmp_path / "mlruns/mlflow.db")) as database:
+        assert database.execute("SELECT count(*) FROM runs").fetchone() == (0,)
+    assert {path.name for path in (tmp_path / "mlruns").iterdir()} <= {"mlflow.db", "artifacts", "locks"}
