@@ -25,12 +25,13 @@ def models(
 
     Without a pattern the package's own and those of installed packages; torchvision's and timm's as 'torchvision:*'.
     """
-    from lottery_ticket.models.libraries import LIBRARIES, library_of, networks_of
-    from lottery_ticket.runs.catalogue import catalogue, names
-
     shape = _shape(images)
     if width is not None and not 0 < width <= 1000:
         raise InputError("--width", width, "is not allowed; allowed: a number > 0 and ≤ 1000")
+
+    from lottery_ticket.models.libraries import LIBRARIES, library_of, networks_of
+    from lottery_ticket.runs.catalogue import catalogue, names
+
     found = list(catalogue(names(glob), shape, classes, width))
     if as_json:
         typer.echo(json.dumps([asdict(each) for each in found]))
