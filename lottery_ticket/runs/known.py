@@ -29,7 +29,7 @@ OURS: Mapping[Kind, tuple[str, ...]] = {
 
 _FORMS: Mapping[Kind, tuple[str, ...]] = {
     "models": ("mlp:300-100", "torchvision:NAME", "timm:NAME"),
-    "datasets": ("the path of an .npz file",),
+    "datasets": ("folder:PATH", "hf:PATH", "the path of an .npz file"),
 }
 """What names may be besides; whether such a one is right takes more than a table to say."""
 

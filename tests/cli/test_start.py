@@ -115,7 +115,7 @@ def test_a_run_imports_mlflow_beside_its_training_and_what_draws_at_its_end(smal
 
 
 def test_the_names_that_are_known_before_their_tables_are_imported():
-    tables = {"arms": ARMS, "criteria": CRITERIA, "models": {**MODELS, "mlp:*": None}, "augmentations": AUGMENTATIONS}
+    tables = {"arms": ARMS, "criteria": CRITERIA, "models": MODELS, "augmentations": AUGMENTATIONS}
     tables |= {"analyses": ANALYSES, "executors": {"auto": None} | EXECUTORS, "samplers": dict.fromkeys(SAMPLERS)}
     for check in (factory_named, lambda name: check_name("models", name, "--model")):
         with pytest.raises(InputError, match=r"unknown; did you mean 'fc1'. allowed: fc1, .*, timm:NAME, module:name"):
