@@ -35,6 +35,7 @@ bench: .venv/installed        ## measured claims, printed
 	$(BIN)/python bench/sparse.py fc1 lenet5 vgg resnet20 convolution trajectory
 	$(BIN)/python bench/both_engines.py
 	$(BIN)/python bench/pages.py
+	$(BIN)/python bench/streamed.py
 	$(BIN)/python bench/denormals.py
 	$(BIN)/python bench/size.py
 	$(BIN)/python bench/tickets.py

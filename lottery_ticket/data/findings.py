@@ -3,15 +3,20 @@
 from collections.abc import Collection, Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from lottery_ticket.config import Settings
 from lottery_ticket.data.images import Images
 from lottery_ticket.data.prepared import Data, split
+from lottery_ticket.data.streamed import Streamed
 from lottery_ticket.errors import InputError
 
 FEW = 100
 """Held-out images below which it is told that early stops rest on them: one image is a point of accuracy."""
+
+LOOKED_AT = 5000
+"""Images that are looked at at a time, and of those for testing at all where they are not in memory."""
 
 FAR = 100.0
 """Standard deviations from training's mean; further ones are told."""
@@ -31,9 +36,11 @@ def examine(settings: Settings, images: Images, data: Data) -> tuple[list[str], 
         images: the data set.
         data: the same as the run takes it, split and standardised.
     """
-    train, test = _flat(data.train.x), _flat(data.test.x)
-    low, high = train.amin((0, 2)).unsqueeze(1), train.amax((0, 2)).unsqueeze(1)
+    low, high = _range(data.train.x)
+    test = _flat(data.test.x if isinstance(data.test.x, Tensor) else data.test.x[:LOOKED_AT])
     notes = [*_copies(images, data), *_values(low, high, test, len(data.train)), *_held_out(data)]
+    if len(test) < len(data.test):
+        notes.append(f"the values of {len(test):,} of {len(data.test):,} test images were looked at")
     faults = [*_scale(low, high, test, settings)]
     if len(data.validation) == 1:
         why = "holds one image out, on which early stops would rest; allowed: more, or 0 for none"
@@ -116,6 +123,13 @@ def _scale(low: Tensor, high: Tensor, test: Tensor, settings: Settings) -> list[
         )
         why = f"{told}; allowed: both on one"
     return [InputError("--dataset", settings.dataset, why)] if why else []
+
+
+def _range(x: Tensor | Streamed) -> tuple[Tensor, Tensor]:
+    """The least and the largest value of each channel or column, ×1."""
+    parts = [_flat(part) for part in x.split(LOOKED_AT)]
+    low, high = ([getattr(part, which)((0, 2)) for part in parts] for which in ("amin", "amax"))
+    return torch.stack(low).amin(0).unsqueeze(1), torch.stack(high).amax(0).unsqueeze(1)
 
 
 def _flat(x: Tensor) -> Tensor:

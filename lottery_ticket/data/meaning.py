@@ -12,6 +12,9 @@ PARTS = ("train", "val", "test")
 MOST_COLUMNS = 100_000
 """Of a table, whose mean and standard deviation in each are kept with every run: stores take 16 MB."""
 
+_AT_ONCE = 10_000
+"""Images whose values are looked at at a time."""
+
 _IMAGES = "uint8 or float32, N×H×W, N×H×W×C or N×D"
 _PRECISE = 0.01
 """The part of the standard deviation (of each column of a table) by which rounding to float32 may change a value."""
@@ -111,7 +114,9 @@ class _Reading:
         if x.ndim == 2 and x.shape[1] > MOST_COLUMNS:
             allowed = f"allowed: at most {MOST_COLUMNS:,} columns"
             raise self._refuse(f"has {self._called[key]} of {x.shape[1]:,} columns; {allowed}")
-        if x.dtype.kind == "f" and not np.isfinite(x).all():
+        if x.dtype.kind == "f" and not all(
+            np.isfinite(x[at : at + _AT_ONCE]).all() for at in range(0, len(x), _AT_ONCE)
+        ):
             raise self._refuse(f"has {self._called[key]} with values that are not finite; allowed: finite numbers")
         if x.dtype not in (np.uint8, np.float32):
             x = self._as_float32(key, x)

@@ -1,5 +1,6 @@
 """Data sets as tensors: loaded, split, standardised and moved to the device."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from lottery_ticket.config import normalisation_numbers
 from lottery_ticket.data.images import Images
+from lottery_ticket.data.streamed import Streamed
 from lottery_ticket.errors import InputError
 from lottery_ticket.randomness import generator
 
@@ -59,9 +61,12 @@ class DataInfo(BaseModel):
 
 @dataclass(frozen=True)
 class Split:
-    """Images on a device: x is N×C×H×W (or N×D) float32, standardised per channel (column); y is N int64 labels."""
+    """Images on a device: x is N×C×H×W (or N×D) float32, standardised per channel (column); y is N int64 labels.
 
-    x: Tensor = field(repr=False)
+    `x` is a tensor, or what gives its rows where it is not to be in memory.
+    """
+
+    x: Tensor | Streamed = field(repr=False)
     y: Tensor = field(repr=False)
 
     def __len__(self) -> int:
@@ -90,21 +95,37 @@ class Data:
 
 
 def prepare(
-    images: Images, validation_size: int, device: torch.device, info: DataInfo | None = None, normalise: str = "data"
+    images: Images,
+    validation_size: int,
+    device: torch.device,
+    info: DataInfo | None = None,
+    normalise: str = "data",
+    in_memory: int | None = None,
 ) -> Data:
     """Split off `validation_size` of the training images, standardise as `normalise` says, move to the device.
 
     The split is drawn once from a fixed seed, so that all arms and seeds validate on the same images. `info` is what a
-    network was trained on before, whose mean and standard deviation are taken as they are.
+    network was trained on before, whose mean and standard deviation are taken as they are. Where all images take more
+    than `in_memory` bytes so, they are left where they are and standardised when they are asked for.
     """
     info = info or describe(images, validation_size, normalise)
     kept, held = split(images, validation_size)
+    streamed = in_memory is not None and standardised_bytes(images) > in_memory
 
-    def part(x: np.ndarray, y: np.ndarray) -> Split:
-        return Split(info.standardise(channels_first(x)).to(device), torch.from_numpy(y).to(device))
+    def made(x: np.ndarray) -> Tensor:
+        return info.standardise(channels_first(x)).to(device)
 
-    train, validation = (part(images.x_train[which], images.y_train[which]) for which in (kept, held))
-    return Data(train, validation, part(images.x_test, images.y_test), info)
+    def part(x: np.ndarray, y: np.ndarray, which: np.ndarray) -> Split:
+        labels = torch.from_numpy(np.array(y[which])).to(device)
+        return Split(Streamed(x, which, made) if streamed else made(x[which]), labels)
+
+    train, validation = (part(images.x_train, images.y_train, which) for which in (kept, held))
+    return Data(train, validation, part(images.x_test, images.y_test, np.arange(len(images.y_test))), info)
+
+
+def standardised_bytes(images: Images) -> int:
+    """The memory that all images of a data set take once they are standardised, in float32."""
+    return 4 * (images.x_train.size + images.x_test.size)
 
 
 def split(images: Images, validation_size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -123,7 +144,7 @@ def describe(images: Images, validation_size: int, normalise: str = "data") -> D
     `normalise`: see `Settings`; InputError where its numbers are those of other channels.
     """
     if normalise == "data":
-        mean, std = _statistics(images.x_train[split(images, validation_size)[0]])
+        mean, std = _statistics(images.x_train, split(images, validation_size)[0])
     else:
         mean, std = _constants(normalise, images)
     return DataInfo(
@@ -149,18 +170,38 @@ def _constants(normalise: str, images: Images) -> tuple[np.ndarray, np.ndarray]:
     return tuple(np.full(count, unit, np.float64) * each for each in (mean, std))  # type: ignore[return-value]
 
 
-def _statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation (1 where there is none) of each channel of N×H×W(×C), each column of N×D; float32."""
-    if x.ndim == 4:  # one after another: sums over a short last axis are slow
-        channels = [_statistics(x[..., channel]) for channel in range(x.shape[3])]
-        return np.concatenate([mean for mean, _ in channels]), np.concatenate([std for _, std in channels])
-    columns = x.reshape(-1, 1) if x.ndim == 3 else x
-    rows = max(1, _AT_ONCE // columns.shape[1])
-    parts = [columns[first : first + rows] for first in range(0, len(columns), rows)]
-    mean = sum(part.sum(0, dtype=np.float64) for part in parts) / len(columns)
-    square = sum(((part - mean) ** 2).sum(0) for part in parts) / len(columns)
-    std = np.sqrt(square).astype(np.float32)
+def _statistics(x: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation (1 where there is none) of each channel of N×H×W(×C), each column of N×D; float32.
+
+    Of those images, a part of which is looked at at a time.
+    """
+    columns = 1 if x.ndim == 3 else x.shape[-1]
+    count = len(which) * (1 if x.ndim == 2 else x.shape[1] * x.shape[2])
+    total, square = np.zeros(columns), np.zeros(columns)
+    for at, part in _parts(x, which):
+        total[at] += part.sum(0, dtype=np.float64)
+    mean = total / count
+    for at, part in _parts(x, which):
+        square[at] += ((part - mean[at]) ** 2).sum(0)
+    std = np.sqrt(square / count).astype(np.float32)
     return mean.astype(np.float32), np.where(std >= np.finfo(np.float32).tiny, std, np.float32(1))
+
+
+def _parts(x: np.ndarray, which: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Those images, a part at a time, and which columns it has: all of a table, else the pixels of one channel."""
+    if x.ndim == 2:
+        rows = max(1, _AT_ONCE // x.shape[1])
+        for first in range(0, len(which), rows):
+            yield slice(None), x[which[first : first + rows]]
+        return
+    pixels = x.shape[1] * x.shape[2]
+    for first in range(0, len(which) * pixels, _AT_ONCE):
+        last = min(first + _AT_ONCE, len(which) * pixels)
+        begun = first // pixels
+        some = x[which[begun : -(-last // pixels)]].reshape(-1, 1 if x.ndim == 3 else x.shape[3])
+        some = some[first - begun * pixels : last - begun * pixels]
+        for channel in range(some.shape[1]):  # one after another: sums over a short last axis are slow
+            yield slice(channel, channel + 1), np.ascontiguousarray(some[:, channel : channel + 1])
 
 
 def channels_first(x: np.ndarray) -> Tensor:

@@ -23,6 +23,17 @@ def free_memory(device: torch.device) -> int | None:
     return memory.free()
 
 
+IN_MEMORY = 0.5
+"""The part of the free memory that a data set may take; a larger one is left where it is."""
+
+
+def room_for_images(device: torch.device, processes: int = 1) -> int | None:
+    """Bytes that a data set may take on the device, and here on its way there, in each of so many processes."""
+    free = [free_memory(each) for each in {device, torch.device("cpu")}]
+    known = [each for each in free if each is not None]
+    return int(IN_MEMORY * min(known) / processes) if known else None
+
+
 def choose_device(name: str) -> torch.device:
     """`auto` (CUDA where there is one, else the CPU), `cpu`, `cuda` or `cuda:N`; InputError if it is not there."""
     if name == "auto":

@@ -187,13 +187,15 @@ class _Training:
 
     def _step(self, batch: Tensor) -> None:
         """One iteration on the images K×B."""
+        images, labels, flat = self._data.train.x, self._data.train.y, batch.flatten()
         if self._perceptron is not None:
-            each, gradients = self._perceptron(self._data.train.x, self._data.train.y, batch)
+            if not isinstance(images, Tensor):
+                images, labels, batch = images[flat], labels[flat], torch.arange(len(flat)).view_as(batch)
+            each, gradients = self._perceptron(images, labels, batch)
             self._optimizer.step([gradients[name] for name in self._network.trainable])
             self._loss_sum += each.sum(1)
             return
-        flat = batch.flatten()
-        x, y = self._data.train.x.index_select(0, flat), self._data.train.y.index_select(0, flat)
+        x, y = images.index_select(0, flat), labels.index_select(0, flat)
         x = x.unflatten(0, batch.shape)
         x = augment(x, self._augmentations, self._images) if self._augmentations else x
         scores = self._architecture(self._weights, x, training=True, generators=self._generators)
@@ -205,7 +207,8 @@ class _Training:
         self._loss_sum += losses.detach()
 
     def _capturable(self) -> bool:
-        return self._device.type == "cuda" and self._architecture.unknown is None
+        in_memory = isinstance(self._data.train.x, Tensor)
+        return self._device.type == "cuda" and self._architecture.unknown is None and in_memory
 
     @contextmanager
     def _global_generator(self) -> Iterator[None]:

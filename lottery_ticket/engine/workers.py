@@ -23,7 +23,7 @@ from lottery_ticket import terminal
 from lottery_ticket.config import Settings
 from lottery_ticket.data.prepared import Data, DataInfo, prepare
 from lottery_ticket.data.sources import load_images
-from lottery_ticket.engine.device import arithmetic
+from lottery_ticket.engine.device import arithmetic, room_for_images
 from lottery_ticket.engine.job import Member, Progress, Trained, Watch, steps
 from lottery_ticket.engine.training import stacks, train
 from lottery_ticket.errors import LotteryTicketError, one_line
@@ -161,7 +161,8 @@ def main() -> None:
             raise LotteryTicketError(f"{settings.dataset} has changed since the run began")
         device = torch.device("cpu")
         with arithmetic(settings, device):  # torch's threads are made here, as in `experiment.make_plan`
-            data = prepare(images, settings.validation_size, device, info)
+            room = room_for_images(device, int(settings.jobs))
+            data = prepare(images, settings.validation_size, device, info, in_memory=room)
         network = make_network(settings, data.input_shape, data.classes)
         while True:
             members, settings, round, snapshot_at = tasks.get()

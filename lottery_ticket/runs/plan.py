@@ -9,10 +9,11 @@ from lottery_ticket.config import Settings, differences, load_preset, preset_nam
 from lottery_ticket.data.augment import augmentations
 from lottery_ticket.data.findings import examine
 from lottery_ticket.data.images import Images
-from lottery_ticket.data.prepared import Data, DataInfo, prepare
+from lottery_ticket.data.prepared import Data, DataInfo, prepare, standardised_bytes
 from lottery_ticket.data.sources import load_images
+from lottery_ticket.data.streamed import Streamed
 from lottery_ticket.engine.allocation import Allocation, allocate
-from lottery_ticket.engine.device import arithmetic, choose_device
+from lottery_ticket.engine.device import arithmetic, choose_device, room_for_images
 from lottery_ticket.engine.executors import executor_named, trainer
 from lottery_ticket.engine.job import Train, check_length, in_iterations, iterations_per_round
 from lottery_ticket.method.arms import check_arms, controls_among
@@ -152,7 +153,7 @@ def make_plan(
         with clock.part("data"):
             images = load_images(settings.dataset, digest=known.digest if known else None)
             same = known if known and known.digest == images.digest else None
-            data = prepare(images, settings.validation_size, device, same, settings.normalise)
+            data = prepare(images, settings.validation_size, device, same, settings.normalise, room_for_images(device))
         network = make_network(settings, data.input_shape, data.classes)
         augmentations(settings.augment or (), data.info, device)
         if not begun:
@@ -164,6 +165,8 @@ def make_plan(
             found, faults = examine(settings, images, data)
         if faults and not same:  # what was trained on before goes on
             raise faults[0]
+        if isinstance(data.train.x, Streamed):
+            found.append(f"read as they are needed: they would take {standardised_bytes(images) / 2**30:.1f} GiB")
         notes = tuple(f"{images.name}: {note}" for note in [*images.notes, *found])
         if adapted := made_for_channels(settings.model, data.input_shape):
             notes = (adapted, *notes)
