@@ -19,7 +19,7 @@ class Listener:
     """What a run tells whoever listens; every method may be left out."""
 
     def started(self, plan: "Undertaking", run_id: str, done: int) -> None:
-        """Training is about to begin after `done` finished rounds; the run can be resumed by its id."""
+        """The run is there and can be resumed by its id; training begins, or has, after `done` finished rounds."""
 
     def progress(self, progress: Progress) -> None:
         """Every few iterations and at each evaluation."""

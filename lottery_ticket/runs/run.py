@@ -109,7 +109,6 @@ def resume(
         1
     """
     clock = Stopwatch(begun)
-    reach.must_be_usable(tracking_uri, create=False)
     from lottery_ticket.store import connection, locks, reading
 
     with clock.part("tracking"):
