@@ -379,7 +379,7 @@ def preset_names() -> list[str]:
 
     Example:
         >>> lottery_ticket.preset_names()[:3]
-        ['quick', 'frankle-lenet', 'shu-fc1']
+        ['quick', 'frankle-conv2', 'frankle-conv4']
     """
     return sorted(shipped.names("presets"), key=lambda name: (name != DEFAULT_PRESET, name))
 
