@@ -56,5 +56,10 @@ def is_relu(node: fx.Node, layers: Mapping[str, nn.Module]) -> bool:
     """Whether a node is ReLU of one value, and nothing else."""
     if node.op == "call_module":
         layer = layers[str(node.target)]
-        return type(layer) is nn.ReLU and not (layer._forward_hooks or layer._forward_pre_hooks)
+        return type(layer) is nn.ReLU and not has_hooks(layer)
     return node.op in ("call_function", "call_method") and node.target in RECTIFIERS
+
+
+def has_hooks(layer: nn.Module) -> bool:
+    """Whether something else is called with a layer, forward or backward."""
+    return any((layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks))

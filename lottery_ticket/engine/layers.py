@@ -144,11 +144,12 @@ class BatchNorm:
         """The step of x (+ another value) (then ReLU) that this begins."""
 
         def run(call: Call, x: Tensor, *added: Tensor) -> Tensor:
-            if x.ndim == 6:
-                return self._of_blocks(call, x, call.blocks(added[0]) if added else None, rectified)
+            more = call.blocks(added[0]) if x.ndim == 6 and added else None
+            if x.ndim == 6 and (more is None or more.shape == x.shape):
+                return self._of_blocks(call, x, more, rectified)
             x = self(call, x)
             if added:
-                x = _ADD(call, x, added[0])
+                x = _ADD(call, x, added[0] if more is None else more)
             return torch.relu(x) if rectified else x
 
         return run

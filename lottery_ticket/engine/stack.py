@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from lottery_ticket.engine.chains import chains
+from lottery_ticket.engine.chains import chains, has_hooks
 from lottery_ticket.engine.layers import FUNCTIONS, LAYERS, METHODS, BatchNorm, Call, NotStackable, Run
 from lottery_ticket.errors import one_line
 from lottery_ticket.masks import Weights
@@ -199,8 +199,7 @@ def _step(node: fx.Node, layers: Mapping[str, nn.Module]) -> Run:
     target: Any = node.target
     if node.op == "call_module":
         layer = layers[target]
-        hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
-        if type(layer) in LAYERS and not any(hooks):
+        if type(layer) in LAYERS and not has_hooks(layer):
             return LAYERS[type(layer)](layer, target)
         raise NotStackable(f"a layer of type {type(layer).__name__}")
     known = {"call_function": FUNCTIONS, "call_method": METHODS}.get(node.op, {})

@@ -29,6 +29,18 @@ class Shortcut(nn.Module):
         return self.output(x.view(x.size(0), -1))
 
 
+class Broadcast(nn.Module):
+    """A normalised value to which one number for each channel of an image is added."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(3, 6, 12)
+        self.norm, self.output = nn.BatchNorm2d(6), nn.Linear(6, 10)
+
+    def forward(self, x):
+        return self.output(F.relu(self.norm(self.first(x)) + self.second(x)).mean((2, 3)))
+
+
 class FlattensByName(nn.Module):
     """With torch's names for the arguments."""
 
@@ -63,6 +75,7 @@ KNOWN = {
         nn.Linear(24, 10),
     ),
     "residual": Residual,
+    "sum of values of different shapes": Broadcast,
     "flatten by name": FlattensByName,
     "residual of functions": Shortcut,
 }  # fmt: skip
@@ -166,6 +179,12 @@ def hooked():
     return module
 
 
+def hooked_relu():
+    layers = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(400, 10)
+    layers[2].register_full_backward_hook(lambda layer, inner, outer: None)
+    return nn.Sequential(*layers)
+
+
 def hooked_weight():
     module = nn.Sequential(nn.Flatten(), nn.Linear(432, 10))
     module[1].weight.register_hook(lambda gradient: gradient * 2)
@@ -207,6 +226,7 @@ UNKNOWN = {
     "control flow": lambda: Uses(lambda self, x: x if x.sum() > 0 else x * 2),
     "in training": lambda: Uses(lambda self, x: F.dropout(x, 0.1, self.training)),
     "type Linear": hooked,
+    "type ReLU": hooked_relu,
     "stays out of training": Asleep,
     "hook on a parameter": hooked_weight,
     "does not say": lambda: Uses(without_gradient),

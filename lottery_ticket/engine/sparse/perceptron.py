@@ -17,14 +17,17 @@ from lottery_ticket.engine.sparse.weights import SparseLinear, arrays, lanes
 
 
 def linear_layers(module: nn.Module) -> list[str] | None:
-    """The paths of a perceptron's linear layers in their order; None of any other network."""
+    """The paths of a perceptron's linear layers in their order; None of any other network.
+
+    One that calls a layer twice is another: a gradient is of one product here.
+    """
     layers = dict(module.named_modules())
     graph = fx.Tracer().trace(module)
     found: list[str] = []
     flat = rectified = False
     for before, node in zip(graph.nodes, list(graph.nodes)[1:], strict=False):
         if node.op == "output":
-            return found if found and not rectified else None
+            return found if found and not rectified and len(set(found)) == len(found) else None
         if len(before.users) != 1 or node.args[:1] != (before,):
             return None
         layer = layers.get(str(node.target)) if node.op == "call_module" else None

@@ -1,7 +1,7 @@
 """Which tensors of a round are trained over survivors alone: by shapes, density and settings, never by a timing.
 
 So the same command on the same number of threads gives the same bits. The numbers are from `bench/sparse.py`, on an AMD
-EPYC (Zen 5, AVX-512, two cores); bench/README.md has its tables.
+EPYC (Zen 5, AVX-512, two cores); docs/engine.md has its tables.
 """
 
 from functools import cached_property, partial
@@ -29,7 +29,6 @@ CONVOLUTIONS_BELOW = 0.2
 
 Not one by one: between a convolution of the one kind and one of the other the images would be rearranged.
 """
-
 
 KNOWN = (nn.Linear, nn.Conv2d)
 """The layers whose survivors can be multiplied alone."""
@@ -70,20 +69,19 @@ class Rule:
     @cached_property
     def _multiply_adds(self) -> dict[str, int]:
         """Multiply-adds of each prunable convolution on one image, dense."""
-        found: dict[str, int] = {}
+        found = {name: 0 for name in self._network.kinds if type(self._layers.get(name)) is nn.Conv2d}
+        if not found:
+            return found
         module = self._network.build()
-        for name in self._network.kinds:
-            layer = self._layers.get(name)
-            if type(layer) is nn.Conv2d:
-                own = module.get_submodule(name.rpartition(".")[0])
-                own.register_forward_hook(partial(_count, found, name))
+        for name in found:
+            module.get_submodule(name.rpartition(".")[0]).register_forward_hook(partial(_count, found, name))
         with torch.no_grad(), forked(0):
             module.train()(torch.zeros(2, *self._input_shape))
         return found
 
 
 def _count(found: dict[str, int], name: str, layer: nn.Module, given: object, result: torch.Tensor) -> None:
-    found[name] = layer.get_parameter("weight").numel() * result.shape[-2] * result.shape[-1]
+    found[name] += layer.get_parameter("weight").numel() * result.shape[-2] * result.shape[-1]
 
 
 def available() -> bool:

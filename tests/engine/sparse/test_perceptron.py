@@ -72,6 +72,18 @@ def test_what_is_not_finite_shows_in_the_loss_of_its_image(value):
     assert any(not each.isfinite().all() for each in gradients.values())
 
 
+class Twice(nn.Module):
+    """A linear layer that is called twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.again, self.output = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        x = F.relu(self.first(torch.flatten(x, 1)))
+        return self.output(F.relu(self.again(F.relu(self.again(x)))))
+
+
 def test_which_networks_are_perceptrons():
     assert linear_layers(fc1((1, 8, 8), 10)) == ["fc1", "fc2", "output"]
     for other in (
@@ -82,5 +94,6 @@ def test_which_networks_are_perceptrons():
         nn.Sequential(nn.Flatten(), nn.Linear(4, 4), nn.Dropout(), nn.ReLU(), nn.Linear(4, 2)),
         nn.Sequential(nn.Flatten(), nn.Linear(4, 4), nn.ReLU()),
         nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(4, 4)),
+        Twice(),  # whose gradients are sums
     ):
         assert linear_layers(other) is None
