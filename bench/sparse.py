@@ -6,7 +6,7 @@
 Milliseconds a step and network, medians of rows measured in turn: a plain loop over tensors in memory, one network
 after another (convolutional ones in the faster of torch's two layouts); the engine's dense stack; the same members over
 survivors alone; and `auto`, as the engine chooses. `vgg` is a chain of three convolutions with batch normalisation
-(64-128-256, 32×32 images), `resnet20` that of He et al. 2016 in torch; their images are noise, as only time counts.
+(64-128-256, 32×32 images); its images and those of `resnet20` are noise, as only time counts.
 `convolution` is one of 64 → 64 channels, 3×3, at 28×28, forward and both gradients, against torch's; `trajectory` is
 35 rounds of fc1, dense and `auto`.
 
@@ -24,7 +24,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from lottery_ticket.config import Settings, load_preset
 from lottery_ticket.data.prepared import Data, Split, prepare
@@ -58,7 +58,7 @@ WORKS = {
     "fc1": Work({"batch_size": 60}, 160, 160, (1, 28, 28)),
     "lenet5": Work({"model": "lenet5", "batch_size": 60}, 40, 40, (1, 28, 28)),
     "vgg": Work({"model": "__main__:vgg", "batch_size": 128, **SGD}, 8, 20, (3, 32, 32)),
-    "resnet20": Work({"model": "__main__:ResNet20", "batch_size": 128, **SGD}, 8, 20, (3, 32, 32)),
+    "resnet20": Work({"model": "resnet20", "batch_size": 128, **SGD}, 8, 20, (3, 32, 32)),
 }
 
 
@@ -295,38 +295,6 @@ def vgg() -> nn.Module:
         layers += [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
         layers += [nn.MaxPool2d(2)]
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(256 * 16, 10))
-
-
-class Block(nn.Module):
-    """Two convolutions around which the input is added; a 1×1 convolution where the shape changes."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.norm1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.norm2 = nn.BatchNorm2d(outputs)
-        self.shortcut: nn.Module = nn.Identity()
-        if inputs != outputs:
-            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features of the block's outputs."""
-        inner = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
-        return F.relu(inner + self.shortcut(x))
-
-
-class ResNet20(nn.Sequential):
-    """ResNet-20 (He et al. 2016, section 4.2)."""
-
-    def __init__(self) -> None:
-        blocks = [
-            Block(inputs, outputs, stride)
-            for first, outputs, stride in ((16, 16, 1), (16, 32, 2), (32, 64, 2))
-            for inputs, stride in ((first, stride), (outputs, 1), (outputs, 1))
-        ]
-        stem = [nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
-        super().__init__(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
 
 
 if __name__ == "__main__":
