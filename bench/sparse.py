@@ -283,6 +283,7 @@ def draw(name: str, rows: Sequence[Row], file: Path) -> None:
     axes.set(xscale="log", yscale="log", xlabel="weights left in %", ylabel="ms a step and network", title=name)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
     axes.invert_xaxis()
     axes.legend()
     figure.savefig(file, dpi=120)

@@ -24,7 +24,7 @@ One member's product is taken by one thread, while torch's dense one is taken by
 FEWEST = 10_000
 """Weights of a linear layer, pruned or not, from which on that is worth its calls."""
 
-CONVOLUTIONS_BELOW = 0.2
+CONVOLUTIONS_BELOW = 0.25
 """The part of the multiply-adds of all convolutions that is left below which they are multiplied so, all of them.
 
 Not one by one: between a convolution of the one kind and one of the other the images would be rearranged.
