@@ -1,6 +1,8 @@
 """How the members of a round are spread: how many in a stack, in how many processes, and whether they fit."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -8,9 +10,11 @@ from lottery_ticket.config import Settings
 from lottery_ticket.data.prepared import Data
 from lottery_ticket.engine.device import free_memory
 from lottery_ticket.engine.layers import multiplies_bfloat16
+from lottery_ticket.engine.sparse.rule import Rule
 from lottery_ticket.engine.sparse.rule import available as survivors_alone
-from lottery_ticket.engine.stack import Stack, stack
+from lottery_ticket.engine.stack import Stack, architecture_of, stack
 from lottery_ticket.errors import InputError
+from lottery_ticket.masks import Mask
 from lottery_ticket.models.network import Network
 from lottery_ticket.models.tensors import tensors_of
 
@@ -22,6 +26,9 @@ IN_EACH_PROCESS = 2
 
 FILLED = 0.9
 """The part of the free memory that is used."""
+
+LISTED = 60
+"""Bytes that the places of one survivor take at most, those that only sorting them takes included."""
 
 PROCESS_BYTES = 650 * 2**20
 """Memory of a worker process before its data: Python and torch."""
@@ -36,12 +43,21 @@ class Allocation:
         jobs: processes that train; 1 is this process alone.
         threads: of each process.
         notes: what the user should know about it, each a line.
+        limit: where a stack is smaller for want of memory, what bounds it.
     """
 
     stack: int
     jobs: int
     threads: int
     notes: tuple[str, ...]
+    limit: "Limit | None" = None
+
+
+class Limit(NamedTuple):
+    """What bounds a stack: the networks that there would be in it if they fit, and the bytes that they may take."""
+
+    asked: int
+    room: int
 
 
 def allocate(
@@ -83,7 +99,7 @@ def allocate(
             notes.append(f"{jobs} processes do not fit into the {_gib(available)} that are free: {fit} are started")
             jobs = fit
 
-    architecture = Stack(network.module, data.input_shape, settings.precision)
+    architecture = architecture_of(network.module, data.input_shape, settings.precision)
     most = -(-members // jobs)
     if architecture.unknown:
         size = 1
@@ -93,12 +109,19 @@ def allocate(
         size = min(settings.stack, most)
     else:
         size = 1 if on_cpu and convolutional else min(CPU_STACK if on_cpu else CUDA_STACK, most)
+    limit = None
     if size > 1 and available is not None:
         own = FILLED * available / jobs - (PROCESS_BYTES + images if jobs > 1 else 0)
-        fit = max(1, int(own / member_bytes(network, architecture, data, settings)))
+        limit = Limit(size, max(0, int(own)))
+        fit = stack_size(limit, network, [network.dense_mask()], data, settings)
         if fit < size:
             each = f"the {_gib(available)} that are free" + (f" for {jobs} processes" if jobs > 1 else "")
-            notes.append(f"a stack of {size} does not fit into {each}: {fit} at a time")
+            few = {
+                name: torch.arange(kept.numel()).view_as(kept) % 100 == 0 for name, kept in network.dense_mask().items()
+            }
+            late = stack_size(limit, network, [few], data, settings)
+            more = f", {late} where 1 % of the weights is left" if late > fit else ""
+            notes.append(f"a stack of {size} does not fit into {each}: {fit} at a time{more}")
             size = fit
     if settings.precision == "bfloat16" and not multiplies_bfloat16(device):
         notes.append(
@@ -110,20 +133,35 @@ def allocate(
         notes.append("pruned weights are multiplied as zeros: numba, which compiles what leaves them out, is not here")
     if settings.precision == "medium" and on_cpu:
         notes.append("precision medium: products of fully connected layers are rounded only if the processor does that")
-    return Allocation(size, jobs, max(1, cores // jobs), tuple(notes))
+    return Allocation(size, jobs, max(1, cores // jobs), tuple(notes), limit if limit and size < limit.asked else None)
 
 
-def member_bytes(network: Network, architecture: Stack, data: Data, settings: Settings) -> int:
+def stack_size(limit: Limit, network: Network, masks: Sequence[Mask], data: Data, settings: Settings) -> int:
+    """Networks of a round with these masks in a stack: as many as fit, more where survivors are trained alone."""
+    architecture = architecture_of(network.module, data.input_shape, settings.precision)
+    rule = Rule(network, settings, data.train.x.device, data.input_shape)
+    each = max(
+        member_bytes(network, architecture, data, settings, {name: mask[name] for name in rule(mask)}) for mask in masks
+    )
+    return max(1, min(limit.asked, limit.room // each))
+
+
+def member_bytes(
+    network: Network, architecture: Stack, data: Data, settings: Settings, alone: Mask | None = None
+) -> int:
     """Memory that one more member of a stack takes while it is trained and evaluated, from above.
 
-    Its weights, gradients, optimiser state, mask and snapshot, and the values kept for the backward pass, twice.
+    Its weights, gradients, optimiser state, mask and snapshot, and the values kept for the backward pass, twice. Of the
+    tensors in `alone` survivors alone have gradients and state, and are listed twice: by output and by input.
     """
     weights = sum(value.numel() for value in tensors_of(network.module).values())
     prunable = sum(kept.numel() for kept in network.dense_mask().values())
+    survivors = sum(int(kept.sum()) for kept in (alone or {}).values())
+    pruned = sum(kept.numel() for kept in (alone or {}).values()) - survivors
     state = 2 if settings.optimizer.startswith("adam") else 1
-    floats = weights * (3 + state + (1 if settings.rewind_iteration else 0))
+    floats = (weights - pruned) * (2 + state) + weights * (2 if settings.rewind_iteration else 1)
     kept = activation_bytes(network, architecture, data.input_shape)
-    return 4 * floats + 9 * prunable + 2 * settings.batch_size * kept
+    return 4 * floats + 9 * prunable + LISTED * survivors + 2 * settings.batch_size * kept
 
 
 def activation_bytes(network: Network, architecture: Stack, input_shape: tuple[int, ...]) -> int:

@@ -1,15 +1,18 @@
 """Who trains the members of a round: this process, workers beside it, or a guest."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import Any
 
 from lottery_ticket import plugins
 from lottery_ticket.config import Settings
-from lottery_ticket.data.prepared import DataInfo
-from lottery_ticket.engine.allocation import Allocation
-from lottery_ticket.engine.job import Train
+from lottery_ticket.data.prepared import Data, DataInfo
+from lottery_ticket.engine.allocation import Allocation, Limit, stack_size
+from lottery_ticket.engine.job import Member, Train, Trained
 from lottery_ticket.engine.training import train
 from lottery_ticket.engine.workers import Workers
+from lottery_ticket.models.network import Network
 
 Executor = Callable[[Settings, Allocation, DataInfo], AbstractContextManager[Train]]
 """From the settings with what `auto` stands for, how the members are spread, and what a network must know of the data
@@ -41,6 +44,15 @@ def executor_named(name: str, jobs: int = 1) -> Executor:
     return found
 
 
-def trainer(settings: Settings, allocation: Allocation, info: DataInfo) -> AbstractContextManager[Train]:
-    """What trains the members of a round, as long as the context lives."""
-    return executor_named(settings.executor, allocation.jobs)(settings, allocation, info)
+@contextmanager
+def trainer(settings: Settings, allocation: Allocation, info: DataInfo) -> Iterator[Train]:
+    """What trains the members of a round, as long as the context lives, in stacks as large as fit in that round."""
+    with executor_named(settings.executor, allocation.jobs)(settings, allocation, info) as train:
+        yield train if allocation.limit is None else partial(_as_many_as_fit, train, allocation.limit)
+
+
+def _as_many_as_fit(
+    train: Train, limit: Limit, network: Network, members: Sequence[Member], data: Data, settings: Settings, *more: Any
+) -> list[Trained]:
+    size = stack_size(limit, network, [member.mask for member in members], data, settings)
+    return train(network, members, data, settings.model_copy(update={"stack": size}), *more)

@@ -10,7 +10,7 @@ the layers a value has one of two layouts:
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -116,6 +116,12 @@ class Stack:
                 for mine, its in zip(together, alone, strict=True):
                     if mine[k].shape != its.shape or not torch.dist(mine[k], its) <= 1e-6 * size:
                         raise NotStackable("a network whose graph does not say all that it does")
+
+
+@lru_cache(maxsize=4)
+def architecture_of(module: nn.Module, input_shape: tuple[int, ...], precision: str) -> Stack:
+    """The `Stack` of a network's own module, which nothing changes: its check takes seconds for a large one."""
+    return Stack(module, input_shape, precision)
 
 
 def _shaken(value: Tensor, by: float, draw: torch.Generator) -> Tensor:

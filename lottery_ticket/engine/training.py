@@ -20,7 +20,7 @@ from lottery_ticket.engine.optim import Optimizer
 from lottery_ticket.engine.sparse.perceptron import Perceptron, linear_layers
 from lottery_ticket.engine.sparse.rule import Rule
 from lottery_ticket.engine.sparse.weights import SparseWeight, survivors
-from lottery_ticket.engine.stack import Stack, stack, unstack
+from lottery_ticket.engine.stack import Stack, architecture_of, stack, unstack
 from lottery_ticket.masks import Weights
 from lottery_ticket.models.network import Network
 from lottery_ticket.models.paths import connected, constant
@@ -57,7 +57,7 @@ def train(
         watch: told of progress every few iterations and at each evaluation.
     """
     keep_freed_memory()
-    architecture = Stack(network.module, data.input_shape, settings.precision)
+    architecture = architecture_of(network.module, data.input_shape, settings.precision)
     size = 1 if architecture.unknown else len(members) if settings.stack == "auto" else settings.stack
     trained: dict[int, Trained] = {}
     before, total = 0, steps(members, settings, len(data.train))

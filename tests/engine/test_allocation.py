@@ -5,7 +5,9 @@ import torch
 
 from lottery_ticket.engine.allocation import PROCESS_BYTES, activation_bytes, allocate, member_bytes
 from lottery_ticket.engine.device import free_memory
+from lottery_ticket.engine.executors import trainer
 from lottery_ticket.engine.stack import Stack
+from lottery_ticket.method.trajectory import find_tickets
 from lottery_ticket.models.network import make_network
 
 PLENTY = 2**40
@@ -57,6 +59,27 @@ def test_a_stack_that_does_not_fit_is_split(settings, small):
     (note,) = found.notes
     assert note.startswith("a stack of 100 does not fit into the ")
     assert chosen(settings, small, available=0).stack == 1
+
+
+def test_late_rounds_hold_larger_stacks(settings, small):
+    settings = settings.model_copy(
+        update={"seeds": tuple(range(6)), "jobs": 1, "arms": ("winning",), "rounds": 3, "prune_rate": 0.9}
+    )
+    network = make_network(settings, small.input_shape, small.classes)
+    each = member_bytes(network, Stack(network.module, small.input_shape), small, settings)
+    found = allocate(settings, network, small, int(3.5 * each))
+    assert found.stack == 3
+    assert found.notes == (f"{found.notes[0].partition(':')[0]}: 3 at a time, 6 where 1 % of the weights is left",)
+    resolved = settings.model_copy(update={"stack": found.stack})
+    evaluated: dict[int, set[int]] = {}
+
+    def note(progress):
+        if progress.accuracy:
+            evaluated.setdefault(progress.round, set()).add(len(progress.accuracy))
+
+    with trainer(resolved, found, small.info) as train:
+        assert len(list(find_tickets(resolved, network, small, None, note, train))) == 3
+    assert (evaluated[0], evaluated[2]) == ({3}, {6})
 
 
 def test_processes_that_do_not_fit_are_not_started(settings, small, cores):
