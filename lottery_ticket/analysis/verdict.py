@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from lottery_ticket.analysis.comparable import CONTROLS, control_of, dense_accuracy, shared_seeds
+from lottery_ticket.analysis.sequential import ALL_BUT_ENDLESS, level_at, more_seeds
 from lottery_ticket.analysis.statistics import (
     Spread,
     better_than,
@@ -98,6 +99,9 @@ class Verdict:
         majority: what naming that class gets right, 0–1; None where that is not known.
         dense: mean accuracy of the dense networks, 0–1.
         seeds: how many the run has.
+        level: of each interval; where seeds are added until all is decided, that of the look at so many.
+        looks: how many seeds there are at each look there; else empty.
+        level_of_all: of all looks together.
 
     Example:
         >>> verdict = lottery_ticket.load_run(run_id).verdict
@@ -117,6 +121,13 @@ class Verdict:
     majority: float | None
     dense: float
     seeds: int
+    looks: tuple[int, ...] = ()
+    level_of_all: float | None = None
+
+    @property
+    def open(self) -> tuple[RoundVerdict, ...]:
+        """The rounds of which it is undecided whether they win."""
+        return tuple(judged for judged in self.rounds if judged.wins == "undecided")
 
     @property
     def smallest_winning_pct(self) -> float:
@@ -148,11 +159,23 @@ class Verdict:
             if len(self.rounds) > 1
             else ""
         )
+        level = f"{100 * self.level:.4g}%"
         if self.method == "t-interval":
-            return f"paired differences over seeds, {self.level:.0%} t-intervals{many}"
+            return f"paired differences over seeds, {level} t-intervals{many}{self._of_all}"
         return (
-            f"McNemar's test on the test images at level {self.level:.0%}{many} – weaker evidence than three seeds: "
+            f"McNemar's test on the test images at level {level}{many} – weaker evidence than three seeds: "
             "it knows nothing of the spread between seeds"
+        )
+
+    @property
+    def _of_all(self) -> str:
+        """How this look's level comes about, in words."""
+        if not self.looks or self.level_of_all is None:
+            return ""
+        number = sum(seeds < self.seeds for seeds in self.looks) + 1
+        return (
+            f"; look {number} of at most {len(self.looks)}, at {self.seeds} of at most {self.looks[-1]} seeds: "
+            f"all looks together hold at {100 * self.level_of_all:.4g}%"
         )
 
     @property
@@ -173,11 +196,31 @@ class Verdict:
         alone = [str(r.round) for r in self.rounds if r.only_alone]
         if alone:
             told.append(f"Round(s) {', '.join(alone)} win judged alone, but not among all {len(self.rounds)}.")
+        if self.looks and self.open:
+            told.append(f"Undecided after {self.seeds} seeds: {'; '.join(map(self._open_in_words, self.open))}.")
         notes: dict[str, list[str]] = {}
         for judged in self.rounds:
             for note in judged.notes:
                 notes.setdefault(note, []).append(str(judged.round))
         return told + [f"Round(s) {', '.join(rounds)}: {note}." for note, rounds in notes.items()]
+
+    def _open_in_words(self, judged: RoundVerdict) -> str:
+        """The least difference that these seeds could have shown, and how many more would decide."""
+        compared = [(judged.against_dense, -self.tolerance, judged.matching)]
+        if judged.against_control:
+            compared.append((judged.against_control, 0.0, judged.beats_control))
+        halves = [difference.half for difference, _, answer in compared if answer == "undecided"]
+        if not halves or None in halves:
+            return f"round {judged.round}"
+        more = [
+            more_seeds(abs(difference.mean - bound), difference.half or 0.0, len(judged.seeds), self.level)
+            for difference, bound, answer in compared
+            if answer == "undecided"
+        ]
+        known = [each for each in more if each is not None]
+        needed = f"about {max(known)} more" if len(known) == len(more) else f"more than {ALL_BUT_ENDLESS:,} more"
+        least = max(half for half in halves if half is not None)
+        return f"round {judged.round}, {100 * least:.2g} points could have been shown, {needed} if it stays as it is"
 
     def to_json(self) -> str:
         """`verdict.json`: all fields, the two smallest tickets and the evidence in words."""
@@ -199,6 +242,7 @@ def judge(
     *,
     classes: int | None = None,
     only_seeds: bool = False,
+    looks: Sequence[int] = (),
 ) -> Verdict | None:
     """The verdict on every round ≥ 1 of the winning arm; None if that arm is not there.
 
@@ -223,6 +267,8 @@ def judge(
             class; 1 / classes, the least that can be, is taken then.
         only_seeds: whether the spread over seeds is the only evidence, from two seeds on, whatever the test images say;
             so it is where the records do not tell which of them are right.
+        looks: how many seeds there are at each look, where they are added until all is decided; `level` is then that of
+            all looks together, and this one is judged at its part of it (`sequential.level_at`).
 
     Example:
         >>> records = lottery_ticket.load_run(run_id).rounds
@@ -237,6 +283,9 @@ def judge(
     if not seeds:
         return None
     control = control_of(records, controls)
+    level_of_all = level if looks else None
+    if looks:
+        level = level_at(next((planned for planned in looks if planned >= len(seeds)), looks[-1]), looks, level)
     rules = _Rules(
         method="t-interval" if only_seeds or len(seeds) >= FEWEST_SEEDS else "mcnemar",
         fewest=2 if only_seeds else FEWEST_SEEDS if len(seeds) >= FEWEST_SEEDS else 1,
@@ -269,6 +318,8 @@ def judge(
         majority=majority,
         dense=dense_accuracy(records) or 0.0,
         seeds=len(seeds),
+        looks=tuple(looks),
+        level_of_all=level_of_all,
     )
 
 

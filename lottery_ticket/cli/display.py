@@ -57,6 +57,8 @@ class Display(Lines):
         """Say what is trained on what, and start the bar."""
         super().started(plan, run_id, done)
         self.run_id, self.code = run_id, code_flags(plan.settings)
+        if self._task is not None:  # of seeds before
+            self._bar.remove_task(self._task)
         self._task = self._bar.add_task(
             self.title(plan.rounds[min(done, len(plan.rounds) - 1)]),
             total=float(len(plan.rounds)),

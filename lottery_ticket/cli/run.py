@@ -12,6 +12,7 @@ from lottery_ticket.cli.tickets import ChangedModel
 from lottery_ticket.config import MAY_BE_CODE, flag, load_settings
 from lottery_ticket.errors import InputError
 from lottery_ticket.plugins import is_code
+from lottery_ticket.runs.seeds import MOST_SEEDS, check_most
 
 
 @with_settings
@@ -25,6 +26,17 @@ def run(
         typer.Option("--resume", help="Go on with this run after its last complete round.", show_default=False),
     ] = None,
     changed_model: ChangedModel = False,
+    until_decided: Annotated[
+        bool,
+        typer.Option(
+            "--until-decided",
+            help="Add seeds until the verdict on every round is decided, at most --max-seeds; three to begin with.",
+        ),
+    ] = False,
+    max_seeds: Annotated[
+        int | None,
+        typer.Option("--max-seeds", help=f"Seeds to stop at; default: {MOST_SEEDS}.", show_default=False),
+    ] = None,
     listener: Listeners = None,
     as_json: Json = False,
     **settings: Any,
@@ -45,12 +57,20 @@ def run(
         for option, value in given.items():
             if value is not None and (option not in code_options or not is_code(str(value))):
                 raise InputError(option, str(value), "cannot change with --resume; allowed: the run's own settings")
+        if until_decided or max_seeds is not None:
+            why = "is not for --resume; allowed: a run that began so goes on so"
+            raise InputError("--max-seeds" if max_seeds is not None else "--until-decided", max_seeds or True, why)
         reach.must_know(resume, "--resume", tracking_uri)
     elif changed_model:
         raise InputError("--changed-model", True, "is for going on with a run; allowed: --resume RUN with it")
     else:
         chosen, base = load_settings(preset, config, settings)
         check_settings(chosen.model_dump())
+        if max_seeds is not None and not until_decided:
+            raise InputError("--max-seeds", max_seeds, "bounds how many seeds are added; allowed: with --until-decided")
+        if until_decided:
+            max_seeds = MOST_SEEDS if max_seeds is None else max_seeds
+            check_most(chosen, max_seeds)
         reach.must_be_usable(tracking_uri, experiment=experiment)
 
     with process.importing():
@@ -76,6 +96,7 @@ def run(
                     preset=base,
                     tracking_uri=tracking_uri,
                     experiment=experiment,
+                    max_seeds=max_seeds,
                     listener=listening,
                     begun=process.began(),
                 )

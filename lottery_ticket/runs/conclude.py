@@ -67,7 +67,7 @@ def judge_stored(stored: Stored) -> Verdict | None:
     """The verdict on a run as the store has it; None without the arm `winning`."""
     settings, classes = stored.settings, stored.data.classes if stored.data else None
     level, tolerance = settings.verdict_level, settings.verdict_tolerance
-    return judge(stored.records, tolerance, level, stored.controls, classes=classes)
+    return judge(stored.records, tolerance, level, stored.controls, classes=classes, looks=stored.looks)
 
 
 def _final_metrics(verdict: Verdict | None) -> dict[str, float]:

@@ -12,6 +12,7 @@ from lottery_ticket.models.paths import NO_PATH
 from lottery_ticket.record import Record
 
 if TYPE_CHECKING:
+    from lottery_ticket.analysis.verdict import Verdict
     from lottery_ticket.runs.plan import Undertaking
 
 
@@ -26,6 +27,9 @@ class Listener:
 
     def rounds_finished(self, records: Sequence[Record]) -> None:
         """A round of every trajectory is finished and kept."""
+
+    def undecided(self, verdict: "Verdict", seeds: int) -> None:
+        """Not every round is decided, and training goes on until there are so many seeds."""
 
     def warned(self, message: str) -> None:
         """Something is not as it should be, but training goes on; may come from another thread."""
@@ -51,6 +55,11 @@ class Several(Listener):
         """Tell them."""
         for each in self._listeners:
             each.rounds_finished(records)
+
+    def undecided(self, verdict: "Verdict", seeds: int) -> None:
+        """Tell them."""
+        for each in self._listeners:
+            each.undecided(verdict, seeds)
 
     def warned(self, message: str) -> None:
         """Tell them."""
@@ -85,26 +94,31 @@ class Lines(Listener):
         self._sparse = False
         self._controls: tuple[str, ...] = ()
         self._begun = 0.0
+        self._run_id = ""
 
     def started(self, plan: "Undertaking", run_id: str, done: int) -> None:
         """Say what is trained on what."""
         settings = plan.settings
         self._rounds, self._first, self._controls = plan.rounds, done, plan.controls
-        self._begun = time.monotonic()
+        self._begun, again = time.monotonic(), self._run_id == run_id
+        self._run_id = run_id
         self._say(
             f"{settings.model} on {settings.dataset}: {', '.join(settings.arms)} × {len(settings.seeds)} seed(s), "
             f"{plan.length}; MLflow run {run_id}"
         )
-        for line in plan.network.inventory.in_words():
-            self._say(line)
         if done:
             self._say(f"going on after {done} complete round(s)")
-        for note in plan.notes:
-            self._say(note)
+        for line in () if again else (*plan.network.inventory.in_words(), *plan.notes):
+            self._say(line)
 
     def warned(self, message: str) -> None:
         """Say it."""
         self._say(message)
+
+    def undecided(self, verdict: "Verdict", seeds: int) -> None:
+        """Say which rounds are open."""
+        rounds = ", ".join(str(judged.round) for judged in verdict.open)
+        self._say(f"undecided with {verdict.seeds} seeds: round(s) {rounds}; going on to {seeds} seeds")
 
     def rounds_finished(self, records: Sequence[Record]) -> None:
         """A line for the finished round."""

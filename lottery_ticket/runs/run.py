@@ -17,6 +17,7 @@ from lottery_ticket.randomness import forked
 from lottery_ticket.record import Record
 from lottery_ticket.runs.listener import Listener, whoever_is_here
 from lottery_ticket.runs.plan import Plan, Undertaking, make_plan, run_name
+from lottery_ticket.runs.seeds import last_look, more_seeds, until_decided
 from lottery_ticket.runs.stopwatch import Stopwatch
 from lottery_ticket.store import layout, reach
 from lottery_ticket.store.opening import Opening
@@ -39,6 +40,7 @@ def run(
     preset: str | None = None,
     tracking_uri: str | None = None,
     experiment: str = reach.DEFAULT_EXPERIMENT,
+    max_seeds: int | None = None,
     listener: Listener | None = None,
     begun: float | None = None,
 ) -> "Result":
@@ -49,6 +51,8 @@ def run(
         preset: the preset they come from, kept as a tag; default: the one that `load_preset` was given.
         tracking_uri: of the MLflow store; default MLFLOW_TRACKING_URI, else SQLite at mlruns/mlflow.db.
         experiment: the MLflow experiment's name.
+        max_seeds: add seeds to those of the settings until the verdict on every round is decided or there are so many,
+            by a design that errs no more than a fixed number of seeds (`runs.seeds`); default: none.
         listener: told of progress; default: lines on standard error in a notebook or a terminal, else nobody.
             `Listener()` is silent.
         begun: since when its seconds count, on the clock of `time.perf_counter`; default: the call.
@@ -66,8 +70,11 @@ def run(
         >>> [(record.arm, record.round, round(record.density, 2)) for record in result.rounds]
         [('winning', 0, 1.0), ('reinit', 0, 1.0), ('winning', 1, 0.8), ('reinit', 1, 0.8)]
     """
-    clock = Stopwatch(begun)
+    clock, listener = Stopwatch(begun), listener or whoever_is_here()
     preset = settings.preset if preset is None else preset
+    looks: tuple[int, ...] = ()
+    if max_seeds is not None:
+        settings, looks = until_decided(settings, max_seeds)
     reach.must_be_usable(tracking_uri, experiment=experiment)
     plan = make_plan(settings, clock=clock)
 
@@ -76,13 +83,15 @@ def run(
 
         client, name = opening.client(), run_name(settings, preset)
         return Tracker.create(
-            client, experiment, plan.settings, preset, name, plan.images, plan.data.info, plan.network
+            client, experiment, plan.settings, preset, name, plan.images, plan.data.info, plan.network, looks=looks
         )
 
     with Opening(tracking_uri, experiment) as opening:
-        this = OnItsWay(plan, make, [], clock, listener or whoever_is_here(), lambda: opening.ready)
+        this = OnItsWay(plan, make, [], clock, listener, lambda: opening.ready)
         with resumable(lambda: _resuming(this.tracker, tracking_uri)):
-            return carry_out(this, _find(plan))
+            result = carry_out(this, _find(plan))
+    named = {name for names in code_in(settings).values() for name in names}
+    return _until_decided(result, named, tracking_uri, listener, clock)
 
 
 @reach.quietly()
@@ -108,16 +117,31 @@ def resume(
         >>> max(record.round for record in result.rounds)
         1
     """
-    clock = Stopwatch(begun)
+    clock, listener = Stopwatch(begun), listener or whoever_is_here()
     from lottery_ticket.store import connection, locks, reading
 
     with clock.part("tracking"):
         client = connection.connect(tracking_uri, create=False)
         reading.get_run(client, run_id, "--resume")
     check_working_folder()
+    named = {name for name in (*code, model) if name and is_code(name)}
     with locks.writing(client, run_id):
-        named = {name for name in (*code, model) if name and is_code(name)}
-        return _resume(run_id, named, changed_model, client, tracking_uri, listener or whoever_is_here(), clock)
+        result = _resume(run_id, named, changed_model, client, tracking_uri, listener, clock)
+    return _until_decided(result, named, tracking_uri, listener, clock)
+
+
+def _until_decided(
+    result: "Result", code: Collection[str], tracking_uri: str | None, listener: Listener, clock: Stopwatch
+) -> "Result":
+    """Train more seeds of a run that asks for them, until it is decided."""
+    from lottery_ticket.store import locks
+
+    while seeds := more_seeds(result.stored, result.verdict):
+        assert result.verdict is not None
+        listener.undecided(result.verdict, len(seeds))
+        with locks.writing(result.client, result.run_id):
+            result = _resume(result.run_id, code, False, result.client, tracking_uri, listener, clock, seeds)
+    return result
 
 
 def _resume(
@@ -128,7 +152,9 @@ def _resume(
     tracking_uri: str | None,
     listener: Listener,
     clock: Stopwatch,
+    seeds: tuple[int, ...] | None = None,
 ) -> "Result":
+    """Train what is left of the last seeds that a run was given; `seeds` are those that it has from now on."""
     from lottery_ticket.store import reading
     from lottery_ticket.store.tracking import Tracker
 
@@ -144,7 +170,11 @@ def _resume(
             "--resume", run_id, "is a trial of a study; allowed: runs of `lt run` (`lt sweep` goes on with it)"
         )
     must_be_named(stored.settings, code)
-    plan = make_plan(stored.settings, known=stored.data, begun=True, clock=clock)
+    seeds = seeds or stored.settings.seeds
+    last = last_look(seeds, stored.looks)
+    kept = [record for record in stored.records if record.seed in last]
+    settings = stored.settings.model_copy(update={"seeds": last})
+    plan = make_plan(settings, known=stored.data, begun=True, clock=clock)
     if stored.data and stored.data.digest != plan.images.digest:
         raise InputError(
             "--resume",
@@ -158,22 +188,23 @@ def _resume(
     if began_with and not changed_model:
         began_with.must_be(now, stored.settings.model)
     if not changed_model:
-        _must_be_measured(plan, stored, client)
+        _must_be_measured(plan, kept, stored, client)
     with clock.part("tracking"):
-        tracker = Tracker.reopen(client, stored, plan.images, plan.data.info)
+        tracker = Tracker.reopen(client, stored, plan.images, plan.data.info, seeds)
     if began_with and (differences := began_with.differences(now)):
         tracker.tag({"lt.changed_model": "; ".join(differences)[:500]})
     with resumable(lambda: _resuming(tracker, tracking_uri)):
-        return carry_out(OnItsWay(plan, lambda: tracker, tracker.about.records, clock, listener), _find(plan))
+        kept = [record for record in tracker.about.records if record.seed in last]
+        return carry_out(OnItsWay(plan, lambda: tracker, kept, clock, listener), _find(plan))
 
 
-def _must_be_measured(plan: Plan, stored: "Stored", client: "MlflowClient") -> None:
+def _must_be_measured(plan: Plan, kept: Sequence[Record], stored: "Stored", client: "MlflowClient") -> None:
     """LotteryTicketError where a network of the last complete round, read back, is not the one that was measured."""
     from lottery_ticket.runs.keeper import complete_rounds
     from lottery_ticket.store import reading
     from lottery_ticket.tickets.accuracy import check_accuracy
 
-    last, _ = complete_rounds(stored.settings, stored.records)
+    last, _ = complete_rounds(plan.settings, kept)
     record = next((record for record in last if not record.diverged), None)
     if record is None:
         return

@@ -34,6 +34,10 @@ SCORE = "lt.score"
 """The tag of such a run that says which number is its score, and what that is at its worst and best."""
 
 
+LOOKS = "lt.looks"
+"""The tag of a run to which seeds are added until it is decided: how many there are at each look, as `3,5,8`."""
+
+
 def place(r: int) -> str:
     """Where the artifacts of a round lie in its run."""
     return f"rounds/{r:02}"

@@ -24,7 +24,7 @@ from lottery_ticket.models.prunable import Inventory
 from lottery_ticket.record import Record
 from lottery_ticket.store import connection, reach
 from lottery_ticket.store.beside import located
-from lottery_ticket.store.layout import DATA, INVENTORY, NETWORK, ORIGIN, SCORE, SETTINGS, START, WHOLE, Key
+from lottery_ticket.store.layout import DATA, INVENTORY, LOOKS, NETWORK, ORIGIN, SCORE, SETTINGS, START, WHOLE, Key
 from lottery_ticket.store.outbox import Outbox
 from lottery_ticket.store.seal import unseal
 from lottery_ticket.store.summary import read_rounds
@@ -49,6 +49,7 @@ class Stored:
         network: what it trains; None where the run does not tell.
         lost: (arm, seed) → run id of a trajectory that was there and was deleted since.
         score: what a user's own loop is judged by (`layout.SCORE`); else empty.
+        looks: seeds at each look of a run to which they are added until it is decided; else empty.
     """
 
     run_id: str
@@ -64,6 +65,7 @@ class Stored:
     network: Fingerprint | None = field(default=None, repr=False)
     lost: dict[Key, str] = field(default_factory=dict)
     score: str = ""
+    looks: tuple[int, ...] = ()
 
     @property
     def controls(self) -> tuple[str, ...]:
@@ -191,8 +193,11 @@ def read_run(client: MlflowClient, run_id: str, option: str = "RUN") -> Stored:
     settings = read_settings(client, parent)
     children, lost = read_trajectories(client, parent)
     ordered = [(arm, seed) for arm in settings.arms for seed in settings.seeds if (arm, seed) in children]
-    waiting = [int(folder.name) for folder in Outbox(client.tracking_uri, run_id).waiting()]
-    records = [record for key in ordered for record in _read_records(client, children[key], waiting)]
+    waiting = Outbox(client.tracking_uri, run_id).waiting()
+    records = []
+    for arm, seed in ordered:
+        on_their_way = [int(folder.name) for folder in waiting if (folder / f"{arm}-seed{seed}").is_dir()]
+        records += _read_records(client, children[arm, seed], on_their_way)
     return Stored(
         run_id=run_id,
         name=parent.info.run_name,
@@ -207,7 +212,15 @@ def read_run(client: MlflowClient, run_id: str, option: str = "RUN") -> Stored:
         network=read_network(client, parent),
         lost=lost,
         score=parent.data.tags.get(SCORE, ""),
+        looks=_looks(parent),
     )
+
+
+def _looks(parent: Run) -> tuple[int, ...]:
+    try:
+        return tuple(int(seeds) for seeds in parent.data.tags.get(LOOKS, "").split(",") if seeds)
+    except ValueError:
+        raise _of_another_version(parent, f"its tag {LOOKS}") from None
 
 
 def read_mask(client: MlflowClient, child: str, r: int) -> Mask:

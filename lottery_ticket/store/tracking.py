@@ -25,7 +25,7 @@ from lottery_ticket.store import connection, locks
 from lottery_ticket.store.chart_view import BY_COMPRESSION, compression_step
 from lottery_ticket.store.courier import Courier, patience
 from lottery_ticket.store.delivery import Delivery, Gone
-from lottery_ticket.store.layout import DATA, INVENTORY, NETWORK, OWN_LOOP, SETTINGS, place
+from lottery_ticket.store.layout import DATA, INVENTORY, LOOKS, NETWORK, OWN_LOOP, SETTINGS, place
 from lottery_ticket.store.limits import NAME, PARAM, cut
 from lottery_ticket.store.machine import machine_tags
 from lottery_ticket.store.outbox import Outbox
@@ -74,16 +74,19 @@ class Tracker:
         origin: dict[str, str] | None = None,
         tags: dict[str, str] | None = None,
         made: Callable[[str], None] | None = None,
+        looks: tuple[int, ...] = (),
     ) -> "Tracker":
         """A new parent run with its children, their params, tags and data set, and what is told of its network.
 
         `origin` are the tags that say which ticket is trained, where the run starts from one; `tags` are further ones
         of the parent, as a trial of a study has them. Without images nothing is told of the data. `made` is
-        told the parent's id once the run can be reopened.
+        told the parent's id once the run can be reopened. `looks` are as in `Stored`.
         """
         experiment_id = connection.ensure_experiment(client, experiment)
         tags, name = {"lt.kind": "run"} | network.inventory.as_tags() | (tags or {}), cut(name, NAME)
-        about = Stored("", name, experiment_id, settings, preset, {}, [], info, origin or {}, tags["lt.kind"])
+        tags |= {LOOKS: ",".join(map(str, looks))} if looks else {}
+        kind, start = tags["lt.kind"], origin or {}
+        about = Stored("", name, experiment_id, settings, preset, {}, [], info, start, kind, looks=looks)
         tracker = cls(client, about, images, info)
         tracker.about = replace(about, run_id=tracker._start(name, tags))
         with tracker.ending_well():
@@ -92,17 +95,30 @@ class Tracker:
             client.log_text(tracker.run_id, seal(network.fingerprint.model_dump_json(indent=2)), NETWORK)
             if info:
                 client.log_text(tracker.run_id, seal(info.model_dump_json(indent=2)), DATA)
-            client.log_text(tracker.run_id, seal(settings.model_dump_json(indent=2)), SETTINGS)
+            tracker._keep_settings()
             if made:
                 made(tracker.run_id)
             tracker._start_children()
         return tracker
 
     @classmethod
-    def reopen(cls, client: MlflowClient, stored: Stored, images: Images | None, info: DataInfo | None) -> "Tracker":
-        """Go on with a run: children that it was ended before making are made, rounds that wait are delivered."""
+    def reopen(
+        cls,
+        client: MlflowClient,
+        stored: Stored,
+        images: Images | None,
+        info: DataInfo | None,
+        seeds: tuple[int, ...] | None = None,
+    ) -> "Tracker":
+        """Go on with a run: children that it was ended before making are made, rounds that wait are delivered.
+
+        With `seeds` these are its seeds from now on, those that it has among them.
+        """
         tracker = cls(client, stored, images, info)
         tracker._hold()
+        if seeds and seeds != stored.settings.seeds:
+            tracker.about = replace(stored, settings=stored.settings.model_copy(update={"seeds": seeds}))
+            tracker._keep_settings()
         tracker._start_children()
         tracker.wait()
         tracker._begun |= {(record.arm, record.seed) for record in stored.records}  # those that waited among them
@@ -300,6 +316,9 @@ class Tracker:
     def _hold(self) -> None:
         """No other process writes the run until this one ends with it."""
         self._held.enter_context(locks.writing(self.client, self.run_id))
+
+    def _keep_settings(self) -> None:
+        self.client.log_text(self.run_id, seal(self.settings.model_dump_json(indent=2)), SETTINGS)
 
     def _start_children(self) -> None:
         for arm in self.settings.arms:
