@@ -173,6 +173,8 @@ class Tracker:
         """Until the store has every round handed over; LotteryTicketError if it refuses them too long."""
         with self.needed():
             self._courier.wait(self._patience)
+        arms, seeds = self.settings.arms, self.settings.seeds
+        self.about.records.sort(key=lambda each: (each.round, arms.index(each.arm), seeds.index(each.seed)))
 
     @contextmanager
     def needed(self) -> Iterator[None]:
