@@ -16,11 +16,11 @@ from typing import Any, cast
 from lottery_ticket.record import Record
 from lottery_ticket.reproduction.claims import Experiment, decide
 from lottery_ticket.reproduction.definition import Reproduction
-from lottery_ticket.reproduction.jobs import Reproduced, experiment_of
+from lottery_ticket.reproduction.jobs import Job, Reproduced, experiment_of
 from lottery_ticket.reproduction.keep import claims_csv
 from lottery_ticket.reproduction.parse import load_reproduction
+from lottery_ticket.reproduction.records import sources_of
 from lottery_ticket.reproduction.report import claims_section, cost_of_claims, to_html
-from lottery_ticket.store.reading import Stored
 
 FOLDER = Path(__file__).parents[1] / "results" / "reproduce"
 NAMES = ("shu", "frankle-lenet")
@@ -72,10 +72,9 @@ def read_experiments(path: Path, told: Reproduction) -> dict[tuple[str, str], Ex
             rounds.setdefault((row["setup"], row["variant"]), []).append(_record(row))
     made = {}
     for (setup, variant), records in rounds.items():
-        children = {(record.arm, record.seed): "" for record in records}
-        settings = told.settings(setup, variant, SCALE)[0]
-        stored = Stored("", "", "", settings, "", children, records, None, {})
-        made[setup, variant] = experiment_of([stored], told, (setup, variant), SCALE)
+        job = Job(told.settings(setup, variant, SCALE)[0], "", [(setup, variant)])
+        job.found = sources_of(job.settings, "", "", {}, "", records)
+        made[setup, variant] = experiment_of([job], told, (setup, variant), SCALE)
     return made
 
 

@@ -30,12 +30,12 @@ def level_at(seeds: int, planned: Sequence[int], level: float) -> float:
     whenever one stops and why; so does whatever is corrected for many rounds within a look.
 
     Args:
-        seeds: a number of `planned`.
+        seeds: of which a look is made; the first that is planned with so many.
         planned: the seeds at each look, as `looks` gives them.
         level: of all looks together.
     """
-    before = {now: earlier for earlier, now in pairwise((0, *planned))}[seeds]
-    return 1 - (1 - level) * (seeds - before) / planned[-1]
+    before, now = next(look for look in pairwise((0, *planned)) if look[1] >= min(seeds, planned[-1]))
+    return 1 - (1 - level) * (now - before) / planned[-1]
 
 
 def more_seeds(distance: float, half: float, seeds: int, level: float) -> int | None:

@@ -285,7 +285,7 @@ def judge(
     control = control_of(records, controls)
     level_of_all = level if looks else None
     if looks:
-        level = level_at(next((planned for planned in looks if planned >= len(seeds)), looks[-1]), looks, level)
+        level = level_at(len(seeds), looks, level)
     rules = _Rules(
         method="t-interval" if only_seeds or len(seeds) >= FEWEST_SEEDS else "mcnemar",
         fewest=2 if only_seeds else FEWEST_SEEDS if len(seeds) >= FEWEST_SEEDS else 1,

@@ -8,6 +8,7 @@ import typer
 
 from lottery_ticket.cli.options import Json, TrackingUri
 from lottery_ticket.errors import InputError
+from lottery_ticket.runs.seeds import MOST_SEEDS
 
 
 def reproduce(
@@ -24,20 +25,46 @@ def reproduce(
             show_default=False,
         ),
     ] = None,
+    until_decided: Annotated[
+        bool,
+        typer.Option("--until-decided", help="Add seeds until each claim is decided, at most --max-seeds."),
+    ] = False,
+    max_seeds: Annotated[
+        int | None,
+        typer.Option(
+            "--max-seeds",
+            help=f"Seeds to stop at; default: {MOST_SEEDS}. 0: train nothing, judge what is there.",
+            show_default=False,
+        ),
+    ] = None,
+    records: Annotated[
+        Path | None,
+        typer.Option(
+            "--records",
+            help="Folder of small files that finished trajectories are read from and written to, beside the store.",
+            show_default=False,
+        ),
+    ] = None,
     tracking_uri: TrackingUri = None,
     experiment: Annotated[str, typer.Option("--experiment", help="MLflow experiment.")] = "lottery-ticket",
     as_json: Json = False,
 ) -> None:
     """Run what a report's claims need, judge every claim, and write report.md and report.html.
 
-    Runs that are in the store with the same settings are read, not trained again; the same command goes on after an
-    interruption.
+    Trajectories that are in the store or in --records with the same settings are read, not trained again; the same
+    command goes on after an interruption.
     """
     from lottery_ticket.reproduction.asked import asked
     from lottery_ticket.store import reach
 
     claims = () if only is None else only
-    asked(report, scale, claims, dest)  # what is wrong is told at once
+    if max_seeds and not until_decided:
+        raise InputError(
+            "--max-seeds", max_seeds, "bounds how many seeds are added; allowed: with --until-decided, or 0"
+        )
+    if until_decided and max_seeds is None:
+        max_seeds = MOST_SEEDS
+    asked(report, scale, claims, dest, max_seeds)  # what is wrong is told at once
     reach.must_be_usable(tracking_uri, experiment=experiment)
 
     from lottery_ticket.cli.reproduce_display import Display, command_line, print_outcomes
@@ -51,6 +78,8 @@ def reproduce(
                 scale,
                 claims,
                 dest,
+                max_seeds=max_seeds,
+                records=records,
                 tracking_uri=tracking_uri,
                 experiment=experiment,
                 command=command_line(),

@@ -30,21 +30,27 @@ class Display(display.Display, ReproductionListener):
         self._trained = 0.0  # network-iterations in this call
         self._since = 0.0
         self._per_round = 0
+        self._here = 0
 
     def planned(self, jobs: Sequence[Job]) -> None:
         """Say what is needed."""
         self._jobs, self._since = jobs, time.monotonic()
         there = sum(job.finished for job in jobs)
-        begun = sum(job.run_id is not None and not job.finished for job in jobs)
-        self._console.print(f"{len(jobs)} run(s) needed: {there} in the store, {begun} begun")
+        begun = sum(job.begun and not job.finished for job in jobs)
+        self._console.print(f"{len(jobs)} run(s) needed: {there} there, {begun} begun")
+
+    def going_on(self, claims: Sequence[str]) -> None:
+        """Say what is open."""
+        self._console.print(f"undecided: {', '.join(claims)}; seeds are added")
 
     def turned_to(self, job: Job) -> None:
         """Say which run it is."""
         self._at = job
         place = f"run {self._jobs.index(job) + 1}/{len(self._jobs)}"
         names = ", ".join(f"{setup} {variant}" for setup, variant in job.experiments)
-        how = "in the store" if job.finished else "resumed" if job.run_id else "trained"
-        self._console.print(f"{place}: {names} ({how})")
+        how = "there" if job.finished else "resumed" if job.begun else "trained"
+        seeds = f", {len(job.seeds)} seeds" if job.looks else ""
+        self._console.print(f"{place}: {names}{seeds} ({how})")
         if self._task is not None:
             self._bar.remove_task(self._task)
             self._task = None
@@ -54,17 +60,16 @@ class Display(display.Display, ReproductionListener):
         super().started(plan, run_id, done)
         assert self._at is not None
         self._per_round = plan.work
-        self._at.left = self._per_round * (len(plan.rounds) - done)
+        self._here = self._per_round * (len(plan.rounds) - done)
 
     def rounds_finished(self, records: Sequence[Record]) -> None:
         """As of a run, and the time left of all."""
         super().rounds_finished(records)
         assert self._at is not None
         self._trained += self._per_round
-        self._at.left -= self._per_round
-        left = sum(job.left for job in self._jobs if not job.finished)
-        if self._at.left <= 0:
-            self._at.finished = True
+        self._here -= self._per_round
+        if self._here <= 0:
+            left = sum(job.left for job in self._jobs[self._jobs.index(self._at) + 1 :])
             spent = time.monotonic() - self._since
             self._console.print(f"about {clock(spent / self._trained * left)} to go in all")
 

@@ -12,6 +12,9 @@ from lottery_ticket.errors import InputError, one_line, unknown
 from lottery_ticket.reproduction.definition import REPORT_FILES, SCALES, Reproduction, Scale
 from lottery_ticket.reproduction.parse import load_reproduction
 
+MOST = 1000
+"""As many seeds as settings may have."""
+
 
 class Asked(NamedTuple):
     """What is asked: claims of a reproduction (none named: all), at a scale, written into a folder."""
@@ -23,11 +26,15 @@ class Asked(NamedTuple):
     folder: Path
 
 
-def asked(report: Path | str, scale: str, only: str | Sequence[str], dest: Path | str | None) -> Asked:
+def asked(
+    report: Path | str, scale: str, only: str | Sequence[str], dest: Path | str | None, max_seeds: int | None = None
+) -> Asked:
     """What the arguments of `lottery_ticket.reproduce` ask; InputError where that cannot be."""
     wanted = next((known for known in SCALES if known == scale), None)
     if wanted is None:
         raise unknown("--scale", scale, SCALES)
+    if max_seeds is not None and not 0 <= max_seeds <= MOST:
+        raise InputError("--max-seeds", max_seeds, f"is not allowed; allowed: 0 (train nothing) to {MOST}")
     told, name = load_reproduction(str(report))
     claims = tuple(part.strip() for part in only.split(",")) if isinstance(only, str) else tuple(only)
     told.only(claims)  # refuses those that are not there

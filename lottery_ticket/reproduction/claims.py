@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from lottery_ticket.analysis.sequential import level_at, more_seeds
 from lottery_ticket.analysis.statistics import family_wise, over_seeds
 from lottery_ticket.analysis.verdict import judge
 from lottery_ticket.record import Answer, Record, nearest
@@ -58,6 +59,7 @@ class Experiment:
         steady_seconds: the same by the median round of each trajectory.
         trajectories: networks that were trained, in all its runs.
         tolerance: accuracy (0–1) that a matching ticket may lose.
+        looks: seeds at each look, where they are added until all is decided; else empty.
     """
 
     records: Sequence[Record]
@@ -66,6 +68,16 @@ class Experiment:
     steady_seconds: float
     trajectories: int = 1
     tolerance: float = 0.002
+    looks: tuple[int, ...] = ()
+
+    @property
+    def seeds(self) -> int:
+        """How many it has."""
+        return len({record.seed for record in self.records})
+
+    def level(self, level: float) -> float:
+        """The confidence level of each interval, where this is that of all looks together."""
+        return level_at(self.seeds, self.looks, level) if self.looks else level
 
 
 Experiments = Mapping[tuple[str, str], Experiment]
@@ -78,12 +90,15 @@ class Finding:
     Attributes:
         at: percent of weights left in the densest and in the sparsest round that it was measured in, where it is of
             rounds; these are rarely the very ones that the part names.
+        more: where it is undecided, how many more seeds would decide it if all stays as it is (None: not known, or more
+            than anybody trains).
     """
 
     part: Part
     estimate: Estimate | None
     answer: Answer
     at: tuple[float, float] | None = None
+    more: int | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +118,12 @@ class Outcome:
         if "no" in answers:
             return "holds in part" if "yes" in answers else "does not hold"
         return "undecided"
+
+    @property
+    def decided(self) -> bool:
+        """Whether no answer that is open could change the word."""
+        answers = {finding.answer for finding in self.findings}
+        return "undecided" not in answers or {"yes", "no"} <= answers
 
 
 @dataclass(frozen=True)
@@ -164,12 +185,13 @@ def attribute(attribution: Attribution, reproduction: Reproduction, experiments:
         if not at:
             continue
         gaps = {seed: mine - theirs for seed, (mine, theirs) in at.items()}
+        level = experiments[attribution.setup, name].level(reproduction.level)
         estimates = [
-            estimate(values, reproduction.level)
+            estimate(values, level)
             for values in ({s: each[0] for s, each in at.items()}, {s: each[1] for s, each in at.items()}, gaps, on)
         ]
         more = [
-            estimate({seed: mine[seed] - theirs[seed] for seed in shared}, reproduction.level)
+            estimate({seed: mine[seed] - theirs[seed] for seed in shared}, level)
             for mine, theirs in zip((gaps, on), first, strict=False)
             if (shared := mine.keys() & theirs.keys())
         ]
@@ -243,6 +265,10 @@ class _Sides:
                 found.setdefault(record.seed, []).append(record)
         return {seed: sorted(each, key=lambda record: -record.density) for seed, each in found.items()}
 
+    def seeds(self, side: str) -> set[int]:
+        """Those of the side's experiment."""
+        return {record.seed for record in self._experiments[setup_of(side) or self._setup, self._variant].records}
+
 
 def _find(part: Part, variant: str, reproduction: Reproduction, experiments: Experiments) -> Finding:
     measure = {
@@ -251,20 +277,38 @@ def _find(part: Part, variant: str, reproduction: Reproduction, experiments: Exp
         "fluctuation": _fluctuation,
         "hours": _hours,
     }
-    level = reproduction.level
     experiment = experiments[part.setup, variant]
+    level = experiment.level(reproduction.level)
     if part.measure == "winning_streak":
         found = _streak(experiment, reproduction.variants[variant].control, level)
     else:
         sides = _Sides(part.setup, variant, reproduction, experiments)
         values, lost = measure[part.measure](part, sides, experiment)
         found = _between_ends(values, level)._replace(lost=lost) if values else None
+        found = _ratio(found) if found and part.over else found
         if found and part.measure == "hours" and len(found.values) > 1 and math.isinf(found.low):
             found = found._replace(low=found.mean, high=found.mean)  # a stack's time, which is measured for all at once
     decided = found is not None and not found.lost
     said = answer(found, part.above, part.below) if found and decided else "undecided"
     of_rounds = found is not None and part.measure in ("accuracy", "early_stop", "fluctuation")
-    return Finding(part, found, said, _measured_at(part, sides) if of_rounds else None)
+    more = _more(found, part, level) if found and said == "undecided" else None
+    return Finding(part, found, said, _measured_at(part, sides) if of_rounds else None, more)
+
+
+def _ratio(found: Estimate) -> Estimate:
+    """What was estimated of logarithms, as ratios."""
+    mean, low, high = (each if math.isinf(each) else math.exp(each) for each in found[:3])
+    return found._replace(mean=mean, low=low, high=high, values=tuple(map(math.exp, found.values)))
+
+
+def _more(found: Estimate, part: Part, level: float) -> int | None:
+    """Seeds that would bring the interval to one side of the bounds that it holds."""
+    bounds = [each for each in (part.above, part.below) if each is not None]
+    mean, low, high = (math.log(each) if part.over and each > 0 else each for each in found[:3])
+    bounds = [math.log(each) for each in bounds if each > 0] if part.over else bounds
+    if not bounds or not math.isfinite(high - low) or low == high or len(found.values) < 2:
+        return None
+    return more_seeds(min(abs(mean - each) for each in bounds), (high - low) / 2, len(found.values), level)
 
 
 def _chosen(records: Sequence[Record], part: Part) -> list[Record]:
@@ -288,7 +332,7 @@ def _whole(values: Mapping[int, Sequence[Any]]) -> tuple[list[int], int]:
 
 
 def _over_rounds(part: Part, sides: _Sides, _: Experiment) -> tuple[dict[int, Ends], int]:
-    """Seed → the measure of a side, or its difference or ratio to another, at one density or over a range.
+    """Seed → the measure of a side, or its difference or log ratio to another, at one density or over a range.
 
     And the number of seeds that are left out: those that diverged in one of these rounds on either side.
     """
@@ -302,18 +346,21 @@ def _over_rounds(part: Part, sides: _Sides, _: Experiment) -> tuple[dict[int, En
         beside = others.get(seed, [])
         match = beside[0] if beside and is_dense(other) else _nearest(beside, record.weights_remaining_pct)
         theirs = _ends(match, part.measure) if match else None
-        if theirs is None or (part.over and not theirs.low):
+        if theirs is None or (part.over and min(mine.low, theirs.low) <= 0):
             return None
         counts = mine.censored + theirs.censored, mine.stops + theirs.stops
         if part.minus:
             return Ends(mine.value - theirs.value, mine.low - theirs.high, mine.high - theirs.low, *counts)
-        return Ends(mine.value / theirs.value, mine.low / theirs.high, mine.high / theirs.low, *counts)
+        ours, those = ([math.log(each) if each < math.inf else each for each in ends[:3]] for ends in (mine, theirs))
+        return Ends(ours[0] - those[0], ours[1] - those[2], ours[2] - those[1], *counts)
 
     takes: dict[str, Callable[[Sequence[float]], Any]] = {"mean": np.mean, "least": np.min, "largest": np.max}
     take = takes[part.take]
     values: dict[int, list[Ends]] = {}
+    shared = sides.seeds(part.of) & sides.seeds(other) if other else sides.seeds(part.of)
     for seed, records in sides.of(part.of).items():
-        values[seed] = [ends for record in _chosen(records, part) if (ends := compared(record, seed))]
+        if seed in shared:
+            values[seed] = [ends for record in _chosen(records, part) if (ends := compared(record, seed))]
     kept, lost = _whole(values)
     found = {}
     for seed in kept:

@@ -56,6 +56,22 @@ class Variant(_Table):
     accuracy: Literal["last", "best", "early-stop"] = "last"
 
 
+class Replication(_Table):
+    """What somebody else measured of a part of a claim, in the unit of its measure.
+
+    Attributes:
+        who: and where it stands.
+        value, low, high: the mean, and its interval where one is told.
+        n: seeds or trials behind it.
+    """
+
+    who: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    n: int | None = Field(None, ge=1)
+
+
 class Part(_Table):
     """One thing that a claim says, as a measure and where it has to lie.
 
@@ -74,6 +90,8 @@ class Part(_Table):
         from_pct, to_pct: from here (more weights) to there (fewer); all rounds between.
         take: the mean, least or largest over those rounds.
         above, below: where the value has to lie.
+        reported: what the source says, in the unit of the measure.
+        replications: what others measured.
     """
 
     says: str
@@ -88,6 +106,8 @@ class Part(_Table):
     take: Literal["mean", "least", "largest"] = "mean"
     above: float | None = None
     below: float | None = None
+    reported: float | None = None
+    replications: tuple[Replication, ...] = ()
 
 
 class Claim(_Table):
@@ -186,18 +206,16 @@ class Reproduction(_Table):
     @property
     def experiments(self) -> list[tuple[str, str]]:
         """Every (setup, variant) that something here asks for, each once, in order."""
-        pairs = [(part.setup, variant) for claim in self.claims for part in claim.parts for variant in claim.variants]
-        pairs += [
-            (other, variant)
-            for claim in self.claims
-            for part in claim.parts
-            for other in map(setup_of, (part.of, part.minus, part.over))
-            for variant in claim.variants
-            if other
-        ]
+        pairs = [pair for claim in self.claims for variant in claim.variants for pair in self.of_claim(claim, variant)]
         pairs += [(each.setup, variant) for each in self.drawings for variant in each.variants]
         pairs += [(each.setup, variant) for each in self.attributions for variant in each.variants]
         return list(dict.fromkeys(pairs))
+
+    def of_claim(self, claim: Claim, variant: str) -> list[tuple[str, str]]:
+        """The (setup, variant) that a claim is judged by in a variant, each once."""
+        setups = [part.setup for part in claim.parts]
+        setups += [other for part in claim.parts for other in map(setup_of, (part.of, part.minus, part.over)) if other]
+        return [(setup, variant) for setup in dict.fromkeys(setups)]
 
     def settings(self, setup: str, variant: str, scale: Scale) -> list[Settings]:
         """The settings of the runs of an experiment; InputError if they are not allowed."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from lottery_ticket.analysis.sequential import looks
 from lottery_ticket.config import Settings, params_then
 from lottery_ticket.data.sources import load_images
 from lottery_ticket.engine.job import iterations_per_round
@@ -18,10 +19,13 @@ from lottery_ticket.method.trajectory import alive
 from lottery_ticket.record import Record
 from lottery_ticket.reproduction.claims import Experiment, Outcome, Share, attribute, decide, read_as, steady_seconds
 from lottery_ticket.reproduction.definition import Reproduction, Scale
+from lottery_ticket.reproduction.records import Folder, Source, but_seeds, sources_of
 from lottery_ticket.runs.keeper import complete_rounds
 from lottery_ticket.runs.listener import Listener
 from lottery_ticket.runs.plan import make_plan
-from lottery_ticket.runs.run import resume, run
+from lottery_ticket.runs.run import resume
+from lottery_ticket.runs.run import run as run_settings
+from lottery_ticket.runs.seeds import extended
 from lottery_ticket.store import connection, reach, reading
 from lottery_ticket.store.layout import ORIGIN
 from lottery_ticket.store.limits import may_be
@@ -30,34 +34,92 @@ from lottery_ticket.store.reading import Stored
 
 @dataclass
 class Job:
-    """One run that a reproduction needs.
+    """Trajectories that a reproduction needs: of one setting, each seed of them from wherever it is.
 
     Attributes:
-        settings, preset: what is run.
+        settings, preset: what is run; its seeds are those of the first look.
         experiments: the (setup, variant) that need it.
-        run_id: of the run in the store with these settings, if there is one.
-        finished: whether that is complete.
-        host: the machine that trains it, by its status in MLflow.
-        left: networks × iterations that are to be trained.
+        looks: seeds at each look, where they are added until all is decided; else empty.
+        seeds: those that are wanted now.
+        runs: runs in the store that differ in their seeds alone, and which seeds they have; finished ones first.
+        found: seed → where it was found.
+        per_seed: networks × iterations of all rounds of a seed.
     """
 
     settings: Settings
     preset: str
     experiments: list[tuple[str, str]]
-    run_id: str | None = None
-    finished: bool = False
-    host: str = ""
-    left: int = 0
+    looks: tuple[int, ...] = ()
+    seeds: tuple[int, ...] = ()
+    runs: list[tuple[Run, tuple[int, ...]]] = field(default_factory=list)
+    found: dict[int, Source] = field(default_factory=dict)
+    per_seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.seeds = self.seeds or self.settings.seeds
+
+    @property
+    def possible(self) -> tuple[int, ...]:
+        """All seeds that it may come to want."""
+        return extended(self.settings.seeds, self.looks[-1]) if self.looks else self.settings.seeds
+
+    def add_seeds(self) -> bool:
+        """Want the seeds of the next look; whether there is one."""
+        after = next((each for each in self.looks if each > len(self.seeds)), None)
+        if after is not None:
+            self.seeds = self.possible[:after]
+        return after is not None
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """The seeds that are wanted and not found yet."""
+        return tuple(seed for seed in self.seeds if seed not in self.found)
+
+    @property
+    def in_store(self) -> list[tuple[Run, tuple[int, ...]]]:
+        """The runs that have some of these, and which."""
+        missing = set(self.missing)
+        return [(run, tuple(sorted(missing & set(seeds)))) for run, seeds in self.runs if missing & set(seeds)]
+
+    @property
+    def untrained(self) -> set[int]:
+        """The seeds that are to be trained, as far as the runs in the store tell."""
+        ended = {seed for run, seeds in self.in_store if run.info.status == "FINISHED" for seed in seeds}
+        return set(self.missing) - ended
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is to be trained."""
+        return not self.untrained
+
+    @property
+    def left(self) -> int:
+        """Networks × iterations that are to be trained."""
+        return self.per_seed * len(self.untrained)
+
+    @property
+    def begun(self) -> bool:
+        """Whether some of what is to be trained has begun."""
+        return any(run.info.status != "FINISHED" for run, _ in self.in_store)
+
+    @property
+    def records(self) -> list[Record]:
+        """All rounds that are found, in order of round."""
+        found = [record for seed in self.seeds if seed in self.found for record in self.found[seed].rounds]
+        return sorted(found, key=lambda record: record.round)
 
 
 class ReproductionListener(Listener):
     """What a reproduction tells whoever listens; every method may be left out."""
 
     def planned(self, jobs: Sequence[Job]) -> None:
-        """These runs are needed."""
+        """These are needed; told again where seeds are added."""
 
     def turned_to(self, job: Job) -> None:
         """This one is looked at now: read where it is finished, else trained."""
+
+    def going_on(self, claims: Sequence[str]) -> None:
+        """These claims are undecided, and seeds are added."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +129,7 @@ class Reproduced:
     Attributes:
         name, scale: which.
         experiments: (setup, variant) → its rounds.
-        runs: (setup, variant) → its runs in MLflow.
+        sources: (setup, variant) → for each of its settings where its seeds come from.
         outcomes: every claim in every variant.
         attributions: of each of the reproduction's, the variants' shares.
         seconds: wall time of this call.
@@ -77,11 +139,26 @@ class Reproduced:
     name: str
     scale: Scale
     experiments: dict[tuple[str, str], Experiment]
-    runs: dict[tuple[str, str], list[Run]]
+    sources: dict[tuple[str, str], list[list[Source]]]
     outcomes: list[Outcome]
     attributions: list[list[Share]]
     seconds: float
     client: MlflowClient = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Adding:
+    """Whether seeds are added.
+
+    Attributes:
+        most: until all is decided or there are so many; None: none are. 0: nothing is trained, what is there is judged.
+        records: where finished trajectories are read from and written to, beside the store.
+        command: what is told there of how they were made.
+    """
+
+    most: int | None = None
+    records: Folder | None = None
+    command: str = ""
 
 
 def carry_out(
@@ -90,20 +167,21 @@ def carry_out(
     scale: Scale = "quick",
     only: Sequence[str] = (),
     *,
+    adding: Adding | None = None,
     tracking_uri: str | None = None,
     experiment: str = reach.DEFAULT_EXPERIMENT,
     listener: ReproductionListener | None = None,
 ) -> Reproduced:
     """Train what the claims need, all or `only` some of them, and judge these.
 
-    A run that is in the MLflow experiment with the same settings on the same data is read, not trained again; one
-    that was interrupted is resumed.
+    A trajectory that is in the MLflow experiment with the same settings on the same data is read, not trained again;
+    a run that was interrupted is resumed.
 
     Raises:
         InputError: settings that cannot be run here, or an unreachable store; before training starts.
     """
     begun = time.perf_counter()
-    listener = listener or ReproductionListener()
+    adding, listener = adding or Adding(), listener or ReproductionListener()
     reach.check(tracking_uri, experiment)
     jobs = make_jobs(reproduction, scale, only)
     reproduction = reproduction.only(only) if only else reproduction
@@ -115,26 +193,39 @@ def carry_out(
             key = error.option.removeprefix("--").replace("-", "_")
             raise InputError(f"setup {setup}, variant {variant}: {key}", error.value, error.allowed) from None
         job.settings = plan.settings
-        job.left = plan.members * plan.iterations * len(plan.rounds)
+        job.per_seed = len(plan.settings.arms) * plan.iterations * len(plan.rounds)
+    most = adding.records.most_seeds(adding.most) if adding.records else adding.most
     client = connection.connect(tracking_uri, experiment=experiment)
+    provide = _Providing(client, tracking_uri, experiment, adding, listener)
     for job in jobs:
+        if most and most <= len(job.settings.seeds):
+            first = f"{' '.join(job.experiments[0])} begins with {len(job.settings.seeds)}"
+            raise InputError("--max-seeds", most, f"leaves no seed to add: {first}; allowed: more")
+        job.looks = looks(len(job.settings.seeds), most) if most else ()
         find(job, client, experiment)
-    listener.planned(jobs)
-    stored: dict[tuple[str, str], list[Stored]] = {pair: [] for pair in reproduction.experiments}
-    for job in jobs:
-        listener.turned_to(job)
-        found = _run_of(job, tracking_uri, experiment, client, listener)
-        for pair in job.experiments:
-            if pair in stored:
-                stored[pair].append(found)
-    experiments = {pair: experiment_of(runs, reproduction, pair, scale) for pair, runs in stored.items()}
+        provide.read(job)
+    wanted, needed = reproduction.experiments, jobs
+    while True:
+        listener.planned(needed)
+        for job in needed:
+            listener.turned_to(job)
+            provide(job)
+        mine = {pair: [job for job in jobs if pair in job.experiments] for pair in wanted}
+        experiments = {pair: experiment_of(mine[pair], reproduction, pair, scale) for pair in wanted}
+        outcomes = decide(reproduction, experiments)
+        open_claims = [outcome for outcome in outcomes if not outcome.decided]
+        asked = {pair for outcome in open_claims for pair in reproduction.of_claim(outcome.claim, outcome.variant)}
+        needed = [job for job in jobs if set(job.experiments) & asked and job.add_seeds()] if adding.most != 0 else []
+        if not needed:
+            break
+        listener.going_on([f"{outcome.claim.id} ({outcome.variant})" for outcome in open_claims])
     return Reproduced(
         reproduction,
         name,
         scale,
         experiments,
-        {pair: [client.get_run(each.run_id) for each in runs] for pair, runs in stored.items()},
-        decide(reproduction, experiments),
+        {pair: [[job.found[seed] for seed in job.seeds if seed in job.found] for job in mine[pair]] for pair in wanted},
+        outcomes,
         [attribute(each, reproduction, experiments) for each in reproduction.attributions],
         time.perf_counter() - begun,
         client,
@@ -179,7 +270,7 @@ def _but_arms(settings: Settings) -> dict[str, str]:
 
 
 def find(job: Job, client: MlflowClient, experiment: str) -> None:
-    """Look for the job's run in the store: a finished one if there is, else one that can be resumed."""
+    """Look in the store for runs with the job's settings, whatever their seeds: finished ones and some to resume."""
     at = client.get_experiment_by_name(experiment)
     if at is None:
         return
@@ -189,26 +280,108 @@ def find(job: Job, client: MlflowClient, experiment: str) -> None:
         from_ticket = any(tag.startswith(ORIGIN) for tag in found.data.tags)
         if from_ticket or not (data := reading.read_data_info(client, found)) or data.digest != digest:
             continue
-        if not _same(client, found, job.settings):
-            continue
-        if found.info.status == "FINISHED":
-            job.run_id, job.finished = found.info.run_id, True
-            return
-        if job.run_id is None and reading.begun(client, found):
-            job.run_id, job.host = found.info.run_id, _host(found)
+        if _same(client, found, job.settings) and (found.info.status == "FINISHED" or reading.begun(client, found)):
+            job.runs.append((found, reading.read_settings(client, found).seeds))
+    job.runs.sort(key=lambda each: each[0].info.status != "FINISHED")
 
 
 def _same(client: MlflowClient, run: Run, settings: Settings) -> bool:
     """Whether a run finds what these settings find: by its params where they say all, else by its `settings.json`."""
-    wanted, params = settings.training(), params_then(run.data.params)
+    wanted, params = but_seeds(settings), params_then(run.data.params)
     told = {name: params.get(name) for name in wanted}
     if told == wanted:
         return True
     if not all(value is None or may_be(value, wanted[name]) for name, value in told.items()):
         return False
     with suppress(LotteryTicketError):  # nothing of it was kept
-        return reading.read_settings(client, run).training() == wanted
+        return but_seeds(reading.read_settings(client, run)) == wanted
     return False
+
+
+class _Providing:
+    """Gets the seeds that jobs want: from files, from runs in the store, or by training them."""
+
+    def __init__(
+        self,
+        client: MlflowClient,
+        tracking_uri: str | None,
+        experiment: str,
+        adding: Adding,
+        listener: ReproductionListener,
+    ) -> None:
+        self._client, self._uri, self._experiment = client, tracking_uri, experiment
+        self._adding, self._listener = adding, listener
+
+    def read(self, job: Job) -> None:
+        """Take what the folder has of a job; without training, what is there is all that is wanted."""
+        there = {}
+        if self._adding.records:
+            there = self._adding.records.find(job.settings, load_images(job.settings.dataset).digest)
+        if self._adding.most == 0:
+            stored = {seed for run, seeds in job.runs if run.info.status == "FINISHED" for seed in seeds}
+            have = [seed for seed in job.possible if seed in there or seed in stored]
+            full = max((each for each in job.looks if set(job.possible[:each]) <= set(have)), default=len(have))
+            job.seeds = tuple(have[:full])
+            if not have:
+                where = f"in {self._adding.records.path} or the store" if self._adding.records else "in the store"
+                names = " ".join(job.experiments[0])
+                raise InputError("--max-seeds", 0, f"trains nothing, and there is nothing of {names} {where}")
+        job.found = {seed: source for seed, source in there.items() if seed in job.possible}
+
+    def __call__(self, job: Job) -> None:
+        """What a job still lacks of what it wants; all of it in the folder then."""
+        for run, _ in job.in_store:
+            if run.info.status == "FINISHED" and (seeds := _shared(job, run)):
+                self._take(job, self._read_whole(run.info.run_id, seeds), seeds)
+        for run, _ in job.in_store:
+            if job.missing and (seeds := _shared(job, run)):
+                self._take(job, self._resume(job, run), seeds)
+        if job.missing:
+            settings = job.settings.model_copy(update={"seeds": job.missing})
+            trained = run_settings(
+                settings,
+                preset=job.preset,
+                tracking_uri=self._uri,
+                experiment=self._experiment,
+                listener=self._listener,
+            )
+            self._take(job, trained.stored, settings.seeds)
+        if self._adding.records:
+            for seed in job.seeds:
+                self._adding.records.add(job.found[seed])
+
+    def _take(self, job: Job, stored: Stored, seeds: Sequence[int]) -> None:
+        settings = job.settings.model_copy(update={"seeds": tuple(seeds)})
+        digest = load_images(job.settings.dataset).digest
+        tags = self._client.get_run(stored.run_id).data.tags
+        job.found |= sources_of(settings, digest, self._adding.command, tags, stored.run_id, stored.records)
+
+    def _read_whole(self, run_id: str, seeds: tuple[int, ...]) -> Stored:
+        """A finished run, of which all rounds of these seeds are there."""
+        stored = reading.read_run(self._client, run_id)
+        stored.must_be_whole(self._client.tracking_uri)
+        settings = stored.settings.model_copy(update={"seeds": seeds})
+        last, _ = complete_rounds(settings, [record for record in stored.records if record.seed in seeds])
+        if not last or (last[0].round + 1 < settings.rounds and alive(settings, last)):
+            raise LotteryTicketError(
+                f"run {run_id} is finished, but the store lacks rounds of it: delete it, and it is trained again"
+            )
+        return stored
+
+    def _resume(self, job: Job, run: Run) -> Stored:
+        """A run that was begun, trained to its end."""
+        run_id, host = run.info.run_id, _host(run)
+        if host not in ("", platform.node()):
+            raise LotteryTicketError(
+                f"run {run_id} is being trained on {host}: wait until that ends, or, if it was killed, "
+                f"go on with lt run --resume {run_id}"
+            )
+        return resume(run_id, model=job.settings.model, tracking_uri=self._uri, listener=self._listener).stored
+
+
+def _shared(job: Job, run: Run) -> tuple[int, ...]:
+    """The seeds of a run that a job lacks now."""
+    return next((seeds for each, seeds in job.in_store if each is run), ())
 
 
 def _host(run: Run) -> str:
@@ -216,56 +389,33 @@ def _host(run: Run) -> str:
     return run.data.tags.get("lt.host", "") if run.info.status == "RUNNING" else ""
 
 
-def _run_of(
-    job: Job, tracking_uri: str | None, experiment: str, client: MlflowClient, listener: ReproductionListener
-) -> Stored:
-    """The job's run, finished."""
-    if job.finished and job.run_id:
-        stored = reading.read_run(client, job.run_id)
-        stored.must_be_whole(client.tracking_uri)
-        last, _ = complete_rounds(stored.settings, stored.records)
-        if not last or (last[0].round + 1 < stored.settings.rounds and alive(stored.settings, last)):
-            raise LotteryTicketError(
-                f"run {job.run_id} is finished, but the store lacks rounds of it: delete it, and it is trained again"
-            )
-        return stored
-    if job.run_id:
-        if job.host not in ("", platform.node()):
-            raise LotteryTicketError(
-                f"run {job.run_id} is being trained on {job.host}: wait until that ends, or, if it was killed, "
-                f"go on with lt run --resume {job.run_id}"
-            )
-        return resume(job.run_id, model=job.settings.model, tracking_uri=tracking_uri, listener=listener).stored
-    return run(
-        job.settings, preset=job.preset, tracking_uri=tracking_uri, experiment=experiment, listener=listener
-    ).stored
-
-
-def experiment_of(
-    runs: Sequence[Stored], reproduction: Reproduction, pair: tuple[str, str], scale: Scale
-) -> Experiment:
-    """What its runs found, with the tolerance of the reproduction's own settings, whatever those of the runs were."""
+def experiment_of(pieces: Sequence[Job], reproduction: Reproduction, pair: tuple[str, str], scale: Scale) -> Experiment:
+    """What its jobs found, with the tolerance of the reproduction's own settings, whatever those of the runs were."""
     setup, variant = pair
     first = reproduction.settings(setup, variant, scale)[0]
     full = reproduction.settings(setup, variant, "report")[0]
     images = len(load_images(first.dataset).y_train) - first.validation_size
     trained = first.rounds * iterations_per_round(first, images)
     part = trained / (full.rounds * iterations_per_round(full, images))
-    records = runs[0].records if len(runs) == 1 else _joined(runs)
-    trajectories = [[r for r in run.records if (r.arm, r.seed) == key] for run in runs for key in run.children]
+    records = pieces[0].records if len(pieces) == 1 else _joined(pieces)
+    trajectories: dict[tuple[int, str, int], list[Record]] = {}
+    for place, piece in enumerate(pieces):
+        for record in piece.records:
+            trajectories.setdefault((place, record.arm, record.seed), []).append(record)
     return Experiment(
         read_as(records, reproduction.variants[variant]),
         part,
-        sum(record.seconds for rounds in trajectories for record in rounds),
-        sum(map(steady_seconds, trajectories)),
+        sum(record.seconds for rounds in trajectories.values() for record in rounds),
+        sum(map(steady_seconds, trajectories.values())),
         len(trajectories),
         first.verdict_tolerance,
+        pieces[0].looks,
     )
 
 
-def _joined(runs: Sequence[Stored]) -> list[Record]:
-    """One curve of several runs: the dense network of the first, then the last round of each, densest first."""
-    lasts = [[record for record in run.records if record.round == run.settings.rounds - 1] for run in runs]
+def _joined(pieces: Sequence[Job]) -> list[Record]:
+    """One curve of several settings: the dense network of the first, then the last round of each, densest first."""
+    lasts = [[record for record in piece.records if record.round == piece.settings.rounds - 1] for piece in pieces]
     lasts = sorted((each for each in lasts if each), key=lambda each: -each[0].density)
-    dense = [record for record in runs[0].records if record.round == 0]
+    dense = [record for record in pieces[0].records if record.round == 0]
     return [*dense, *(record.model_copy(update={"round": r}) for r, each in enumerate(lasts, 1) for record in each)]

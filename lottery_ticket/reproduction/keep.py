@@ -44,6 +44,7 @@ class Kept:
                         {
                             "says": finding.part.says,
                             "answer": finding.answer,
+                            "more_seeds": finding.more,
                             **({} if finding.estimate is None else _bounds(finding.estimate)),
                         }
                         for finding in outcome.findings
@@ -75,8 +76,8 @@ def keep_report(done: Reproduced, folder: Path, command: str, experiment: str) -
     tags["mlflow.note.content"] = cut("\n".join(told), TAG)
     tags |= {f"lt.claim/{outcome.claim.id}/{outcome.variant}": outcome.word for outcome in done.outcomes}
     tags |= {
-        f"lt.run/{setup}/{variant}": cut(",".join(run.info.run_id for run in runs), TAG)
-        for (setup, variant), runs in done.runs.items()
+        f"lt.run/{setup}/{variant}": cut(",".join(dict.fromkeys(s.run_id for each in all_of for s in each)), TAG)
+        for (setup, variant), all_of in done.sources.items()
     }
     with telling("logging the report"):
         at, name = ensure_experiment(done.client, experiment), cut(f"reproduce {done.name} {done.scale}", NAME)
@@ -122,12 +123,13 @@ def claims_csv(outcomes: Sequence[Outcome]) -> str:
             finding.part.below,
             finding.answer,
             *(("", "") if finding.estimate is None else (finding.estimate.lost, finding.estimate.censored[0])),
+            finding.more,
         ]
         for outcome in outcomes
         for finding in outcome.findings
     ]
     head = ["claim", "variant", "outcome", "part", "mean", "low", "high", "seeds", "above", "below", "answer"]
-    head += ["lost_seeds", "censored_stops"]
+    head += ["lost_seeds", "censored_stops", "more_seeds"]
     return _csv(head, rows)
 
 

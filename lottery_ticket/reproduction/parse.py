@@ -12,6 +12,7 @@ from lottery_ticket.reproduction.definition import (
     Claim,
     Drawing,
     Part,
+    Replication,
     Reproduction,
     Setup,
     Variant,
@@ -139,6 +140,7 @@ def _fields(loc: tuple[int | str, ...]) -> list[str]:
         "variants": Variant,
         "claims": Claim,
         "parts": Part,
+        "replications": Replication,
         "drawings": Drawing,
         "attributions": Attribution,
     }

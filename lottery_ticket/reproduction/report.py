@@ -10,7 +10,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from lottery_ticket.config import differences, load_preset
-from lottery_ticket.reproduction.claims import Estimate, Finding, Share
+from lottery_ticket.reproduction.claims import Estimate, Experiment, Finding, Share
 from lottery_ticket.reproduction.definition import Part
 from lottery_ticket.reproduction.jobs import Reproduced
 from lottery_ticket.untrusted import prose
@@ -113,15 +113,20 @@ def claims_section(done: Reproduced) -> list[str]:
     """Each claim with what became of it, and below it what was measured of its parts."""
     told = done.reproduction
     judged = list(dict.fromkeys(outcome.variant for outcome in done.outcomes))
+    others = any(_others(part) for claim in told.claims for part in claim.parts)
     rows = []
     for claim in told.claims:
         mine = {outcome.variant: outcome for outcome in done.outcomes if outcome.claim.id == claim.id}
         words = [f"**{mine[variant].word}**" if variant in mine else "" for variant in judged]
-        rows.append([f"**{claim.id}**", f"**{claim.says}** {claim.figure}. {claim.note}", "", *words])
+        rows.append([f"**{claim.id}**", f"**{claim.says}** {claim.figure}. {claim.note}", *[""] * (1 + others), *words])
         for index, part in enumerate(claim.parts):
             found = [_value(mine[variant].findings[index]) if variant in mine else "" for variant in judged]
-            rows.append(["", f"– {part.says}", _asked(part), *found])
-    lines = ["## Which claims hold", "", *_table(["", "claim", "asked", *judged], rows)]
+            rows.append(["", f"– {part.says}", _asked(part), *([_others(part)] if others else []), *found])
+    lines = [
+        "## Which claims hold",
+        "",
+        *_table(["", "claim", "asked", *(["found elsewhere"] if others else []), *judged], rows),
+    ]
     tolerances: dict[float, list[str]] = {}
     for (setup, _), experiment in done.experiments.items():
         tolerances.setdefault(100 * experiment.tolerance, []).append(setup)
@@ -130,7 +135,8 @@ def claims_section(done: Reproduced) -> list[str]:
         for points, setups in tolerances.items()
     )
     lines += [
-        f"Means over seeds with {told.level:.0%} t-intervals, of the paired differences where two sides are compared. "
+        f"Means over seeds with {told.level:.0%} t-intervals, of the paired differences where two sides are compared "
+        "and of their ratios on the log scale. "
         "A part is decided where its interval lies wholly where it has to (yes) or wholly elsewhere (no); an answer is "
         f"wrong in at most {100 * (1 - told.level):.3g} % of cases. A seed that diverged or ended before, on either "
         "side, is left out of both, and the part is undecided; so is one whose seeds all give the same, but for hours, "
@@ -138,16 +144,75 @@ def claims_section(done: Reproduced) -> list[str]:
         "at the end of training is censored: it would have come later, and its interval is open there. Rounds that win "
         f"match the dense network to {tolerance} and beat their control, by the same intervals; a streak goes from the "
         "rounds that are shown to win to those that are not shown not to, each among all rounds (Holm 1979). A claim "
-        "holds where all its parts do, and in part where some do and some do not. The variants:",
+        "holds where all its parts do, and in part where some do and some do not.",
+        "",
+        *_looks(done),
+        "The variants:",
         "",
     ]
     return lines
 
 
+def _looks(done: Reproduced) -> list[str]:
+    """How many seeds it took, where they were added until all was decided."""
+    grown = {pair: each for pair, each in done.experiments.items() if each.looks}
+    if not grown:
+        return []
+    level = done.reproduction.level
+    most = max(each.looks[-1] for each in grown.values())
+    lines = [
+        f"Seeds were added until each claim was decided, at most {most}. At each look intervals have the level that "
+        f"makes all looks together hold at {level:.0%}: what may err is spent in proportion to the seeds (Kim & DeMets "
+        "1987), looks are added up by the union bound.",
+        "",
+    ]
+    rows = [
+        [
+            setup,
+            variant,
+            str(each.seeds),
+            f"{_look(each)} of at most {len(each.looks)}",
+            f"{100 * each.level(level):.2f} %",
+        ]
+        for (setup, variant), each in grown.items()
+    ]
+    return [*lines, *_table(["setup", "variant", "seeds", "look", "level of its intervals"], rows)]
+
+
+def _look(experiment: Experiment) -> int:
+    return sum(seeds < experiment.seeds for seeds in experiment.looks) + 1
+
+
 def _value(finding: Finding) -> str:
     if finding.estimate is None:
         return "not measured"
-    return f"{in_numbers(finding.part, finding.estimate)}{_where_measured(finding)}: {finding.answer}"
+    told = f"{in_numbers(finding.part, finding.estimate)}{_where_measured(finding)}: {finding.answer}"
+    return f"{told} ({still_needed(finding)})" if finding.answer == "undecided" and finding.more is not None else told
+
+
+def still_needed(finding: Finding) -> str:
+    """Of a part that is undecided: what could have been shown, and how many more seeds would decide it."""
+    part, found = finding.part, finding.estimate
+    assert found is not None
+    unit, digits, _ = _unit(part)
+    least = math.sqrt(found.high / found.low) if part.over else (found.high - found.low) / 2
+    shown = f"a factor of {least:.2f}" if part.over else f"{least:.{digits}f}{unit}"
+    return f"{shown} could have been shown; about {finding.more} more seeds, if it stays as it is"
+
+
+def _others(part: Part) -> str:
+    """What the source and others found of a part."""
+    unit, digits, sign = _unit(part)
+    told = [] if part.reported is None else [f"the source {part.reported:{sign}.{digits}f}{unit}"]
+    for each in part.replications:
+        spread = (
+            ""
+            if each.low is None or each.high is None
+            else f"{each.low:{sign}.{digits}f} to {each.high:{sign}.{digits}f}"
+        )
+        within = "; ".join([*([spread] if spread else []), *([f"n = {each.n}"] if each.n else [])])
+        told.append(f"{each.who} {each.value:{sign}.{digits}f}{unit}" + (f" ({within})" if within else ""))
+    return "; ".join(told)
 
 
 def _where_measured(finding: Finding) -> str:
@@ -198,15 +263,15 @@ def _interval(found: Estimate) -> str:
 
 def _cost(done: Reproduced) -> list[str]:
     rows, total = [], 0.0
-    seen: set[str] = set()
+    seen: set[tuple[str, int]] = set()
     for (setup, variant), experiment in done.experiments.items():
-        runs = [run for run in done.runs[setup, variant] if run.info.run_id not in seen]
-        seen |= {run.info.run_id for run in runs}
-        if runs:
+        here = {(source.run_id, source.seed) for each in done.sources[setup, variant] for source in each}
+        if here - seen:
             total += experiment.seconds
             networks = experiment.trajectories
             hours = experiment.steady_seconds / networks / experiment.part / 3600
             rows.append([setup, variant, str(networks), f"{experiment.seconds:.0f}", f"{hours:.2f}"])
+        seen |= here
     lines = ["## Cost", "", *cost_of_claims(done)]
     lines += ["", *_table(["setup", "variant", "trajectories", "seconds", "hours a trajectory at report scale"], rows)]
     return [*lines, f"{total:.0f} seconds of training in all (of each process, where several train side by side).", ""]
@@ -225,26 +290,32 @@ def cost_of_claims(done: Reproduced) -> list[str]:
 def _runs(done: Reproduced) -> list[str]:
     lines = ["## Settings and runs", ""]
     rows = []
-    for (setup, variant), runs in done.runs.items():
+    for (setup, variant), all_of in done.sources.items():
         preset = done.reproduction.setups[setup].preset
-        for settings, run in zip(done.reproduction.settings(setup, variant, done.scale), runs, strict=True):
+        for settings, sources in zip(done.reproduction.settings(setup, variant, done.scale), all_of, strict=True):
+            runs: dict[str, list[int]] = {}
+            for source in sources:
+                runs.setdefault(source.run_id, []).append(source.seed)
+            where = [
+                f"`{run}`" + (f" (seeds {_counted(seeds)})" if len(runs) > 1 else "") for run, seeds in runs.items()
+            ]
             rows.append(
-                [
-                    setup,
-                    variant,
-                    preset,
-                    f"`{' '.join(differences(settings, load_preset(preset)))}`",
-                    f"`{run.info.run_id}`",
-                ]
+                [setup, variant, preset, f"`{' '.join(differences(settings, load_preset(preset)))}`", ", ".join(where)]
             )
     return [*lines, *_table(["setup", "variant", "preset", "and", "MLflow run"], rows)]
 
 
+def _counted(seeds: Sequence[int]) -> str:
+    return ", ".join(map(str, seeds))
+
+
 def _where(done: Reproduced) -> str:
-    """Versions and hardware, as the runs tell of themselves."""
-    tags = [run.data.tags for runs in done.runs.values() for run in runs]
-    told = {key: sorted({each.get(f"lt.{key}", "?") for each in tags}) for key in ("version", "torch", "hardware")}
-    return f"lt {', '.join(told['version'])}, torch {', '.join(told['torch'])}, {'; '.join(told['hardware'])}."
+    """Versions and hardware, as the sources tell of themselves."""
+    sources = [source for all_of in done.sources.values() for each in all_of for source in each]
+    version, torch, hardware = (
+        sorted({getattr(each, key) for each in sources}) for key in ("version", "torch", "hardware")
+    )
+    return f"lt {', '.join(version)}, torch {', '.join(torch)}, {'; '.join(hardware)}."
 
 
 def _label(title: str) -> str:

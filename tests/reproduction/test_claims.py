@@ -10,8 +10,8 @@ from lottery_ticket.errors import InputError
 from lottery_ticket.reproduction.claims import Experiment, attribute, decide, estimate, read_as
 from lottery_ticket.reproduction.jobs import experiment_of, make_jobs
 from lottery_ticket.reproduction.parse import load_reproduction, parse, reproduction_names
+from lottery_ticket.reproduction.records import sources_of
 from lottery_ticket.reproduction.report import _where_measured, in_numbers
-from lottery_ticket.store.reading import Stored
 from tests.analysis.test_verdict import record
 
 SEEDS = 3
@@ -295,8 +295,8 @@ def test_a_reproduction_judges_with_its_own_settings(small_npz):
     lenient = job.settings.model_copy(update={"verdict_tolerance": 0.9, "verdict_level": 0.6, "device": "cpu"})
     assert lenient.training() == job.settings.training()
     records = curve("winning", flat(0.98)) + curve("reinit", flat(0.9))
-    stored = Stored("id", "name", "0", lenient, "", {("winning", 0): "a", ("reinit", 0): "b"}, records, None, {})
-    assert experiment_of([stored], told, ("fc1", "paper"), "quick").tolerance == 0.01
+    job.found = sources_of(lenient, "", "", {}, "id", records)
+    assert experiment_of([job], told, ("fc1", "paper"), "quick").tolerance == 0.01
 
 
 def test_what_makes_two_runs_the_same_training():

@@ -104,7 +104,7 @@ def runs(folder, kind="run"):
 def test_a_report_is_run_judged_and_written(lt, toml, tmp_path):
     done = lt("reproduce", toml, "--json")
     assert done.code == 0, done.err
-    assert "3 run(s) needed: 0 in the store, 0 begun" in done.err
+    assert "3 run(s) needed: 0 there, 0 begun" in done.err
     claims = {(each["id"], each["variant"]): each for each in done.json["claims"]}
     assert claims["B", "paper"]["outcome"] == "does not hold"
     assert claims["A", "own"]["outcome"] in ("holds", "does not hold", "undecided")
@@ -144,7 +144,7 @@ def test_a_report_is_run_judged_and_written(lt, toml, tmp_path):
 
     again = lt("reproduce", toml, "--json")
     assert again.code == 0, again.err
-    assert "3 in the store" in again.err
+    assert "3 there" in again.err
     assert "round " not in again.err
     assert {run.info.run_id for run in runs(tmp_path)} == made
     assert again.json["claims"] == done.json["claims"]
@@ -180,7 +180,7 @@ def test_a_run_of_lt_run_with_the_same_settings_is_read(lt, toml, small_npz, tmp
     lt("run", *flags, "--lr", "0.01")
     done = lt("reproduce", toml, "--only", "B")
     assert done.code == 0, done.err
-    assert "2 run(s) needed: 1 in the store, 0 begun" in done.err
+    assert "2 run(s) needed: 1 there, 0 begun" in done.err
     assert [folder.name for folder in (tmp_path / "mlruns" / "reproductions").iterdir()] == ["small-quick-B"]
     (kept,) = runs(tmp_path, "reproduction")
     assert made.json["run_id"] in kept.data.tags["lt.run/one-shot/paper"]
@@ -203,7 +203,7 @@ def test_it_goes_on_where_it_was_killed(lt, toml, tmp_path):
     done = lt("reproduce", toml, "--only", "A")
     assert done.code == 0, done.err
     assert re.search(r"│ A +│ paper +│", done.out)
-    assert "1 run(s) needed: 0 in the store, 1 begun" in done.err
+    assert "1 run(s) needed: 0 there, 1 begun" in done.err
     assert re.search(r"going on after \d complete round", done.err)
     assert begun.info.run_id in {run.info.run_id for run in runs(tmp_path)}
     assert len(runs(tmp_path)) == 1
@@ -220,18 +220,19 @@ def test_from_python(toml, tmp_path, monkeypatch):
     (job, _) = make_jobs(told, "quick", ["B"])
     find(job, done.client, "lottery-ticket")
     assert job.finished
-    (lost, *_) = done.client.search_runs(["1"], f"tags.`mlflow.parentRunId` = '{job.run_id}'")
+    run_id = job.runs[0][0].info.run_id
+    (lost, *_) = done.client.search_runs(["1"], f"tags.`mlflow.parentRunId` = '{run_id}'")
     done.client.delete_run(lost.info.run_id)
-    with pytest.raises(LotteryTicketError, match=f"run {job.run_id} lacks reinit-seed2, deleted in MLflow"):
+    with pytest.raises(LotteryTicketError, match=f"run {run_id} lacks reinit-seed2, deleted in MLflow"):
         carry_out(told, name, only=["B"], tracking_uri=done.client.tracking_uri)
-    done.client.update_run(job.run_id, status="RUNNING")
-    done.client.set_tag(job.run_id, "lt.host", "elsewhere")
+    done.client.update_run(run_id, status="RUNNING")
+    done.client.set_tag(run_id, "lt.host", "elsewhere")
     with pytest.raises(LotteryTicketError, match="is being trained on elsewhere: wait"):
         carry_out(told, name, only=["B"], tracking_uri=done.client.tracking_uri)
-    Path(done.client.download_artifacts(job.run_id, ""), "settings.json").unlink()  # as if killed while it was made
+    Path(done.client.download_artifacts(run_id, ""), "settings.json").unlink()  # as if killed while it was made
     (job, _) = make_jobs(told, "quick", ["B"])
     find(job, done.client, "lottery-ticket")
-    assert job.run_id is None
+    assert not job.runs
 
 
 @pytest.mark.parametrize(

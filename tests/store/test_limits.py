@@ -54,10 +54,10 @@ def test_in_postgresql(postgres, deep, tmp_path):
     assert code == 0, err
     job = Job(settings.model_copy(update={"stack": 2}), "", [])
     find(job, client, "lottery-ticket")
-    assert (job.run_id, job.finished) == (run.info.run_id, True)
+    assert ([each.info.run_id for each, _ in job.runs], job.finished) == ([run.info.run_id], True)
     job = Job(settings.model_copy(update={"seeds": (*settings.seeds[:-1], 7)}), "", [])
     find(job, client, "lottery-ticket")
-    assert job.run_id is None
+    assert job.untrained == {7}
 
 
 @pytest.mark.parametrize("without", [(), ("frozen", "verdict_level")])
@@ -73,7 +73,10 @@ def test_a_run_whose_params_were_cut_or_are_from_before_a_setting_is_found_again
     images = load_images(settings.dataset)
     client.log_inputs(run_id, datasets=[dataset_input(images, describe(images, settings.validation_size))])
     client.set_terminated(run_id)
-    for chosen, found in ((settings.seeds, run_id), ((*settings.seeds[:-1], 7), None)):
+    for chosen, untrained in ((settings.seeds, set()), ((*settings.seeds[:-1], 7), {7})):
         job = Job(settings.model_copy(update={"seeds": chosen}), "", [])
         find(job, client, "mine")
-        assert job.run_id == found
+        assert ([run.info.run_id for run, _ in job.runs], job.untrained) == ([run_id], untrained)
+    job = Job(settings.model_copy(update={"lr": 0.5}), "", [])
+    find(job, client, "mine")
+    assert not job.runs

@@ -1,0 +1,139 @@
+"""Reproductions from small files: sittings and machines add up, and anybody can judge again."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import lottery_ticket
+from lottery_ticket.errors import InputError
+from lottery_ticket.reproduction.records import Folder
+from lottery_ticket.store.seal import seal, unseal
+
+FILE = """
+title = "A paper in small"
+source = "nobody"
+about = "fc1."
+
+[setups.fc1]
+preset = "shu-fc1"
+settings = {{ dataset = "{dataset}", rounds = 2, prune_rate = 0.5, iterations = 10 }}
+quick = {{ seeds = 2 }}
+report = {{ seeds = 2 }}
+
+[variants.paper]
+says = "as it should be"
+
+[[claims]]
+id = "A"
+figure = "Figure 1"
+says = "Nobody knows."
+variants = ["paper"]
+
+[[claims.parts]]
+says = "above dense by 1"
+setup = "fc1"
+minus = "dense"
+at_pct = 50
+above = {above}
+replications = [{{ who = "somebody", value = 0.5, low = 0.1, high = 0.9, n = 4 }}]
+"""
+
+
+@pytest.fixture
+def make(small_npz, tmp_path, monkeypatch):
+    """Writes the file of a reproduction, whose claim is undecided, or does not hold if it asks for 99 points."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(small_npz, tmp_path / "own.npz")
+
+    def write(level=0.999999, above=0.5):
+        path = tmp_path / "mine.toml"
+        path.write_text(f"level = {level}\n" + FILE.format(dataset=tmp_path / "own.npz", above=above))
+        return path
+
+    return write
+
+
+def reproduce(file, store, **how):
+    return lottery_ticket.reproduce(file, dest=f"page-{store}", tracking_uri=f"sqlite:///{store}.db", **how)
+
+
+def seeds_of(kept):
+    ((_, experiment),) = kept.done.experiments.items()
+    return sorted({record.seed for record in experiment.records})
+
+
+def claims(kept):
+    return kept.files["claims.csv"].read_text()
+
+
+def test_what_one_sitting_trained_the_next_reads_and_adds_to(make, tmp_path):
+    file = make()
+    first = reproduce(file, "one", records="kept", max_seeds=3)
+    assert seeds_of(first) == [0, 1, 2]
+    assert first.done.outcomes[0].word == "undecided"
+    assert sorted(path.name for path in tmp_path.glob("kept/*/*.json")) == ["seed0.json", "seed1.json", "seed2.json"]
+    told = json.loads(unseal((next(tmp_path.glob("kept/*/seed2.json"))).read_bytes()))
+    assert told["command"] == f"lottery_ticket.reproduce({str(file)!r}, scale='quick', max_seeds=3, records='kept')"
+    assert {"version", "torch", "hardware", "digest", "settings", "run_id"} < set(told)
+    page = first.files["report.md"].read_text()
+    assert "| fc1 | paper | 3 | 2 of at most 2 |" in page
+    assert "somebody +0.50 points (+0.10 to +0.90; n = 4)" in page
+
+    shutil.copytree(tmp_path / "kept", tmp_path / "elsewhere")
+    next(tmp_path.glob("elsewhere/*/seed1.json")).unlink()
+    second = reproduce(file, "two", records="elsewhere", max_seeds=3)  # another store
+    assert claims(second) == claims(first)
+    (job,) = second.done.sources["fc1", "paper"]
+    assert [source.run_id == first.done.sources["fc1", "paper"][0][seed].run_id for seed, source in enumerate(job)] == [
+        True,
+        False,
+        True,
+    ]
+    assert len(list(tmp_path.glob("elsewhere/*/seed1.json"))) == 1
+
+
+def test_anybody_can_judge_it_again_without_training(make, tmp_path):
+    file = make()
+    first = reproduce(file, "one", records="kept", max_seeds=4)
+    again = reproduce(file, "other", records="kept", max_seeds=0)
+    assert claims(again) == claims(first)
+    assert again.files["rounds.csv"].read_text() == first.files["rounds.csv"].read_text()
+    runs = again.done.client.search_runs(["0", "1"], "tags.`lt.kind` = 'run'")
+    assert not runs
+    with pytest.raises(InputError, match=r"--max-seeds: 5 is not that of the folder kept; allowed there: 4"):
+        reproduce(file, "other", records="kept", max_seeds=5)
+    with pytest.raises(InputError, match=r"--max-seeds: 0 trains nothing, and there is nothing of fc1 paper in"):
+        reproduce(file, "third", records="empty", max_seeds=0)
+
+
+def test_no_seed_is_added_where_all_is_decided(make):
+    kept = reproduce(make(level=0.95, above=99), "one", max_seeds=8)
+    assert kept.done.outcomes[0].word == "does not hold"
+    assert len(seeds_of(kept)) < 8
+    with pytest.raises(InputError, match=r"--max-seeds: 2 leaves no seed to add: fc1 paper begins with 2"):
+        reproduce(make(), "one", max_seeds=2)
+
+
+def test_files_that_differ_in_what_matters_are_refused(make, tmp_path):
+    file = make()
+    reproduce(file, "one", records="kept")
+    assert len(list(tmp_path.glob("kept/*/*.json"))) == 2
+    path = next(tmp_path.glob("kept/*/seed0.json"))
+    whole = path.read_bytes()
+    for damaged, why in (
+        (whole[:-40], "cannot be read"),
+        (whole.replace(b'"test_accuracy":0.', b'"test_accuracy":1.', 1), "its checksum does not fit"),
+        (seal(unseal(whole).decode().replace('"seed":0', '"seed":1')).encode(), "it is not of one seed"),
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=f"--records: .*{why}"):
+            Folder(tmp_path / "kept")
+    path.write_bytes(whole)
+    with np.load(tmp_path / "own.npz") as images:
+        changed = dict(images)
+    changed["x_train"][0, 0, 0] ^= 1
+    np.savez(tmp_path / "own.npz", **changed)
+    with pytest.raises(InputError, match=r"seed0.json' was trained on another .*own.npz \(digest "):
+        reproduce(file, "two", records="kept", max_seeds=0)
