@@ -123,7 +123,7 @@ def test_non_positive_freezing_drives_negative_weights_towards_zero(settings, sm
     assert shrunk[1e-4] < 0.6
 
 
-@pytest.fixture(params=["fc1", "lenet5", "residual"])
+@pytest.fixture(params=["fc1", pytest.param("lenet5", marks=pytest.mark.slow), "residual"])
 def architecture(request, settings):
     """Settings of a short training of each architecture, one of them with batch normalisation."""
     model = {"residual": "tests.help.networks:Residual"}.get(request.param, request.param)

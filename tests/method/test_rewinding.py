@@ -254,6 +254,7 @@ def test_a_record_from_before_is_read(old):
     assert Record.model_validate(before(record.model_dump())) == record
 
 
+@pytest.mark.slow
 def test_a_ticket_of_each_arm_is_trained_as_its_run_did(settings, tmp_path):
     store = f"sqlite:///{tmp_path / 'mlflow.db'}"
     late = settings.model_copy(update={"rewind_iteration": 10, "rounds": 2, "arms": ARMS})

@@ -203,6 +203,7 @@ def test_everything_of_a_run_is_in_the_store(tmp_path, capsys):
         ticket.module()
 
 
+@pytest.mark.slow
 def test_seeds_and_arms_start_from_other_values_and_nothing_else_is_random():
     starts, orders = {}, {}
 
@@ -249,6 +250,7 @@ def dies_not(module, job):
     return train(module, job)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_end(tmp_path):
     how = {"arms": "winning,reinit,random-mask", "seeds": 2, "rounds": 4, "rewind_iteration": 3}
     process = multiprocessing.get_context("forkserver").Process(  # a fork of this one may wait for its threads for ever
@@ -287,6 +289,7 @@ def evaluate_otherwise(module):
     return evaluate(module)
 
 
+@pytest.mark.slow
 def test_late_rewinding_goes_on_at_theta_k():
     starts, begins = {}, {}
     warned = []

@@ -23,6 +23,7 @@ def figures(result):
     return [(r.arm, r.round, r.begins_at, r.test_loss, r.density, r.curve) for r in result.rounds]
 
 
+@pytest.mark.slow
 def test_it_goes_on_to_the_same_bits_and_hands_on_all_that_it_was_trained_by(small_npz, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = lottery_ticket.load_preset(

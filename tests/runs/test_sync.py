@@ -95,6 +95,7 @@ def undisturbed(small_npz, tmp_path_factory):
     return outcome(f"sqlite:///{folder}/mlruns/mlflow.db")
 
 
+@pytest.mark.slow
 def test_a_server_that_fails_for_a_while_and_is_started_again(small_npz, undisturbed, tracking_server, tmp_path):
     tracking_server.start()
     proxy = Proxy(tracking_server.address)
@@ -139,6 +140,7 @@ def test_a_run_killed_with_all_its_rounds_on_their_way_ends_as_one_that_never_wa
     assert whole_outcome(MlflowClient(proxy.address), run_id) == whole_outcome(client, undisturbed.info.run_id)
 
 
+@pytest.mark.slow
 def test_a_server_that_never_comes_back(lt, small_npz, undisturbed, tracking_server, tmp_path):
     tracking_server.start()
     uri = tracking_server.address

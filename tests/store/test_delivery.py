@@ -79,7 +79,7 @@ def test_a_deleted_run_says_so_and_comes_back(copied):
     assert run(folder, "pull", f"{run_id}:1")[0] == 0
 
 
-@pytest.mark.parametrize("arm", ["winning", "reinit"])
+@pytest.mark.parametrize("arm", ["winning", pytest.param("reinit", marks=pytest.mark.slow)])
 def test_a_deleted_trajectory_is_named_and_nothing_is_trained_anew(copied, arm):
     folder, run_id, client = copied
     child = child_of(client, arm)
@@ -115,7 +115,7 @@ def start(folder, npz, **variables):
     return launcher.Started(flags(npz, 5, 60), folder, environment(**variables))
 
 
-@pytest.mark.parametrize("arm", ["winning", "reinit"])
+@pytest.mark.parametrize("arm", ["winning", pytest.param("reinit", marks=pytest.mark.slow)])
 def test_a_trajectory_that_is_deleted_while_it_trains(small_npz, tmp_path, arm):
     process = start(tmp_path, small_npz)
     told = read_until(process, "round  0")
@@ -193,6 +193,7 @@ class Picky(Handler):
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer
 
 
+@pytest.mark.slow
 def test_a_server_that_will_never_take_something_and_one_that_is_lost(small_npz, tracking_server, tmp_path):
     tracking_server.start()
     proxy = Proxy(tracking_server.address)

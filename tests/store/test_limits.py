@@ -36,6 +36,7 @@ def test_cut():
     assert not may_be("fc1", "fc12")
 
 
+@pytest.mark.slow
 def test_in_postgresql(postgres, deep, tmp_path):
     """The name of this run and its data set are too long for a column, as 84 seeds are."""
     seeds = ",".join(map(str, range(10**9, 10**9 + 3)))

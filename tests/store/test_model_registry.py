@@ -189,6 +189,7 @@ def dying(server):
     way.server_close()
 
 
+@pytest.mark.slow
 def test_all_of_it_works_against_a_tracking_server_and_none_of_it_is_half_done(lt, quick_flags, dying, tmp_path):
     uri, way = dying
 

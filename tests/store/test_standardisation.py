@@ -9,6 +9,7 @@ from lottery_ticket.data.sources import load_images
 from lottery_ticket.runs.listener import Listener
 
 
+@pytest.mark.slow
 def test_each_run_knows_how_its_own_images_were_standardised(small_npz, tmp_path, monkeypatch):
     """MLflow keeps one input for all of them, with what the first says."""
     monkeypatch.chdir(tmp_path)

@@ -224,7 +224,7 @@ SIZES = {"low": 10, "high": 60}, {"choices": [10, 30, 60]}
         lambda place: trial(place, won=False, winning=0.98, reinit=0.98),  # no difference at all
     ],
 )
-@pytest.mark.parametrize("lrs", [(1e-4, 1e-3, 1e-1), (1e-3,)])
+@pytest.mark.parametrize("lrs", [(1e-4, 1e-3, 1e-1), pytest.param((1e-3,), marks=pytest.mark.slow)])
 def test_whatever_the_trials_say_it_can_be_drawn(sizes, made, lrs, tmp_path):
     """Over whole numbers and choices too, and where one of two settings is always the same."""
     trials = [made({"lr": lr, "batch_size": size}) for lr in lrs for size in (10, 30, 60)]

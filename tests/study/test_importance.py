@@ -69,6 +69,7 @@ def test_choices_count_as_settings_do():
     assert found["lr"] > 0.9
 
 
+@pytest.mark.slow
 def test_the_spread_holds_the_estimate_and_falls_with_trials():
     draw = np.random.default_rng(0)
     few, many = (importance(studied(lambda a, b: a + b + draw.normal(0, 0.2), n)) for n in (16, 96))

@@ -282,6 +282,7 @@ def test_what_a_process_left_is_tried_again(small_npz, toml, tmp_path, monkeypat
             assert child.info.status == "FINISHED"
 
 
+@pytest.mark.slow
 def test_processes_on_one_sqlite_study_lose_no_trial(toml, tmp_path):
     """Two commands begun at once, one of them two processes."""
     path = toml(trials=6, sampler="qmc", seeds=1, rounds=2)
@@ -300,6 +301,7 @@ def test_processes_on_one_sqlite_study_lose_no_trial(toml, tmp_path):
     assert {run.info.status for run in runs} == {"FINISHED"}
 
 
+@pytest.mark.slow
 def test_two_machines_with_one_storage_and_one_server_are_one_study(toml, tmp_path, postgres, server):
     path = toml(trials=4, sampler="qmc", objective="phase", seeds=1, rounds=3)
     folders = [tmp_path / "one", tmp_path / "two"]

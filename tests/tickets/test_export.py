@@ -71,7 +71,12 @@ class Noisy(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("model", "compact"), [("fc1", False), (f"{__name__}:convolutions", True), (f"{__name__}:residual", False)]
+    ("model", "compact"),
+    [
+        pytest.param("fc1", False, marks=pytest.mark.slow),
+        (f"{__name__}:convolutions", True),
+        (f"{__name__}:residual", False),
+    ],
 )
 def test_onnx(images, model, compact, tmp_path, capfd):
     onnxruntime = pytest.importorskip("onnxruntime", reason="needs the packages of the extra onnx")
@@ -100,6 +105,7 @@ def test_onnx(images, model, compact, tmp_path, capfd):
     assert b"File " not in content
 
 
+@pytest.mark.slow
 def test_onnx_of_vectors(images, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime", reason="needs the packages of the extra onnx")
     flat = replace(images, x_train=images.x_train.reshape(1200, -1), x_test=images.x_test.reshape(400, -1))

@@ -1,5 +1,6 @@
 """Six commands at once on one SQLite store."""
 
+import pytest
 from mlflow import MlflowClient
 
 from lottery_ticket.store.reading import read_run
@@ -8,6 +9,7 @@ from tests.help import launcher
 from tests.help.kill import STUDY
 
 
+@pytest.mark.slow
 def test_four_runs_and_two_sweeps_on_one_store(small_npz, tmp_path):
     flags = f"run --dataset {small_npz} --validation-size 200 --rounds 4 --iterations 20 --arms winning,reinit".split()
     commands = [[*flags, "--seeds", f"{seed},"] for seed in range(4)]

@@ -89,6 +89,7 @@ def start(tmp_path):
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@pytest.mark.slow
 def test_the_dashboard_shows_the_study(studied, start):
     from playwright.sync_api import sync_playwright
 

@@ -37,6 +37,7 @@ def fill(disk):
                 pass
 
 
+@pytest.mark.slow
 def test_a_full_disk_damages_nothing_and_the_run_goes_on_when_there_is_room(lt, small_npz, disk, tmp_path):
     flags = [*FLAGS.split(), str(small_npz)]
     undisturbed = lt(*flags, "--json")

@@ -117,6 +117,7 @@ def test_an_interrupted_run_ends_as_one_that_was_not(shown, lt, tmp_path):
     check_tickets(shown, run_id, shown["runs"]["tiny"])
 
 
+@pytest.mark.slow
 def test_rounds_that_wait_are_delivered_and_the_run_ends_as_one_that_was_not_killed(shown, told, tmp_path):
     run_id = shown["runs"]["waiting"]
     assert kept(run_id, tmp_path)[1] == shown["waiting_rounds"]

@@ -6,6 +6,8 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
+
 from lottery_ticket.config import preset_names
 from tests.conftest import environment
 
@@ -26,6 +28,7 @@ def python(*arguments, cwd, **variables):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_wheel(tmp_path):
     source, target, empty = tmp_path / "source", tmp_path / "target", tmp_path / "empty"
     shutil.copytree(ROOT, source, ignore=IGNORED)

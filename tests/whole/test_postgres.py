@@ -32,6 +32,7 @@ def refusal(url: str) -> str:
     return str(refused.value)
 
 
+@pytest.mark.slow
 def test_a_second_process_sees_the_study(postgres):
     study = optuna.create_study(study_name="seen", storage=open_storage(postgres))
     study.optimize(lambda trial: trial.suggest_float("rate", 0, 1), n_trials=2)
@@ -90,6 +91,7 @@ def test_a_server_that_is_not_there_is_refused_at_once(postgres, host):
     assert unquote(urlsplit(postgres).password) not in message
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_answer_is_waited_for_10_seconds():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         started = time.monotonic()

@@ -69,7 +69,14 @@ def statuses(folder):
     return {run.info.status for run in client.search_runs([e.experiment_id for e in client.search_experiments()])}
 
 
-@pytest.mark.parametrize("before", [closed_pipe, gone_terminal, closed_socket, closed_descriptors])
+@pytest.mark.parametrize(
+    "before",
+    [
+        closed_pipe,
+        gone_terminal,
+        *(pytest.param(each, marks=pytest.mark.slow) for each in (closed_socket, closed_descriptors)),
+    ],
+)
 def test_output_that_nobody_reads_is_dropped_and_training_goes_on(quick_flags, tmp_path, before):
     code, *_ = run_with(before, ["run", *quick_flags, "--jobs", 1 + (before is closed_pipe)], tmp_path)
     assert code == 0
@@ -97,7 +104,10 @@ def test_a_result_that_a_full_disk_did_not_take_is_told(tmp_path, command):
     assert (code, err) == (1, "lt: standard output cannot be written: No space left on device\n")
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp1252", "koi8-r"])
+@pytest.mark.parametrize(
+    "encoding",
+    ["latin-1", *(pytest.param(each, marks=pytest.mark.slow) for each in ("ascii", "cp1252", "koi8-r"))],
+)
 def test_signs_that_an_encoding_lacks_are_replaced(quick_flags, tmp_path, encoding):
     code, out, err = run_with(partial(encoded, encoding), ["run", *quick_flags], tmp_path)
     assert code == 0, err
@@ -162,6 +172,7 @@ def test_signals_end_a_run_as_ctrl_c_does(small_npz, tmp_path, signals, codes):
     assert statuses(tmp_path) == {"KILLED"}
 
 
+@pytest.mark.slow
 def test_what_hangs_up_after_nohup_ends_nothing(quick_flags, tmp_path):
     process = launcher.Started(
         ["run", *quick_flags, "--iterations", "300"], tmp_path, environment(), ignores_hanging_up

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import environment
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +51,7 @@ follow_imports_for_stubs = True
 """
 
 
+@pytest.mark.slow
 def test_the_examples_and_others_hold_under_mypy(tmp_path):
     assert len(BLOCKS) >= 3
     files = []

@@ -29,7 +29,7 @@ def pruned(network, seed, density):
         {"optimizer": "adam", "schedule": "cosine", "warmup_iterations": 3},
         {"optimizer": "adamw", "weight_decay": 0.01},
         {"optimizer": "adam", "frozen": "non-positive"},
-        {"optimizer": "sgd", "lr": 0.1, "model": "lenet5"},
+        pytest.param({"optimizer": "sgd", "lr": 0.1, "model": "lenet5"}, marks=pytest.mark.slow),
         {"optimizer": "sgd", "lr": 0.01, "momentum": 0.9, "model": "tests.help.networks:Residual"},
     ],
     ids=lambda how: "-".join(map(str, how.values())),
