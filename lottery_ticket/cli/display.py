@@ -85,7 +85,7 @@ def program() -> list[str]:
     if shutil.which("lt"):
         return ["lt"]
     started = Path(sys.argv[0])
-    return [os.path.relpath(started)] if started.name == "lt" else ["python", "-m", "lottery_ticket"]
+    return [os.path.relpath(started)] if started.name == "lt" else ["python", "-P", "-m", "lottery_ticket"]
 
 
 def resume_command(run_id: str, tracking_uri: str | None, code: Mapping[str, str]) -> str:
