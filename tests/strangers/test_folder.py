@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lottery_ticket import plugins
+from lottery_ticket import here, plugins
 from lottery_ticket.cli.companions import Companions
 from lottery_ticket.engine.job import Member
 from lottery_ticket.engine.workers import Workers
@@ -48,6 +48,11 @@ def test_workers_run_nothing_of_the_folder(ran, small, settings):
     with Workers(settings, 1, small.info) as workers:
         assert workers.train(network, [member], small, settings, 0)
     assert ran() == ""
+
+
+def test_every_process_is_started_so():
+    package = Path(here.__file__).parent
+    assert [path.name for path in package.rglob("*.py") if "sys.executable" in path.read_text()] == ["here.py"]
 
 
 def test_python_m_runs_nothing_of_the_folder(ran):
