@@ -21,7 +21,7 @@ class LotteryTicketError(Exception):
 
 
 class InputError(LotteryTicketError):
-    """Wrong input: names the option, the value given and what is allowed, in one line.
+    """Wrong input: names the option, the value given without passwords, and what is allowed, in one line.
 
     Example:
         >>> try:
@@ -51,7 +51,7 @@ def one_line(error: BaseException, limit: int = 300) -> str:
     """
     if lost := _lost(error):
         return lost
-    text = " ".join(public(word) for word in str(error).split())
+    text = " ".join(public(word) for word in str(error)[: 50 * limit].split())
     text = text if len(text) <= limit else text[: limit - 1] + "…"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
@@ -70,5 +70,5 @@ def _lost(error: BaseException | None) -> str:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    text = repr(public(value) if isinstance(value, str) else value)
     return text if len(text) <= 120 else text[:119] + "…"
