@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from lottery_ticket.address import public
+from lottery_ticket.terminal import plain
 
 
 class LotteryTicketError(Exception):
@@ -18,6 +19,9 @@ class LotteryTicketError(Exception):
         ...     print(error)
         my.npz cannot be read: ...
     """
+
+    def __init__(self, message: str = ""):
+        super().__init__(plain(message))
 
 
 class InputError(LotteryTicketError):
@@ -51,7 +55,7 @@ def one_line(error: BaseException, limit: int = 300) -> str:
     """
     if lost := _lost(error):
         return lost
-    text = " ".join(public(word) for word in str(error)[: 50 * limit].split())
+    text = " ".join(public(word) for word in plain(str(error)[: 50 * limit]).split())
     text = text if len(text) <= limit else text[: limit - 1] + "…"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

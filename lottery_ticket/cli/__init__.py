@@ -84,5 +84,5 @@ def _run() -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"lt: {' '.join(map(public, message.split()))}", file=sys.stderr)
+    print(f"lt: {' '.join(map(public, terminal.plain(message).split()))}", file=sys.stderr)
     return code

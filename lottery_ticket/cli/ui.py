@@ -12,6 +12,7 @@ import typer
 
 from lottery_ticket.cli.guard import REACHED, Guard
 from lottery_ticket.cli.options import TrackingUri
+from lottery_ticket.cli.say import say
 from lottery_ticket.errors import InputError
 
 
@@ -73,7 +74,7 @@ def _show_runs(experiment: str, tracking_uri: str | None, host: str, port: int |
         raise InputError("--experiment", experiment, f"is not in {public(client.tracking_uri)}; allowed: {known}")
     page = f"/#/experiments/{connection.ensure_experiment(client, experiment)}/runs?{QUERY}"
     if client.tracking_uri.startswith("http"):
-        typer.echo(f"The tracking server shows it at {public(client.tracking_uri).rstrip('/')}{page}")
+        say(f"The tracking server shows it at {public(client.tracking_uri).rstrip('/')}{page}")
         return
     guard = Guard.of(host, port or _free_from(host, 5000))
     app = _mlflow(client.tracking_uri)
@@ -156,14 +157,14 @@ class _Quiet(WSGIRequestHandler):
 
 
 def _tell(address: str, host: str) -> None:
-    typer.echo(address)
+    say(address)
     if host != "127.0.0.1":
-        typer.echo(
+        say(
             "No password is asked: whoever reaches this address can read, change and delete everything. It is answered "
             "under this machine's addresses and name, and under the hosts that MLFLOW_SERVER_ALLOWED_HOSTS lists.",
             err=True,
         )
-    typer.echo("Ctrl-C ends it.", err=True)
+    say("Ctrl-C ends it.", err=True)
 
 
 def _free_from(host: str, first: int) -> int:
