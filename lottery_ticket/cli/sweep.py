@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from lottery_ticket import memory
 from lottery_ticket.cli.options import Json, TrackingUri, with_settings
 from lottery_ticket.cli.say import say
 from lottery_ticket.config import Settings
@@ -73,6 +74,9 @@ def run(
     overrides = {name: value for name, value in options.items() if value is not None}
     if jobs < 1:
         raise InputError("--jobs", jobs, "is not allowed; allowed: a whole number ≥ 1")
+    if jobs > (most := memory.processes()):
+        why = f"takes more than the {memory.free() or 0:,} bytes of memory that are free, or makes too many processes"
+        raise InputError("--jobs", jobs, f"{why}; allowed: 1 to {most}")
     if jobs > 1 or worker:
         settings["jobs"] = "1"
     check_settings(settings)

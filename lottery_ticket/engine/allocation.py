@@ -11,6 +11,7 @@ from lottery_ticket.engine.layers import multiplies_bfloat16
 from lottery_ticket.engine.sparse.rule import available as survivors_alone
 from lottery_ticket.engine.stack import Stack, stack
 from lottery_ticket.errors import InputError
+from lottery_ticket.memory import PROCESS_BYTES
 from lottery_ticket.models.network import Network
 from lottery_ticket.models.tensors import tensors_of
 
@@ -22,9 +23,6 @@ IN_EACH_PROCESS = 2
 
 FILLED = 0.9
 """The part of the free memory that is used."""
-
-PROCESS_BYTES = 650 * 2**20
-"""Memory of a worker process before its data: Python and torch."""
 
 
 @dataclass(frozen=True)
