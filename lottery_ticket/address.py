@@ -3,7 +3,7 @@
 import os
 import re
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 DEFAULT_STORE = "sqlite:///mlruns/mlflow.db"
 DEFAULT_STORAGE = "sqlite:///mlruns/optuna.db"
@@ -48,15 +48,42 @@ def artifacts_of(file: Path) -> Path:
     return file.parent.resolve() / "artifacts"
 
 
+_USER = re.compile(
+    r"(?P<scheme>[a-z][\w+.-]*)(?P<sep>(?::|%3a)(?://|%2f%2f))"
+    r"(?:(?P<user>(?:(?!%3a|%40)[^/?#:@])*)(?P<password>(?::|%3a).*)?)(?P<at>@|%40)",
+    re.IGNORECASE | re.DOTALL,
+)
+"""Whom an address names, up to the last @: a password may have a / or an @ in it."""
+
+_QUERY = re.compile(
+    r"(?P<key>(?:[?&;#]|%3f|%26|%23)[^=&?#;]*)(?P<is>=|%3d)(?:(?!&[\w.%-]+=).)*", re.IGNORECASE | re.DOTALL
+)
+_SECRET = re.compile(r"pass|pwd|\bpw\b|token|secret|key|sig|auth|cred|odbc_connect", re.IGNORECASE)
+_LONGEST = 2000
+"""Characters of a URL that are shown; looking for passwords takes the square of that."""
+
+_SERVERS = ("http", "https", "mlflow-artifacts")
+"""Kinds of addresses in which the user alone may be a token."""
+
+
 def public(url: str) -> str:
-    """The URL as it may be shown: with `***` for passwords, and a SQLite store's path as the file system has it."""
+    """The URL as it may be shown: `***` for passwords and tokens, a SQLite store's path as the file system has it."""
     if "%" in url and (file := sqlite_file(url)):
         return f"{SQLITE}{file}"
-    url = re.sub(r"(://[^/:@]*:).*@", r"\1***@", url)
-    return re.sub(r"([?&][^=&]*(?:pass|pwd)[^=&]*=)[^&]*", r"\1***", url, flags=re.IGNORECASE)
+    shown = url if len(url) <= _LONGEST else f"{url[:_LONGEST]}…"
+    return _QUERY.sub(_hidden_value, _USER.sub(_hidden_user, shown))
 
 
 def without_credentials(uri: str) -> str:
     """A store's address without the user and password in it, as a ticket keeps it."""
-    parts = urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else uri
+    return _QUERY.sub(_hidden_value, _USER.sub(lambda told: f"{told['scheme']}{told['sep']}", uri))
+
+
+def _hidden_user(told: re.Match[str]) -> str:
+    if told["scheme"].lower() in _SERVERS:
+        return f"{told['scheme']}{told['sep']}***{told['at']}"
+    return f"{told['scheme']}{told['sep']}{told['user']}:***{told['at']}" if told["password"] else told[0]
+
+
+def _hidden_value(told: re.Match[str]) -> str:
+    return f"{told['key']}{told['is']}***" if _SECRET.search(unquote(told["key"])) else told[0]

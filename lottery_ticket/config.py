@@ -26,6 +26,11 @@ NOT_TRAINING = ("device", "engine", "executor", "stack", "jobs", "checkpoint_pre
 GAMMA = 0.1
 """The default of `gamma`."""
 
+MOST_SEEDS = 1000
+
+MOST_FROM_FILES = 1000
+"""Arms × seeds for which a file may ask: each is a run in MLflow. More have to be asked for on the command line."""
+
 OF_THE_LOOP = (
     *("validation_size", "normalise", "augment", "epochs", "iterations", "batch_size", "evaluate_every", "frozen"),
     *("optimizer", "lr", "momentum", "weight_decay", "weight_decay_on", "label_smoothing"),
@@ -50,8 +55,8 @@ def _seeds(value: object) -> object:
         parts = [part.strip() for part in value.split(",")]
         value = int(parts[0]) if len(parts) == 1 else [part for part in parts if part]
     if isinstance(value, int) and not isinstance(value, bool):
-        if value > 1000:
-            raise ValueError("more than 1000 seeds")
+        if value > MOST_SEEDS:
+            raise ValueError("too many seeds")
         return tuple(range(value))
     return value
 
@@ -134,8 +139,8 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_names), Field(min_length=1),
 Seeds = Annotated[
     tuple[Annotated[int, Field(ge=0, lt=2**32)], ...],
     BeforeValidator(_seeds),
-    Field(min_length=1),
-    _Words("a count (3) or whole numbers separated by commas (0,7,9)"),
+    Field(min_length=1, max_length=MOST_SEEDS),
+    _Words(f"a count (3) or whole numbers separated by commas (0,7,9), at most {MOST_SEEDS:,}"),
 ]
 Normalise = Annotated[
     str,
@@ -194,7 +199,7 @@ class Settings(BaseModel):
         "ImageNet, none (unit: only scaled to 0-1) or numbers, for one or each channel, in units of the largest value",
     )
 
-    arms: Names = Field(("winning", "reinit"), description="arms, separated by commas")
+    arms: Names = Field(("winning", "reinit"), max_length=100, description="arms, separated by commas")
     seeds: Seeds = Field((0,), description="a count (3 = seeds 0, 1, 2) or a list (0,7,9)")
 
     rounds: int = Field(15, ge=1, le=100_000, description="trainings: round 0 (dense) to rounds - 1")
@@ -468,6 +473,10 @@ def merge(*layers: Layer) -> Settings:
             raise InputError(
                 where, names[0], f"is code, which no file has run; allowed: {MAY_BE_CODE[field]}, or {asked}"
             )
+    by, trajectories = origin.get("seeds", "--seeds"), len(settings.arms) * len(settings.seeds)
+    if by != "--seeds" and trajectories > MOST_FROM_FILES:
+        why = f"asks for {trajectories:,} trajectories; allowed: arms × seeds up to {MOST_FROM_FILES:,} in a file"
+        raise InputError(by, f"{len(settings.seeds)} seeds", f"{why}, or --seeds")
     _check_together(settings, lambda name: origin.get(name, flag(name)))
     return settings
 

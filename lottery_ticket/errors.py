@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from lottery_ticket.address import public
+from lottery_ticket.terminal import plain
 
 
 class LotteryTicketError(Exception):
@@ -19,9 +20,12 @@ class LotteryTicketError(Exception):
         my.npz cannot be read: ...
     """
 
+    def __init__(self, message: str = ""):
+        super().__init__(plain(message))
+
 
 class InputError(LotteryTicketError):
-    """Wrong input: names the option, the value given and what is allowed, in one line.
+    """Wrong input: names the option, the value given without passwords, and what is allowed, in one line.
 
     Example:
         >>> try:
@@ -51,7 +55,7 @@ def one_line(error: BaseException, limit: int = 300) -> str:
     """
     if lost := _lost(error):
         return lost
-    text = " ".join(public(word) for word in str(error).split())
+    text = " ".join(public(word) for word in plain(str(error)[: 50 * limit]).split())
     text = text if len(text) <= limit else text[: limit - 1] + "…"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
@@ -70,5 +74,5 @@ def _lost(error: BaseException | None) -> str:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    text = repr(public(value) if isinstance(value, str) else value)
     return text if len(text) <= 120 else text[:119] + "…"

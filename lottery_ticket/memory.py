@@ -2,6 +2,17 @@
 
 from pathlib import Path
 
+PROCESS_BYTES = 650 * 2**20
+"""Memory of a process that trains before its data: Python and torch."""
+
+MOST_PROCESSES = 256
+
+
+def processes() -> int:
+    """How many processes that train this machine can hold now; at least one."""
+    there = free()
+    return MOST_PROCESSES if there is None else max(1, min(MOST_PROCESSES, there // PROCESS_BYTES))
+
 
 def free() -> int | None:
     """Bytes of this machine's memory that are free; None where it cannot be told."""

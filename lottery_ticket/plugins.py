@@ -5,14 +5,13 @@ registers itself by being imported, and no name is looked up among installed pac
 """
 
 import importlib
-import os
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any, Literal, get_args
 
+from lottery_ticket import here
 from lottery_ticket.errors import InputError, one_line, unknown
 
 Kind = Literal[
@@ -81,8 +80,8 @@ def imported(name: str, option: str) -> Any:
     module, _, attribute = name.partition(":")
     if not (module and attribute):
         raise InputError(option, name, "is not where something is; allowed: module:name")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    if hidden := here.find(module):
+        raise InputError(option, name, f"cannot be told from another: {hidden}; allowed: files of other names")
     try:
         return getattr(importlib.import_module(module), attribute)
     except (Exception, SystemExit) as error:

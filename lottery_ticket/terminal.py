@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import re
 import select
 import signal
 import stat
@@ -12,6 +13,17 @@ from typing import Any
 
 _ONE_REQUEST = 10
 """Seconds within which a further signal asks for the same: a shell that ends sends SIGHUP twice, systemd two kinds."""
+
+_ODD = re.compile(
+    "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200b\\u200e\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ud800-\\udfff"
+    "\\U000e0000-\\U000e007f]"
+)
+"""What moves a cursor, sets colours and titles, makes links, turns the direction of a text, or cannot be seen."""
+
+
+def plain(text: str) -> str:
+    """A text of which each character can be seen, but for line feeds and tabs; others become `�`."""
+    return _ODD.sub("�", text)
 
 
 class Output(io.FileIO):

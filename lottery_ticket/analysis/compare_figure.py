@@ -9,7 +9,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from lottery_ticket.analysis.compare import Comparison, Overlap, Range, Values
 from lottery_ticket.analysis.figures import Axes
-from lottery_ticket.analysis.plots import style, subplots
+from lottery_ticket.analysis.plots import save, style, subplots
 
 _BLUE, _ORANGE, _BLACK, _GREY = "#0072B2", "#D55E00", "0.1", "0.75"
 
@@ -42,7 +42,7 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
         titles = zip("AB", comparison.labels, strict=True)
         figure.suptitle("\n".join(textwrap.fill(f"{letter}: {label}", 100) for letter, label in titles), fontsize=10)
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
+        save(figure, path)
 
 
 def _draw_masks(panel: Axes, overlaps: Iterable[Overlap]) -> None:

@@ -10,6 +10,7 @@ import typer
 from typer.exceptions import TyperException
 
 from lottery_ticket import terminal
+from lottery_ticket.address import public
 from lottery_ticket.cli.commands import Commands
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 from lottery_ticket.version import __version__
@@ -83,5 +84,5 @@ def _run() -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"lt: {' '.join(message.split())}", file=sys.stderr)
+    print(f"lt: {' '.join(map(public, terminal.plain(message).split()))}", file=sys.stderr)
     return code

@@ -8,6 +8,7 @@ import typer
 from rich.table import Table
 
 from lottery_ticket.cli.options import Json, TrackingUri, output
+from lottery_ticket.cli.say import say
 
 
 def analyse(
@@ -29,7 +30,7 @@ def analyse(
     reach.must_know(run, "RUN", tracking_uri)
     done = lottery_ticket.analyse(run, analysis, dest, tracking_uri=tracking_uri)
     if as_json:
-        typer.echo(json.dumps(done.to_json()))
+        say(json.dumps(done.to_json()))
         return
     console = output()
     if done.finding.table:

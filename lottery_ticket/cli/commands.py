@@ -43,8 +43,11 @@ class Commands(TyperGroup):
         super().__init__(**given | {"commands": named})
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command that is called, imported."""
+        """The command that is called, imported; InputError where the current folder has settings that it would take."""
+        from lottery_ticket import here
+
         name, _, rest = super().resolve_command(ctx, args)
+        here.must_say_nothing()
         return name, imported(str(name)), rest
 
 

@@ -1,6 +1,6 @@
 """`--jobs N` of `lt sweep`: further processes of the same command, which work on the same study."""
 
-import os
+import json
 import signal
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from typing import IO
 
 import torch
 
-from lottery_ticket import terminal
+from lottery_ticket import here, terminal
 from lottery_ticket.errors import LotteryTicketError
 
 _PATIENCE = 60  # seconds to leave their trials
@@ -59,14 +59,17 @@ class Companions:
         for _ in range(self._jobs - 1):
             said = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 – it is read when the process has ended
             process = subprocess.Popen(
-                [sys.executable, "-m", "lottery_ticket", *_without(sys.argv[1:]), "--worker"],
+                here.python("lottery_ticket.cli.companion"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=said,
                 text=True,
-                env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+                env=here.environment(OMP_NUM_THREADS=str(threads)),
                 start_new_session=True,  # Ctrl-C is for this process, which ends them
             )
+            assert process.stdin is not None
+            process.stdin.write(json.dumps([*_without(sys.argv[1:]), "--worker"]) + "\n")
+            process.stdin.flush()
             self._processes.append((process, said))
 
 

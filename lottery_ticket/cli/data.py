@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from lottery_ticket.cli.options import Json
+from lottery_ticket.cli.say import say
 
 app = typer.Typer(
     help="List the data sets; `lt data fetch NAME` brings one into the cache.", invoke_without_command=True
@@ -27,16 +28,14 @@ def list_data(context: typer.Context, as_json: Json = False) -> None:
         place = {"file": file and str(file), "there": file is None or file.exists()}
         rows.append({"name": name, "shape": known.shape, "classes": known.classes, **place})
     if as_json:
-        typer.echo(json.dumps(rows))
+        say(json.dumps(rows))
         return
     for row in rows:
         state = "" if row["there"] else "  (not fetched yet)"
         shape = "×".join(map(str, row["shape"]))
         where = row["file"] or "packaged"
-        typer.echo(f"{row['name']:<14} {shape:<8} {row['classes']:>3} classes  {where}{state}")
-    typer.echo(
-        "Also: folder:PATH and hf:PATH of pictures (@64 scales them), my.npz, a folder of .npy files, module:name"
-    )
+        say(f"{row['name']:<14} {shape:<8} {row['classes']:>3} classes  {where}{state}")
+    say("Also: folder:PATH and hf:PATH of pictures (@64 scales them), my.npz, a folder of .npy files, module:name")
 
 
 @app.command()
@@ -58,4 +57,4 @@ def fetch(
     if name not in KNOWN:
         raise unknown("NAME", name, KNOWN)
     file = str(fetch_data(name, source))
-    typer.echo(json.dumps({"name": name, "file": file}) if as_json else file)
+    say(json.dumps({"name": name, "file": file}) if as_json else file)

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from lottery_ticket.cli.early import check_ticket
 from lottery_ticket.cli.options import Json, TrackingUri, output
+from lottery_ticket.cli.say import say
 from lottery_ticket.cli.tickets import ModelCode, TicketReference
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 from lottery_ticket.plugins import is_code
@@ -63,13 +64,13 @@ def diff(
         raise LotteryTicketError(f"{path} cannot be written: {one_line(error)}") from None
     if as_json:
         told = {"answer": answer(comparison), "figure": str(path), "connected": connected}
-        typer.echo(json.dumps(asdict(comparison) | told))
+        say(json.dumps(asdict(comparison) | told))
     else:
         _print(comparison)
         for letter, joined in zip("AB", connected, strict=True):
             if joined is False:
-                typer.echo(f"Of {letter} {NO_PATH}.")
-        typer.echo(f"Figure: {path}")
+                say(f"Of {letter} {NO_PATH}.")
+        say(f"Figure: {path}")
 
 
 def _connected(ticket: "Ticket", model: str | None) -> bool | None:

@@ -9,12 +9,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from lottery_ticket.address import public
 from lottery_ticket.cli.options import output
+from lottery_ticket.cli.say import Console
 from lottery_ticket.config import code_flags
 from lottery_ticket.engine.job import Progress as TrainingProgress
 from lottery_ticket.runs.listener import Lines
@@ -33,9 +33,9 @@ class Display(Lines):
         self._console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
         super().__init__(self._console.print, to_go=not self._console.is_terminal)
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
-            TextColumn("{task.fields[accuracy]}"),
+            TextColumn("{task.fields[accuracy]}", markup=False),
             TimeRemainingColumn(),
             TextColumn("left"),
             refresh_per_second=4,
@@ -87,7 +87,7 @@ def program() -> list[str]:
     if shutil.which("lt"):
         return ["lt"]
     started = Path(sys.argv[0])
-    return [os.path.relpath(started)] if started.name == "lt" else ["python", "-m", "lottery_ticket"]
+    return [os.path.relpath(started)] if started.name == "lt" else ["python", "-P", "-m", "lottery_ticket"]
 
 
 def resume_command(run_id: str, tracking_uri: str | None, code: Mapping[str, str]) -> str:

@@ -9,6 +9,7 @@ import typer
 
 from lottery_ticket.cli.early import check_ticket
 from lottery_ticket.cli.options import Json, TrackingUri
+from lottery_ticket.cli.say import say
 from lottery_ticket.cli.tickets import ChangedModel, ModelCode, TicketReference, describe
 from lottery_ticket.errors import unknown
 
@@ -60,23 +61,23 @@ def export(
     done = write(ticket, dest, format, compact, model=model)
     connected = ticket.connected(model)
     if as_json:
-        typer.echo(json.dumps(asdict(done) | {"path": str(done.path), "connected": connected}))
+        say(json.dumps(asdict(done) | {"path": str(done.path), "connected": connected}))
         return
-    typer.echo(f"{done.path}: {describe(ticket)}")
+    say(f"{done.path}: {describe(ticket)}")
     ties = f", but for {done.ties} ties between two classes" if done.ties else ""
-    typer.echo(
+    say(
         f"Checked: {done.runtime} reads it and gives the ticket's scores on all {done.images:,} test images"
         f"{ties}; {100 * done.accuracy:.2f} % of them are classed rightly. {done.bytes:,} bytes."
     )
     if done.without_mask:
-        typer.echo(
+        say(
             f"Without a mask, their pruned weights zero, as the network reads them past the hooks of "
             f"torch.nn.utils.prune: {', '.join(done.without_mask)}"
         )
     if not connected:
         from lottery_ticket.models.paths import NO_PATH
 
-        typer.echo(f"Of this ticket {NO_PATH}.")
+        say(f"Of this ticket {NO_PATH}.")
     if done.compact:
         _print(done.compact)
     _print_times(done.times)
@@ -88,15 +89,15 @@ def _print(comparison: "Comparison") -> None:
     for each in comparison.layers:
         inputs, units = ("channels in", "out") if each.kind == "Conv2d" else ("inputs", "units")
         (had, left), (made, makes) = each.inputs, each.units
-        typer.echo(f"  {each.layer:<{width}}  {inputs} {had:,} → {left:,}, {units} {made:,} → {makes:,}")
+        say(f"  {each.layer:<{width}}  {inputs} {had:,} → {left:,}, {units} {made:,} → {makes:,}")
     for name, (before, after) in (("parameters", comparison.parameters), ("bytes", comparison.bytes)):
-        typer.echo(f"{name}: {before:,} → {after:,}, {after / before:.2g} ×")
+        say(f"{name}: {before:,} → {after:,}, {after / before:.2g} ×")
 
 
 def _print_times(times: "Times") -> None:
     """A row for each form of the network: microseconds an image, and how that is to the dense one."""
-    typer.echo("Microseconds an image, one thread, medians, and how they are to the dense network's:")
-    typer.echo(" " * 10 + "".join(f"{f'{batch} at a time':>24}" for batch in times.batches))
+    say("Microseconds an image, one thread, medians, and how they are to the dense network's:")
+    say(" " * 10 + "".join(f"{f'{batch} at a time':>24}" for batch in times.batches))
     for name, seconds in times.seconds.items():
         cells = zip(seconds, times.seconds["dense"], strict=True)
-        typer.echo(f"  {name:<8}" + "".join(f"{1e6 * own:>15.3g}{own / dense:>7.2f} ×" for own, dense in cells))
+        say(f"  {name:<8}" + "".join(f"{1e6 * own:>15.3g}{own / dense:>7.2f} ×" for own, dense in cells))

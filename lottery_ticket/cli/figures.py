@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from lottery_ticket.cli.options import Json, TrackingUri
+from lottery_ticket.cli.say import say
 
 
 def figures(
@@ -29,6 +30,6 @@ def figures(
 
     result = load_run(run, figures=dest or figure_folder(run), tracking_uri=tracking_uri)
     if as_json:
-        typer.echo(json.dumps(result.to_json()))
+        say(json.dumps(result.to_json()))
     else:
         print_result(result)

@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from lottery_ticket.cli.options import Json, output
+from lottery_ticket.cli.say import say
 from lottery_ticket.errors import InputError
 
 
@@ -34,7 +35,7 @@ def models(
 
     found = list(catalogue(names(glob), shape, classes, width))
     if as_json:
-        typer.echo(json.dumps([asdict(each) for each in found]))
+        say(json.dumps([asdict(each) for each in found]))
         return
     table = Table("name", "weights", "multiply-adds", "stackable", "compactable", "")
     for column in table.columns[1:3]:

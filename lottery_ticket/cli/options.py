@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
+from lottery_ticket.cli.say import Console
 from lottery_ticket.config import Settings, allowed, flag
 
 TrackingUri = Annotated[

@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 
 from lottery_ticket.cli.options import Json, output
+from lottery_ticket.cli.say import say
 from lottery_ticket.errors import unknown
 from lottery_ticket.plugins import KINDS
 
@@ -23,7 +24,7 @@ def plugins(
 
     there = [each for each in plugged() if kind in (None, each.kind)]
     if as_json:
-        typer.echo(json.dumps([each._asdict() for each in there]))
+        say(json.dumps([each._asdict() for each in there]))
         return
     table = Table("kind", "name", "from", "fault" if any(each.fault for each in there) else "")
     for each in there:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from lottery_ticket.cli.options import Json
+from lottery_ticket.cli.say import say
 from lottery_ticket.config import load_preset, preset_names, preset_text
 
 app = typer.Typer(help="List the presets; `lt presets show NAME` prints one.", invoke_without_command=True)
@@ -18,15 +19,15 @@ def list_presets(context: typer.Context, as_json: Json = False) -> None:
         return
     remarks = {name: preset_text(name).partition("\n")[0].removeprefix("# ") for name in preset_names()}
     if as_json:
-        typer.echo(json.dumps([{"name": name, "remark": remark} for name, remark in remarks.items()]))
+        say(json.dumps([{"name": name, "remark": remark} for name, remark in remarks.items()]))
         return
     width = max(map(len, remarks))
     for name, remark in remarks.items():
-        typer.echo(f"{name:<{width}}  {remark}")
+        say(f"{name:<{width}}  {remark}")
 
 
 @app.command()
 def show(name: Annotated[str, typer.Argument(help="The preset.")], as_json: Json = False) -> None:
     """Print a preset as TOML, ready to be saved, changed and given to `lt run --config`; with --json all settings."""
     text = preset_text(name, "NAME")
-    typer.echo(json.dumps(load_preset(name).model_dump()) if as_json else text, nl=as_json)
+    say(json.dumps(load_preset(name).model_dump()) if as_json else text, nl=as_json)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from lottery_ticket.cli.options import Json, TrackingUri
+from lottery_ticket.cli.say import say
 from lottery_ticket.errors import InputError
 from lottery_ticket.runs.seeds import MOST_SEEDS
 
@@ -89,9 +90,9 @@ def reproduce(
         raise
     except (KeyboardInterrupt, Exception):
         if display.run_id:
-            typer.echo(f"\nFinished rounds are kept. Go on with: {command_line()}", err=True)
+            say(f"\nFinished rounds are kept. Go on with: {command_line()}", err=True)
         raise
     if as_json:
-        typer.echo(json.dumps(kept.to_json()))
+        say(json.dumps(kept.to_json()))
     else:
         print_outcomes(kept)

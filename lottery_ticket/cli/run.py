@@ -8,6 +8,7 @@ import typer
 import lottery_ticket
 from lottery_ticket import process
 from lottery_ticket.cli.options import Config, Json, Listeners, Preset, TrackingUri, with_settings
+from lottery_ticket.cli.say import say
 from lottery_ticket.cli.tickets import ChangedModel
 from lottery_ticket.config import MAY_BE_CODE, flag, load_settings
 from lottery_ticket.errors import InputError
@@ -103,16 +104,16 @@ def run(
     except KeyboardInterrupt:
         if display.run_id:
             go_on = resume_command(display.run_id, tracking_uri, display.code)
-            typer.echo(f"\nInterrupted; finished rounds are kept. {go_on}", err=True)
+            say(f"\nInterrupted; finished rounds are kept. {go_on}", err=True)
         raise
     except InputError:
         raise
     except Exception:
         if display.run_id:
             go_on = resume_command(display.run_id, tracking_uri, display.code)
-            typer.echo(f"Finished rounds are kept. {go_on}", err=True)
+            say(f"Finished rounds are kept. {go_on}", err=True)
         raise
     if as_json:
-        typer.echo(json.dumps(result.to_json()))
+        say(json.dumps(result.to_json()))
     else:
         print_result(result, ui_command(experiment, tracking_uri))

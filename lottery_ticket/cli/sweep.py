@@ -7,7 +7,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from lottery_ticket import memory
 from lottery_ticket.cli.options import Json, TrackingUri, with_settings
+from lottery_ticket.cli.say import say
 from lottery_ticket.config import Settings
 from lottery_ticket.errors import InputError, one_line
 
@@ -72,6 +74,9 @@ def run(
     overrides = {name: value for name, value in options.items() if value is not None}
     if jobs < 1:
         raise InputError("--jobs", jobs, "is not allowed; allowed: a whole number ≥ 1")
+    if jobs > (most := memory.processes()):
+        why = f"takes more than the {memory.free() or 0:,} bytes of memory that are free, or makes too many processes"
+        raise InputError("--jobs", jobs, f"{why}; allowed: 1 to {most}")
     if jobs > 1 or worker:
         settings["jobs"] = "1"
     check_settings(settings)
@@ -103,11 +108,11 @@ def run(
         except (KeyboardInterrupt, Exception) as error:
             if display.opened_study and not worker:
                 word = "Interrupted; finished" if isinstance(error, KeyboardInterrupt) else "Finished"
-                typer.echo(f"\n{word} trials are kept, those that were running will be tried again.", err=True)
-                typer.echo(f"Go on with: {continue_command()}", err=True)
+                say(f"\n{word} trials are kept, those that were running will be tried again.", err=True)
+                say(f"Go on with: {continue_command()}", err=True)
             raise
     if as_json:
-        typer.echo(json.dumps(to_json(outcome.opened, outcome.trials, outcome.concluded)))
+        say(json.dumps(to_json(outcome.opened, outcome.trials, outcome.concluded)))
     elif not worker:
         print_outcome(outcome)
 
@@ -136,7 +141,7 @@ def show(
     opened_storage = open_storage(storage, create=False)
     if study is None:
         if as_json:
-            typer.echo(json.dumps(studies(opened_storage)))
+            say(json.dumps(studies(opened_storage)))
         else:
             print_studies(studies(opened_storage))
         return
@@ -150,6 +155,6 @@ def show(
         ) from None
     trials = finished(opened.optuna)
     if as_json:
-        typer.echo(json.dumps(to_json(opened, trials, concluded)))
+        say(json.dumps(to_json(opened, trials, concluded)))
     else:
         print_study(opened, trials, concluded)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
@@ -18,6 +18,7 @@ from lottery_ticket.address import public
 from lottery_ticket.cli.companions import Companions
 from lottery_ticket.cli.display import program
 from lottery_ticket.cli.options import output
+from lottery_ticket.cli.say import Console, say
 from lottery_ticket.engine.job import Progress as TrainingProgress
 from lottery_ticket.record import Record
 from lottery_ticket.runs.listener import clock
@@ -48,7 +49,9 @@ class Display(StudyListener):
         self._study, self._companions = study, companions
         self._console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, quiet=quiet)
         self._bars = Progress(
-            TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[told]}")
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[told]}", markup=False),
         )
         self._whole: TaskID | None = None
         self._tasks: dict[int, TaskID] = {}
@@ -231,7 +234,7 @@ def print_outcome(outcome: Outcome) -> None:
     """The study's table and findings, and what it took."""
     print_study(outcome.opened, outcome.trials, outcome.concluded)
     seconds, look = time.perf_counter() - process.began(), shlex.join([*program(), "ui"])
-    print(f"{seconds:.0f} s. Run {outcome.opened.run_id}. See it in MLflow: {look}")
+    say(f"{seconds:.0f} s. Run {outcome.opened.run_id}. See it in MLflow: {look}")
 
 
 def print_study(opened: Opened, trials: Sequence[Trial], concluded: Concluded) -> None:

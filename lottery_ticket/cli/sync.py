@@ -3,9 +3,8 @@
 import json
 from typing import TYPE_CHECKING
 
-import typer
-
 from lottery_ticket.cli.options import Json, TrackingUri
+from lottery_ticket.cli.say import say
 from lottery_ticket.errors import LotteryTicketError, one_line
 
 if TYPE_CHECKING:
@@ -40,21 +39,21 @@ def sync(tracking_uri: TrackingUri = None, as_json: Json = False) -> None:
         except Exception as error:  # whatever it is, it holds up no other run
             failed += 1
             why = str(error) if isinstance(error, LotteryTicketError) else f"{run_id}: {one_line(error)}"
-            typer.echo(f"lt: {why}", err=True)
+            say(f"lt: {why}", err=True)
     if as_json:
         told = ("run_id", "name", "finished", "refused", "deleted")
-        typer.echo(json.dumps([{name: getattr(each, name) for name in told} for each in done]))
+        say(json.dumps([{name: getattr(each, name) for name in told} for each in done]))
     else:
         for each in done:
             _tell(each, tracking_uri)
         if not waiting:
-            typer.echo(f"nothing waits in {root}")
+            say(f"nothing waits in {root}")
         for run_id in folders:
             if (outbox := Outbox(uri, run_id)).refused:
-                typer.echo(f"{run_id}: what the store will never take is in {outbox.aside}")
+                say(f"{run_id}: what the store will never take is in {outbox.aside}")
     refused = [(each.run_id, what) for each in done for what in each.refused]
     for run_id, what in refused:
-        typer.echo(f"lt: {run_id}: not taken, set aside: {what}", err=True)
+        say(f"lt: {run_id}: not taken, set aside: {what}", err=True)
     if failed:
         raise LotteryTicketError(f"{failed} of {len(waiting)} runs in {root} are not delivered")
     if refused:
@@ -67,13 +66,13 @@ def _tell(done: "Synced", tracking_uri: str | None) -> None:
     from lottery_ticket.cli.display import resume_command
 
     if done.deleted:
-        typer.echo(f"{done.run_id}: waits for being restored. {done.deleted}")
+        say(f"{done.run_id}: waits for being restored. {done.deleted}")
     elif done.finished:
-        typer.echo(f"{done.run_id} ({done.name}): delivered, finished")
+        say(f"{done.run_id} ({done.name}): delivered, finished")
     elif done.kind == "trial":
-        typer.echo(f"{done.run_id} ({done.name}): delivered; the same lt sweep goes on with it")
+        say(f"{done.run_id} ({done.name}): delivered; the same lt sweep goes on with it")
     elif done.kind == "find":
         go_on = f'lottery_ticket.find(…, resume="{done.run_id}") goes on with it'
-        typer.echo(f"{done.run_id} ({done.name}): delivered; {go_on}")
+        say(f"{done.run_id} ({done.name}): delivered; {go_on}")
     else:
-        typer.echo(f"{done.run_id} ({done.name}): delivered. {resume_command(done.run_id, tracking_uri, done.code)}")
+        say(f"{done.run_id} ({done.name}): delivered. {resume_command(done.run_id, tracking_uri, done.code)}")

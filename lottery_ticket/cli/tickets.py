@@ -11,6 +11,7 @@ import typer
 
 from lottery_ticket.cli.early import check_ticket
 from lottery_ticket.cli.options import Json, TrackingUri, output
+from lottery_ticket.cli.say import say
 from lottery_ticket.errors import InputError, unknown
 from lottery_ticket.store.summary import in_words, longer_in_words
 from lottery_ticket.tickets.reference import in_store
@@ -108,7 +109,7 @@ def tickets(
         chosen.sort(key=lambda each: (each.dense_accuracy or 0) - each.test_accuracy)
     if as_json:
         rows = [vars(each) | {"verdict": each.verdict} for each in chosen[:limit]]
-        typer.echo(json.dumps(rows))
+        say(json.dumps(rows))
         return
 
     _print(chosen, limit or 50, len(found))
@@ -144,13 +145,13 @@ def pull(
 
     ticket = find(source, tracking_uri=tracking_uri, trained=trained, model=model, changed_model=changed_model)
     if trained and (unchecked := ticket.check(model)):
-        typer.echo(f"lt: not compared with the logged accuracy: {unchecked}", err=True)
+        say(f"lt: not compared with the logged accuracy: {unchecked}", err=True)
     name = re.sub(r"[@/]", "-", source.removeprefix("models:/")) if source.startswith("models:/") else ticket.name
     folder = ticket.save(dest or Path("tickets", name))
     if as_json:
-        typer.echo(json.dumps({"folder": str(folder), "density": ticket.density, **ticket.origin.model_dump()}))
+        say(json.dumps({"folder": str(folder), "density": ticket.density, **ticket.origin.model_dump()}))
     else:
-        typer.echo(f"{folder}: {describe(ticket)}")
+        say(f"{folder}: {describe(ticket)}")
 
 
 def register(
@@ -179,9 +180,9 @@ def register(
     ticket.network(model)
     made = model_registry.register(connection.connect(tracking_uri, create=False), ticket, name, alias)
     if as_json:
-        typer.echo(json.dumps(asdict(made)))
+        say(json.dumps(asdict(made)))
     else:
-        typer.echo(f"{made.uri} is version {made.version}: {describe(ticket)}")
+        say(f"{made.uri} is version {made.version}: {describe(ticket)}")
 
 
 def describe(ticket: "Ticket") -> str:

@@ -8,6 +8,7 @@ import typer
 from lottery_ticket import process
 from lottery_ticket.cli.early import check_ticket
 from lottery_ticket.cli.options import Json, TrackingUri, with_settings
+from lottery_ticket.cli.say import say
 from lottery_ticket.cli.tickets import ChangedModel, ModelCode, TicketReference
 from lottery_ticket.config import Settings
 
@@ -68,10 +69,10 @@ def _train(
                 **settings,
             )
     except KeyboardInterrupt:
-        typer.echo("\nInterrupted; the same command trains the ticket from its start.", err=True)
+        say("\nInterrupted; the same command trains the ticket from its start.", err=True)
         raise
     if as_json:
-        typer.echo(json.dumps(result.to_json()))
+        say(json.dumps(result.to_json()))
     else:
         print_result(result, ui_command(experiment, tracking_uri))
 

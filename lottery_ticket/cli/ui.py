@@ -3,25 +3,17 @@
 import ipaddress
 import os
 import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
+import warnings
 from socketserver import ThreadingMixIn
-from typing import Annotated
+from typing import Annotated, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import typer
 
+from lottery_ticket.cli.guard import REACHED, Guard
 from lottery_ticket.cli.options import TrackingUri
-from lottery_ticket.errors import InputError, LotteryTicketError
-
-_PATIENCE = 120  # seconds for the server to answer
-_ANSWERS = (
-    " MLflow answers under localhost and private addresses only or, where MLFLOW_SERVER_ALLOWED_HOSTS is set, "
-    "under the hosts that it lists."
-)
+from lottery_ticket.cli.say import say
+from lottery_ticket.errors import InputError
 
 
 def ui(
@@ -67,7 +59,7 @@ def ui(
 
 
 def _show_runs(experiment: str, tracking_uri: str | None, host: str, port: int | None) -> None:
-    from lottery_ticket.address import artifact_root, public
+    from lottery_ticket.address import public
     from lottery_ticket.store import reach
 
     reach.must_be_usable(tracking_uri, create=False)
@@ -82,34 +74,54 @@ def _show_runs(experiment: str, tracking_uri: str | None, host: str, port: int |
         raise InputError("--experiment", experiment, f"is not in {public(client.tracking_uri)}; allowed: {known}")
     page = f"/#/experiments/{connection.ensure_experiment(client, experiment)}/runs?{QUERY}"
     if client.tracking_uri.startswith("http"):
-        typer.echo(f"The tracking server shows it at {public(client.tracking_uri).rstrip('/')}{page}")
+        say(f"The tracking server shows it at {public(client.tracking_uri).rstrip('/')}{page}")
         return
-    port = port or _free_from(host, 5000)
-    address = f"http://{host}:{port}"
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--host",
-        host,
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-    ]
-    if root := artifact_root(client.tracking_uri):
-        command += ["--artifacts-destination", root.as_uri()]
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    environment |= {"MLFLOW_BACKEND_STORE_URI": client.tracking_uri}  # not among the arguments: it may hold a password
-    server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        _wait(server, address)
-        _tell(f"MLflow's UI: {address}{page}", host, _ANSWERS)
-        server.wait()
-    finally:
-        server.terminate()
-        server.wait()
+    guard = Guard.of(host, port or _free_from(host, 5000))
+    app = _mlflow(client.tracking_uri)
+    with socket.create_server((host, guard.port)) as listening:
+        _tell(f"MLflow's UI: http://{host}:{guard.port}{page}", host)
+        _serve(guard.asgi(app), listening)
+
+
+def _mlflow(tracking_uri: str) -> Any:
+    """MLflow's server on a store, to be served by this process, so that no arguments of another hold a password."""
+    os.environ["MLFLOW_SERVER_ALLOWED_HOSTS"] = "*"  # which is read as it is imported; the guard has looked
+
+    from mlflow.server import constants
+
+    from lottery_ticket.address import artifact_root
+
+    root = artifact_root(tracking_uri)
+    os.environ |= {
+        constants.BACKEND_STORE_URI_ENV_VAR: tracking_uri,
+        constants.ARTIFACT_ROOT_ENV_VAR: "mlflow-artifacts:/",
+        constants.ARTIFACTS_DESTINATION_ENV_VAR: root.as_uri() if root else "./mlartifacts",
+        constants.SERVE_ARTIFACTS_ENV_VAR: "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what MLflow itself imports
+        from mlflow.server.fastapi_app import app
+
+    return app
+
+
+def _serve(app: Any, listening: socket.socket) -> None:
+    """Answer what comes in at a socket, until a signal ends it."""
+    import uvicorn
+
+    config = uvicorn.Config(
+        app,
+        interface="asgi3",
+        lifespan="off",
+        ws="none",
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=2,
+    )
+    uvicorn.Server(config).run(sockets=[listening])
 
 
 def _show_studies(storage: str | None, host: str, port: int | None) -> None:
@@ -122,8 +134,8 @@ def _show_studies(storage: str | None, host: str, port: int | None) -> None:
     from lottery_ticket.study.storage import open_storage
 
     dashboard = optuna_dashboard.wsgi(open_storage(storage, create=False))
-    # Served by this process: nothing to wait for or to end, and no password in the arguments of another.
-    with make_server(host, port or _free_from(host, 8080), dashboard, _Server, _Quiet) as server:
+    guard = Guard.of(host, port or _free_from(host, 8080))
+    with make_server(host, guard.port, guard.wsgi(dashboard), _Server, _Quiet) as server:
         _tell(f"Optuna's dashboard: http://{host}:{server.server_port}/dashboard", host)
         server.serve_forever()
 
@@ -135,20 +147,24 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 
 class _Quiet(WSGIRequestHandler):
-    """Writes no line per request."""
+    """Writes no line per request, and says where it came in."""
+
+    def get_environ(self) -> Any:
+        return super().get_environ() | {REACHED: self.connection.getsockname()[0]}
 
     def log_message(self, *_: object) -> None:
         pass
 
 
-def _tell(address: str, host: str, answers: str = "") -> None:
-    typer.echo(address)
+def _tell(address: str, host: str) -> None:
+    say(address)
     if host != "127.0.0.1":
-        typer.echo(
-            f"No password is asked: whoever reaches this address can read, change and delete everything.{answers}",
+        say(
+            "No password is asked: whoever reaches this address can read, change and delete everything. It is answered "
+            "under this machine's addresses and name, and under the hosts that MLFLOW_SERVER_ALLOWED_HOSTS lists.",
             err=True,
         )
-    typer.echo("Ctrl-C ends it.", err=True)
+    say("Ctrl-C ends it.", err=True)
 
 
 def _free_from(host: str, first: int) -> int:
@@ -169,16 +185,3 @@ def _can_listen(host: str, port: int) -> bool:
         except (OSError, OverflowError):
             return False
     return True
-
-
-def _wait(server: subprocess.Popen, address: str) -> None:
-    deadline = time.monotonic() + _PATIENCE
-    while time.monotonic() < deadline:
-        if server.poll() is not None:
-            raise LotteryTicketError(f"mlflow server ended with exit status {server.returncode}")
-        try:
-            with urllib.request.urlopen(f"{address}/health", timeout=2):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.2)
-    raise LotteryTicketError(f"mlflow server did not answer at {address} within {_PATIENCE} s")

@@ -6,6 +6,7 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
+from lottery_ticket.address import public
 from lottery_ticket.data.originals import Edition, Original
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 
@@ -85,7 +86,7 @@ def _downloaded(file: Original, url: str, target: Path) -> Path:
         with urllib.request.urlopen(url, timeout=WAIT) as answer, target.open("wb") as kept:
             shutil.copyfileobj(answer, kept, _PIECE)
     except (OSError, ValueError) as error:
-        raise LotteryTicketError(f"{url} does not come ({one_line(error)})") from error
+        raise LotteryTicketError(f"{public(url)} does not come ({one_line(error)})") from error
     if (sum_ := md5_of(target)) != file.md5:
-        raise LotteryTicketError(f"{url} has the MD5 {sum_}, not {file.md5}")
+        raise LotteryTicketError(f"{public(url)} has the MD5 {sum_}, not {file.md5}")
     return target

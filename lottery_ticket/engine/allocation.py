@@ -15,6 +15,7 @@ from lottery_ticket.engine.sparse.rule import available as survivors_alone
 from lottery_ticket.engine.stack import Stack, architecture_of, stack
 from lottery_ticket.errors import InputError
 from lottery_ticket.masks import Mask
+from lottery_ticket.memory import PROCESS_BYTES
 from lottery_ticket.models.network import Network
 from lottery_ticket.models.tensors import tensors_of
 
@@ -29,9 +30,6 @@ FILLED = 0.9
 
 LISTED = 60
 """Bytes that the places of one survivor take at most, those that only sorting them takes included."""
-
-PROCESS_BYTES = 650 * 2**20
-"""Memory of a worker process before its data: Python and torch."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import IO, Any
 
 import torch
 
-from lottery_ticket import terminal
+from lottery_ticket import here, terminal
 from lottery_ticket.config import Settings
 from lottery_ticket.data.prepared import Data, DataInfo, prepare
 from lottery_ticket.data.sources import load_images
@@ -104,11 +104,10 @@ class Workers:
         """Start the processes if they are not running."""
         if self._processes:
             return
-        path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-        environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": str(self._threads)}
+        environment = here.environment(OMP_NUM_THREADS=str(self._threads))
         for index in range(int(self._settings.jobs)):
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "lottery_ticket.engine.workers"],
+                here.python("lottery_ticket.engine.workers"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env=environment,

@@ -10,6 +10,7 @@ from lottery_ticket.analysis.comparable import comparable, mean_accuracy
 from lottery_ticket.engine.job import Progress
 from lottery_ticket.models.paths import NO_PATH
 from lottery_ticket.record import Record
+from lottery_ticket.terminal import plain
 
 if TYPE_CHECKING:
     from lottery_ticket.analysis.verdict import Verdict
@@ -150,7 +151,7 @@ class Lines(Listener):
 def whoever_is_here() -> Listener:
     """Lines on standard error where a person reads them, in a notebook or a terminal; else nobody listens."""
     if "ipykernel" in sys.modules or sys.stderr.isatty():
-        return Lines(lambda line: print(line, file=sys.stderr, flush=True))
+        return Lines(lambda line: print(plain(line), file=sys.stderr, flush=True))
     return Listener()
 
 

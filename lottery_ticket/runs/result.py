@@ -9,6 +9,7 @@ from typing import Any
 
 from mlflow import MlflowClient
 
+from lottery_ticket.address import public
 from lottery_ticket.analysis.verdict import Verdict
 from lottery_ticket.record import Record
 from lottery_ticket.runs.conclude import draw, judge_stored
@@ -81,7 +82,7 @@ class Result:
             "run_id": self.run_id,
             "name": self.stored.name,
             "experiment_id": self.stored.experiment_id,
-            "tracking_uri": self.client.tracking_uri,
+            "tracking_uri": public(self.client.tracking_uri),
             "settings": self.stored.settings.model_dump(),
             "rounds": [record.model_dump(exclude={"curve", "correct"}) for record in self.rounds],
             "verdict": json.loads(self.verdict.to_json()) if self.verdict else None,

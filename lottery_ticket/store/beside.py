@@ -1,4 +1,4 @@
-"""The artifacts of a SQLite store are found beside its database, whatever absolute path was recorded for them.
+"""Where the artifacts of a store are: of a SQLite store beside its database, whatever absolute path was recorded.
 
 MLflow records the path that the store had when an experiment was made, in each experiment, run and registered model.
 A store that was moved or copied since, or that is reached by another path, has its artifacts where it is now.
@@ -13,20 +13,29 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import FileInfo
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.file_utils import get_local_path_or_none
 
 from lottery_ticket.address import artifacts_of, sqlite_file
+from lottery_ticket.store.places import allowed, repository
 
 _PATIENCE = 20  # seconds for others that write to the file
 
 
 class Client(MlflowClient):
-    """A client of a SQLite store that looks for artifacts beside the database."""
+    """A client of a store that looks for artifacts where they are, and nowhere but in places that are allowed."""
+
+    def __init__(self, tracking_uri: str) -> None:
+        super().__init__(tracking_uri)
+        self._of_runs: dict[str, ArtifactRepository] = {}
 
     def _artifacts(self, run_id: str) -> ArtifactRepository:
-        recorded = self.get_run(run_id).info.artifact_uri
-        return get_artifact_repository(located(recorded, self.tracking_uri), tracking_uri=self.tracking_uri)
+        if found := self._of_runs.get(run_id):
+            return found
+        place = located(self.get_run(run_id).info.artifact_uri, self.tracking_uri)
+        found = repository(place, self.tracking_uri)
+        if not sqlite_file(self.tracking_uri):  # of which asking costs nothing
+            self._of_runs[run_id] = found
+        return found
 
     def log_artifact(self, run_id: str, local_path: str, artifact_path: str | None = None) -> None:
         """A file among a run's artifacts."""
@@ -46,9 +55,15 @@ class Client(MlflowClient):
 
 
 def located(recorded: str, tracking_uri: str) -> str:
-    """The address of a run's artifacts, of which the store says that it is `recorded`."""
+    """The address of a run's artifacts, of which the store says that it is `recorded`; see `places.allowed`."""
     file = sqlite_file(tracking_uri)
-    return _of_run(recorded, file) if file else recorded
+    return allowed(_of_run(recorded, file) if file else recorded, tracking_uri)
+
+
+def must_take_runs(recorded: str, tracking_uri: str) -> None:
+    """InputError where an experiment, of which the store says that its runs are `recorded`, has them elsewhere."""
+    file = sqlite_file(tracking_uri)
+    allowed(_of_experiment(recorded, file) if file else recorded, tracking_uri)
 
 
 def put_right(file: Path) -> None:

@@ -19,7 +19,7 @@ from lottery_ticket.address import (
 )
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 from lottery_ticket.store import reach
-from lottery_ticket.store.beside import Client, put_right
+from lottery_ticket.store.beside import Client, must_take_runs, put_right
 from lottery_ticket.store.chart_view import view_tags
 from lottery_ticket.store.locks import made_once
 from lottery_ticket.store.patience import set_limits
@@ -51,7 +51,7 @@ def connect(given: str | None = None, create: bool = True, experiment: str = rea
             if file and file.stat().st_size == 0:
                 _make(file, option)
             # MLflow keeps stores by their URI, wherever the process has gone since
-            client = Client(reach.sqlite_uri(file, option)) if file else MlflowClient(uri)
+            client = Client(reach.sqlite_uri(file, option) if file else uri)
             client.search_experiments(max_results=1)
             if file:
                 put_right(file)
@@ -84,6 +84,7 @@ def ensure_experiment(client: MlflowClient, name: str) -> str:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # made by another process in between
                 raise InputError("--experiment", name, f"is not allowed: {one_line(error)}") from None
         found = client.get_experiment_by_name(name)
+    must_take_runs(found.artifact_location, client.tracking_uri)
     for key, value in view_tags().items():
         if found.tags.get(key) != value:
             client.set_experiment_tag(found.experiment_id, key, value)

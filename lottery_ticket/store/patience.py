@@ -1,4 +1,4 @@
-"""How long a tracking server may take for an answer as a whole, and how much it may say.
+"""How long a tracking server may take for an answer as a whole, how much it may say, and who is told no password.
 
 The timeout of an HTTP request holds for each read of its socket: a server that sends a byte now and then is waited for
 for ever, and one that goes on sending fills the memory.
@@ -26,11 +26,22 @@ _SLOWEST = 100_000
 
 _CHUNK = 2**16
 _plain_send = TCPKeepAliveHTTPAdapter.send
+_told_no_password: set[str] = set()
 
 
 def set_limits() -> None:
     """From now on they hold for MLflow's requests in this process."""
     TCPKeepAliveHTTPAdapter.send = _send
+
+
+def largest(path: str) -> int:
+    """Bytes that an artifact of this path may have."""
+    return MOST_BYTES if path.endswith(".json") else MOST_OF_TENSORS
+
+
+def tell_no_password(server: str) -> None:
+    """From now on MLflow sends this server, as `host:port`, no user, password or token of its variables."""
+    _told_no_password.add(server)
 
 
 def session() -> requests.Session:
@@ -49,7 +60,10 @@ def _send(
     if self.max_retries.total:
         seconds *= 1.5  # a second try, once the first took as long as it may
     sent = int(request.headers.get("Content-Length") or 0)
-    allowed = MOST_OF_TENSORS if stream and not urlsplit(request.url or "").path.endswith(".json") else MOST_BYTES
+    asked = urlsplit(request.url or "")
+    allowed = largest(asked.path) if stream else MOST_BYTES
+    if asked.netloc.rpartition("@")[2] in _told_no_password:
+        request.headers.pop("Authorization", None)
     begun, received = time.monotonic(), 0
     over = False
 

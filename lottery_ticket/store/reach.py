@@ -79,8 +79,8 @@ def check(given: str | None, experiment: str) -> None:
     try:
         parts = urlsplit(uri)
         host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise InputError(named_by, public(uri), f"is no address ({error}); {ALLOWED}") from None
+    except ValueError:  # which may tell a part of a password
+        raise InputError(named_by, public(uri), f"is no address; {ALLOWED}") from None
     if parts.scheme == "sqlite" and (not (file := sqlite_file(uri)) or file.name in ("", ":memory:")):
         raise InputError(named_by, public(uri), "is no file; allowed: sqlite:///FILE")
     if has_options(uri):

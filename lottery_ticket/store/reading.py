@@ -10,7 +10,6 @@ from tempfile import TemporaryDirectory
 from mlflow import MlflowClient
 from mlflow.entities import LifecycleStage, Run, ViewType
 from mlflow.exceptions import MlflowException
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from pydantic import TypeAdapter
 
 from lottery_ticket.address import public
@@ -26,6 +25,7 @@ from lottery_ticket.store import connection, reach
 from lottery_ticket.store.beside import located
 from lottery_ticket.store.layout import DATA, INVENTORY, LOOKS, NETWORK, ORIGIN, SCORE, SETTINGS, START, WHOLE, Key
 from lottery_ticket.store.outbox import Outbox
+from lottery_ticket.store.places import repository
 from lottery_ticket.store.seal import unseal
 from lottery_ticket.store.summary import read_rounds
 from lottery_ticket.tickets.files import load_mask, load_weights
@@ -277,7 +277,7 @@ def _read_records(client: MlflowClient, child: Run, waiting: Collection[int]) ->
     records = []
     # The client's own methods ask the store for the run once an artifact, which takes most of the time.
     address = located(child.info.artifact_uri, client.tracking_uri)
-    there = get_artifact_repository(address, tracking_uri=client.tracking_uri)
+    there = repository(address, client.tracking_uri)
     with TemporaryDirectory() as work:
         for folder in sorted(item.path for item in there.list_artifacts("rounds")):
             path, r = f"{folder}/round.json", Path(folder).name
@@ -312,6 +312,8 @@ def _of_another_version(run: Run, what: str) -> LotteryTicketError:
 def _download(client: MlflowClient, run_id: str, path: str, folder: str) -> Path:
     try:
         return Path(client.download_artifacts(run_id, path, folder))
+    except InputError:
+        raise
     except Exception as error:
         raise _unreadable(client, run_id, path, error) from error
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from lottery_ticket import plugins
+from lottery_ticket.address import public
 from lottery_ticket.config import Settings
 from lottery_ticket.data.images import Images
 from lottery_ticket.data.prepared import DataInfo, describe
@@ -60,12 +61,13 @@ class Origin(BaseModel):
     def as_tags(self) -> dict[str, str]:
         """MLflow tags of a run that starts from the ticket, and a note with a link to where it was found."""
         told = self.model_dump(include={"tracking_uri", "run_id", "trajectory", "arm", "seed", "round"})
+        told["tracking_uri"] = where = public(self.tracking_uri) if self.tracking_uri else None
         tags = {f"lt.origin_{name}": str(value) for name, value in told.items() if value is not None}
         if self.run_id:
             page = f"#/experiments/{quote(str(self.experiment_id), safe='')}/runs/{quote(self.run_id, safe='')}"
             run = f"[{in_markdown(self.run_id)}]({page})"
             found = f"round {self.round} of {in_markdown(self.arm)}-seed{self.seed} of run {run}"
-            tags["mlflow.note.content"] = f"Trains a ticket: {found} in {in_markdown(str(self.tracking_uri))}."
+            tags["mlflow.note.content"] = f"Trains a ticket: {found} in {in_markdown(str(where))}."
         return tags
 
 

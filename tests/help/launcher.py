@@ -32,9 +32,9 @@ class Started:
         before: Before = None,
     ) -> None:
         self._folder = tempfile.TemporaryDirectory()
-        self._out, err = Path(self._folder.name, "out"), Path(self._folder.name, "err")
+        self.out, err = Path(self._folder.name, "out"), Path(self._folder.name, "err")
         os.mkfifo(err)
-        self._process = _context.Process(target=_command, args=(arguments, cwd, environment, self._out, err, before))
+        self._process = _context.Process(target=_command, args=(arguments, cwd, environment, self.out, err, before))
         self._process.start()
         self.stderr: TextIO = err.open(errors="replace")
 
@@ -72,7 +72,7 @@ class Started:
         self.wait(timeout)
         impatient.cancel()
         self.stderr.close()
-        out = self._out.read_text(errors="replace")
+        out = self.out.read_text(errors="replace")
         self._folder.cleanup()
         return out, err
 

@@ -214,12 +214,17 @@ def test_a_copy_that_cannot_be_written(trained, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_database_that_was_copied_alone(trained, small_npz, tmp_path):
-    """What was kept before is read where it is; what is new is beside the database."""
+def test_a_database_that_was_copied_alone(trained, small_npz, tmp_path, monkeypatch):
+    """What was kept before is read where it is once its user has said so; what is new is beside the database."""
     folder, run_id = trained
     before = contents(folder)
     (tmp_path / "mlruns").mkdir()
     shutil.copy(folder / "mlruns" / "mlflow.db", tmp_path / "mlruns")
+    with pytest.raises(
+        InputError, match="outside of the store; allowed: its own server or folder, or what LT_ARTIFACTS"
+    ):
+        find(f"{run_id}:1", tracking_uri=uri_of(tmp_path))
+    monkeypatch.setenv("LT_ARTIFACTS", str(folder))
     assert find(f"{run_id}:1", tracking_uri=uri_of(tmp_path)).origin.run_id == run_id
     new = train(tmp_path, small_npz)
     assert list(tmp_path.rglob(f"artifacts/lottery-ticket/{new}"))
