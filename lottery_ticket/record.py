@@ -3,7 +3,7 @@
 import base64
 import math
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -35,6 +35,51 @@ class Point(BaseModel):
     test_accuracy: float
 
 
+class Both(NamedTuple):
+    """Multiply-adds with all weights, and with the survivors alone."""
+
+    dense: int
+    sparse: int
+
+
+class Cost(BaseModel):
+    """The multiply-adds of a round, as `lottery_ticket.models.cost` counts them; evaluations are not among them.
+
+    Attributes:
+        images: how many were trained on, each as often as it was.
+        inference: parameter → those of one image's forward pass.
+        training: parameter → those of one image in training, forwards and of the gradients.
+        computed: of the whole round as it was trained: over survivors alone where `Record.sparse` says so, else dense.
+        to_find: what the mask has cost: `computed` of the rounds of the trajectory that it comes from, the dense one
+            among them, up to this one; None where that is not known.
+        compact: of one image's forward pass once the trained network is made small; None where it was not.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    images: int
+    inference: dict[str, Both]
+    training: dict[str, Both]
+    computed: int
+    to_find: int | None = None
+    compact: int | None = None
+
+    @property
+    def an_image(self) -> Both:
+        """Those of one image's forward pass, over all parameters."""
+        return _summed(self.inference)
+
+    @property
+    def round(self) -> Both:
+        """Those of the whole round's training, over all parameters."""
+        dense, sparse = _summed(self.training)
+        return Both(self.images * dense, self.images * sparse)
+
+
+def _summed(counts: Mapping[str, Both]) -> Both:
+    return Both(sum(each.dense for each in counts.values()), sum(each.sparse for each in counts.values()))
+
+
 class Record(BaseModel):
     """The numbers of one finished round of one trajectory.
 
@@ -56,6 +101,7 @@ class Record(BaseModel):
         constant: whether the trained network gives every test image the same scores; None before 0.4.
         sparse: the tensors that were trained over survivors alone; of others pruned weights were multiplied as zeros.
         connected: whether a path of surviving weights leads from the images to the scores; None before 0.4.
+        cost: multiply-adds; None before version 0.6, of loops of a user's own, and of networks that cannot be counted.
         measured: what else was measured, by name; of loops of a user's own (`lottery_ticket.find`), where `majority`,
             `constant` and `connected` are not known and `correct` may be empty.
 
@@ -99,6 +145,7 @@ class Record(BaseModel):
     measured: dict[str, Finite] = {}
     sparse: tuple[str, ...] = ()
     evaluation_seconds: float | None = None
+    cost: Cost | None = Field(default=None, repr=False)
 
     @property
     def sparsity(self) -> float:

@@ -62,7 +62,7 @@ def train(
     trained: dict[int, Trained] = {}
     before, total = 0, steps(members, settings, len(data.train))
     with arithmetic(settings, data.train.x.device):
-        rule = Rule(network, settings, data.train.x.device, data.input_shape)
+        rule = Rule(network, settings, data.train.x.device)
         alone = [() if architecture.unknown else rule(member.mask) for member in members]
         for stacked in stacks(members, size, alone):
             group = [members[index] for index in stacked]
