@@ -49,9 +49,10 @@ class Cost(BaseModel):
         images: how many were trained on, each as often as it was.
         inference: parameter → those of one image's forward pass.
         training: parameter → those of one image in training, forwards and of the gradients.
-        computed: of the whole round as it was trained: over survivors alone where `Record.sparse` says so, else dense.
-        to_find: what the mask has cost: `computed` of the rounds of the trajectory that it comes from, the dense one
-            among them, up to this one; None where that is not known.
+        computed: of the whole round as it was done: over survivors alone where `Record.sparse` says so, else dense,
+            and with the gradients that the criterion asked for at its end.
+        to_find: what the mask has cost: `computed` of the rounds before this one, the dense one among them, of the
+            trajectory that the mask comes from; None where that is not known.
         compact: of one image's forward pass once the trained network is made small; None where it was not.
     """
 
@@ -63,6 +64,17 @@ class Cost(BaseModel):
     computed: int
     to_find: int | None = None
     compact: int | None = None
+
+    def made_compact(self, weights: Mapping[str, tuple[int, int]]) -> "Cost":
+        """With what is left once the network is made small: its tensors → their weights before and after."""
+        left = {name: weights.get(name, (1, 1)) for name in self.inference}
+        compact = sum(count.dense * left[name][1] // left[name][0] for name, count in self.inference.items())
+        return self.model_copy(update={"compact": compact})
+
+    @property
+    def found_with(self) -> int | None:
+        """What the mask of the next round has cost, in a trajectory that finds its own."""
+        return None if self.to_find is None else self.to_find + self.computed
 
     @property
     def an_image(self) -> Both:

@@ -22,7 +22,7 @@ from lottery_ticket.models.products import FACTORS, Flow, Trace
 from lottery_ticket.randomness import forked
 from lottery_ticket.record import Both, Cost
 
-ACTIVATIONS = "(activations)"
+ACTIVATIONS = "activations alone"
 """What products in which no weight has a part are entered under, such as attention's of queries and keys."""
 
 IMAGES = (2, 3)
@@ -51,22 +51,26 @@ class MultiplyAdds:
         """Of one image's forward pass in evaluation, over all parameters."""
         return sum(self.inference.values())
 
-    def cost(self, mask: Mask, images: int, sparse: Collection[str] = (), to_find: int | None = None) -> Cost:
+    def cost(
+        self, mask: Mask, images: int, sparse: Collection[str] = (), scored: int = 0, to_find: int | None = None
+    ) -> Cost:
         """The cost of a round.
 
         Args:
             mask: prunable tensor → bool tensor, True where it survives.
             images: how many were trained on, each as often as it was.
             sparse: the tensors that were trained over survivors alone.
+            scored: images of which a criterion asked for gradients.
             to_find: see `Cost`.
         """
         training = _under(self.training, mask)
         an_image = sum(each.sparse if name in sparse else each.dense for name, each in training.items())
+        scoring = scored * sum(self.training.values())
         return Cost(
             images=images,
             inference=_under(self.inference, mask),
             training=training,
-            computed=images * an_image,
+            computed=images * an_image + scoring,
             to_find=to_find,
         )
 
