@@ -171,7 +171,7 @@ def test_figures_are_drawn_again_from_mlflow_alone(lt, quick_flags, tmp_path):
     done = lt("figures", told["run_id"], "again")
     assert done.code == 0, done.err
     assert {path.name for path in (tmp_path / "again").iterdir()} == {
-        "accuracy.png", "early_stop.png", "learning_curves.png", "survivors.png", "input_mask.png"
+        "accuracy.png", "multiply_adds.png", "early_stop.png", "learning_curves.png", "survivors.png", "input_mask.png"
     }  # fmt: skip
     assert "Smallest" in done.out or "No winning ticket" in done.out
 
