@@ -3,7 +3,7 @@
 import base64
 import math
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -35,6 +35,63 @@ class Point(BaseModel):
     test_accuracy: float
 
 
+class Both(NamedTuple):
+    """Multiply-adds with all weights, and with the survivors alone."""
+
+    dense: int
+    sparse: int
+
+
+class Cost(BaseModel):
+    """The multiply-adds of a round, as `lottery_ticket.models.cost` counts them; evaluations are not among them.
+
+    Attributes:
+        images: how many were trained on, each as often as it was.
+        inference: parameter → those of one image's forward pass.
+        training: parameter → those of one image in training, forwards and of the gradients.
+        computed: of the whole round as it was done: over survivors alone where `Record.sparse` says so, else dense,
+            and with the gradients that the criterion asked for at its end.
+        to_find: what the mask has cost: `computed` of the rounds before this one, the dense one among them, of the
+            trajectory that the mask comes from; None where that is not known.
+        compact: of one image's forward pass once the trained network is made small; None where it was not.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    images: int
+    inference: dict[str, Both]
+    training: dict[str, Both]
+    computed: int
+    to_find: int | None = None
+    compact: int | None = None
+
+    def made_compact(self, weights: Mapping[str, tuple[int, int]]) -> "Cost":
+        """With what is left once the network is made small: its tensors → their weights before and after."""
+        left = {name: weights.get(name, (1, 1)) for name in self.inference}
+        compact = sum(count.dense * left[name][1] // left[name][0] for name, count in self.inference.items())
+        return self.model_copy(update={"compact": compact})
+
+    @property
+    def found_with(self) -> int | None:
+        """What the mask of the next round has cost, in a trajectory that finds its own."""
+        return None if self.to_find is None else self.to_find + self.computed
+
+    @property
+    def an_image(self) -> Both:
+        """Those of one image's forward pass, over all parameters."""
+        return _summed(self.inference)
+
+    @property
+    def round(self) -> Both:
+        """Those of the whole round's training, over all parameters."""
+        dense, sparse = _summed(self.training)
+        return Both(self.images * dense, self.images * sparse)
+
+
+def _summed(counts: Mapping[str, Both]) -> Both:
+    return Both(sum(each.dense for each in counts.values()), sum(each.sparse for each in counts.values()))
+
+
 class Record(BaseModel):
     """The numbers of one finished round of one trajectory.
 
@@ -56,6 +113,7 @@ class Record(BaseModel):
         constant: whether the trained network gives every test image the same scores; None before 0.4.
         sparse: the tensors that were trained over survivors alone; of others pruned weights were multiplied as zeros.
         connected: whether a path of surviving weights leads from the images to the scores; None before 0.4.
+        cost: multiply-adds; None before version 0.6, of loops of a user's own, and of networks that cannot be counted.
         measured: what else was measured, by name; of loops of a user's own (`lottery_ticket.find`), where `majority`,
             `constant` and `connected` are not known and `correct` may be empty.
 
@@ -99,6 +157,7 @@ class Record(BaseModel):
     measured: dict[str, Finite] = {}
     sparse: tuple[str, ...] = ()
     evaluation_seconds: float | None = None
+    cost: Cost | None = Field(default=None, repr=False)
 
     @property
     def sparsity(self) -> float:

@@ -4,6 +4,7 @@ import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from lottery_ticket.analysis.comparable import CONTROLS, comparable, dense_accuracy
-from lottery_ticket.analysis.plots import BLUE, log_percent, save_all, style, subplots
+from lottery_ticket.analysis.plots import BLUE, log_counts, log_percent, save_all, style, subplots
 from lottery_ticket.masks import Mask
 from lottery_ticket.record import Record, nearest
 
@@ -44,6 +45,7 @@ def draw_all(
     name = textwrap.fill(name, 60)
     with style():
         drawn["accuracy"] = draw_accuracy(records, name, colours, controls)
+        drawn["multiply_adds"] = draw_multiply_adds(records, name, colours, controls)
         drawn["early_stop"] = draw_early_stop(records, name, colours, controls)
         drawn["learning_curves"] = draw_learning_curves(records, name, controls)
         drawn["survivors"] = draw_survivors(records, name)
@@ -54,12 +56,65 @@ def draw_all(
 def draw_accuracy(records: Sequence[Record], name: str, colours: Mapping[str, str], controls: Sequence[str]) -> Figure:
     """Test accuracy at the end of each round against percent of weights left, and the dense level."""
     figure, axes = subplots(figsize=(6, 4))
-    lowest = _over_weights(axes, records, lambda record: 100 * record.test_accuracy, colours, controls)
+    lowest = _over_weights(axes, records, _accuracy, colours, controls)
     if (dense := dense_accuracy(records, controls)) is not None:
         axes.axhline(100 * dense, color="0.4", linestyle="--", linewidth=1, label=f"dense {100 * dense:.2f} %")
     axes.set(ylabel="test accuracy (%)", title=name, ylim=(max(0, lowest - 0.5), None))
     axes.legend(loc="lower left")
     return figure
+
+
+def draw_multiply_adds(
+    records: Sequence[Record], name: str, colours: Mapping[str, str], controls: Sequence[str]
+) -> Figure | None:
+    """Test accuracy against multiply-adds: of an image, and of all training up to the round; None where not known.
+
+    Those of an image are over the survivors; of the winning arm's networks made small, too.
+    """
+    counted = [record for record in records if record.cost]
+    if not counted:
+        return None
+    known = [record for record in counted if _up_to(record) is not None]
+    panels = [("multiply-adds of an image, over survivors", _an_image, counted)]
+    panels += [("multiply-adds of all training that led to the network", _up_to, known)] if known else []
+    figure, (all_axes,) = subplots(1, len(panels), figsize=(1 + 5 * len(panels), 4), sharey=True, squeeze=False)
+    lowest = math.inf
+    for axes, (label, across, those) in zip(all_axes, panels, strict=True):
+        lowest = min(lowest, _over(axes, those, across, _accuracy, colours, controls))
+        log_counts(axes, [across(record) for record in those])
+        axes.set_xlabel(label)
+    image = all_axes[0]
+    small = [each for each in comparable(counted, controls) if each.arm == "winning" and _made_small(each) is not None]
+    if small:
+        points = [
+            [np.mean([value(each) for each in small if each.round == r]) for value in (_made_small, _accuracy)]
+            for r in sorted({each.round for each in small})
+        ]
+        colour = colours.get("winning")
+        image.plot(*np.transpose(points), "--", marker="o", mfc="none", color=colour, label="winning, made small")
+    image.invert_xaxis()
+    image.set(ylabel="test accuracy (%)", ylim=(max(0, lowest - 0.5), None))
+    for axes in all_axes:
+        axes.legend(loc="lower left")
+    figure.suptitle(name)
+    figure.tight_layout()
+    return figure
+
+
+def _accuracy(record: Record) -> float:
+    return 100 * record.test_accuracy
+
+
+def _an_image(record: Record) -> Any:
+    return record.cost and record.cost.an_image.sparse
+
+
+def _made_small(record: Record) -> Any:
+    return record.cost and record.cost.compact
+
+
+def _up_to(record: Record) -> Any:
+    return record.cost and record.cost.found_with
 
 
 def draw_early_stop(
@@ -173,7 +228,21 @@ def _over_weights(
     colours: Mapping[str, str],
     controls: Sequence[str],
 ) -> float:
-    """Mean over seeds and min–max band of each arm against percent of weights left; the lowest value.
+    """The arms as in `_over`, against percent of weights left; the lowest value."""
+    lowest = _over(axes, records, lambda record: record.weights_remaining_pct, value, colours, controls)
+    log_percent(axes, "x", [r.weights_remaining_pct for r in records])
+    return lowest
+
+
+def _over(
+    axes: Axes,
+    records: Sequence[Record],
+    across: Callable[[Record], float],
+    value: Callable[[Record], float],
+    colours: Mapping[str, str],
+    controls: Sequence[str],
+) -> float:
+    """Mean over seeds and min–max band of each arm, of one number against another; the lowest value.
 
     Over the seeds that can be compared; trainings that diverged are crosses at the bottom.
     """
@@ -182,7 +251,7 @@ def _over_weights(
         colour, of = colours.get(arm), len({record.seed for record in records if record.arm == arm})
         if mine := [record for record in counted if record.arm == arm]:
             rounds = sorted({record.round for record in mine})
-            pct = [float(np.mean([r.weights_remaining_pct for r in mine if r.round == index])) for index in rounds]
+            places = [float(np.mean([across(r) for r in mine if r.round == index])) for index in rounds]
             values = [[value(r) for r in mine if r.round == index] for index in rounds]
             fewest, most = (end(map(len, values)) for end in (min, max))
             among = (
@@ -192,19 +261,18 @@ def _over_weights(
             joined = rounds == list(range(rounds[0], rounds[-1] + 1)) and len(rounds) > 1
             style = "-" if joined else "none"
             mean = [np.mean(each) for each in values]
-            (line,) = axes.plot(pct, mean, linestyle=style, marker="o", markersize=3.5, color=colour, label=label)
+            (line,) = axes.plot(places, mean, linestyle=style, marker="o", markersize=3.5, color=colour, label=label)
             colour = line.get_color()
             if most > 1:
                 low, high = [min(each) for each in values], [max(each) for each in values]
                 if joined:
-                    axes.fill_between(pct, low, high, color=colour, alpha=0.2, linewidth=0)
+                    axes.fill_between(places, low, high, color=colour, alpha=0.2, linewidth=0)
                 else:  # the rounds between were not trained
-                    axes.vlines(pct, low, high, color=colour, alpha=0.3, linewidth=4)
+                    axes.vlines(places, low, high, color=colour, alpha=0.3, linewidth=4)
             lowest = min(lowest, *(min(each) for each in values))
-        if burst := [record.weights_remaining_pct for record in records if record.arm == arm and record.diverged]:
+        if burst := [across(record) for record in records if record.arm == arm and record.diverged]:
             bottom = axes.get_xaxis_transform()
             axes.plot(burst, [0.02] * len(burst), "x", color=colour, transform=bottom, label=f"{arm}, diverged")
-    log_percent(axes, "x", [r.weights_remaining_pct for r in records])
     return lowest if math.isfinite(lowest) else 0.0
 
 

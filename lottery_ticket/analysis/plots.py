@@ -9,8 +9,9 @@ from matplotlib import style as styles
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from lottery_ticket.analysis.cost import in_short
 from lottery_ticket.terminal import plain
 
 STYLE = {
@@ -70,3 +71,12 @@ def log_percent(axes: Axes, which: str, values: Sequence[float]) -> None:
     axis.set_minor_formatter(NullFormatter())
     if which == "x":
         axes.set(xlabel="weights left (%)", xlim=(110, low * 0.9))
+
+
+def log_counts(axes: Axes, values: Sequence[float]) -> None:
+    """A log axis x of large numbers, such as 266k, with at least two ticks that are named."""
+    axes.set_xscale("log")
+    narrow = max(values, default=1) < 20 * min(values, default=1)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda tick, _: in_short(tick)))
+    axes.xaxis.set_minor_formatter(NullFormatter())

@@ -137,7 +137,7 @@ def allocate(
 def stack_size(limit: Limit, network: Network, masks: Sequence[Mask], data: Data, settings: Settings) -> int:
     """Networks of a round with these masks in a stack: as many as fit, more where survivors are trained alone."""
     architecture = architecture_of(network.module, data.input_shape, settings.precision)
-    rule = Rule(network, settings, data.train.x.device, data.input_shape)
+    rule = Rule(network, settings, data.train.x.device)
     each = max(
         member_bytes(network, architecture, data, settings, {name: mask[name] for name in rule(mask)}) for mask in masks
     )

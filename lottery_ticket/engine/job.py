@@ -49,6 +49,7 @@ class Trained:
         evaluation_seconds: what of it went into evaluations.
         measured: what else was measured, by name.
         sparse: the tensors that were trained over survivors alone.
+        images: how many it was trained on, each as often as it was.
 
     Of a loop of a user's own `correct` may be empty, and majority, constant and connected are None: not known.
     """
@@ -66,6 +67,7 @@ class Trained:
     measured: Mapping[str, float] = field(default_factory=dict)
     sparse: tuple[str, ...] = ()
     evaluation_seconds: float = 0.0
+    images: int = 0
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def train(
     trained: dict[int, Trained] = {}
     before, total = 0, steps(members, settings, len(data.train))
     with arithmetic(settings, data.train.x.device):
-        rule = Rule(network, settings, data.train.x.device, data.input_shape)
+        rule = Rule(network, settings, data.train.x.device)
         alone = [() if architecture.unknown else rule(member.mask) for member in members]
         for stacked in stacks(members, size, alone):
             group = [members[index] for index in stacked]
@@ -145,6 +145,7 @@ class _Training:
         self._diverged = [False] * len(members)
         self._constant = [False] * len(members)
         self._evaluating = 0.0
+        self._trained_on = 0
 
     def run(self, snapshot_at: int | None, watch: Watch) -> list[Trained]:
         """Train for the round and evaluate."""
@@ -163,6 +164,7 @@ class _Training:
                     self._seed_augmentations(iteration)
                     step(batch)
                     seen += batch.shape[1]
+                    self._trained_on += batch.shape[1]
                     iteration += 1
                     if iteration == snapshot_at:
                         snapshot = self._unstacked()
@@ -309,6 +311,7 @@ class _Training:
                 or connected(self._network.module, self._members[k].mask, self._data.input_shape),
                 seconds=seconds,
                 evaluation_seconds=self._evaluating / len(self._members),
+                images=self._trained_on,
             )
             for k, trained in enumerate(self._unstacked())
         ]

@@ -1,8 +1,9 @@
 """The method: train, prune, rewind, train again (Frankle & Carbin 2019), for every arm and seed at once."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from lottery_ticket.masks import Mask, Weights, density, survivors
 from lottery_ticket.method.arms import Moment, arm_named
 from lottery_ticket.method.criteria import Evidence, scores_by
 from lottery_ticket.method.pruning import prune
+from lottery_ticket.models.cost import MultiplyAdds
 from lottery_ticket.models.network import Network
 from lottery_ticket.randomness import derive
 from lottery_ticket.record import Record, best_point, early_stop_point, pack_bits
@@ -152,9 +154,18 @@ class Trajectories:
         """The round that was trained; the next one begins."""
         r = self.round
         going_on = r + 1 < self._settings.rounds
-        self._masks = self._next_masks(members, trained) if going_on else {}
+        scored = Counter[tuple[str, int]]()
+        self._masks = self._next_masks(members, trained, scored) if going_on else {}
         rounds = [
-            finished_round(r, member, result, self._masks.get((member.arm, member.seed)))
+            finished_round(
+                r,
+                member,
+                result,
+                self._masks.get((member.arm, member.seed)),
+                self._network,
+                scored[member.arm, member.seed],
+                self._to_find(member),
+            )
             for member, result in zip(members, trained, strict=True)
         ]
         self._rewound |= {done.record.seed: done.rewound for done in rounds if done.rewound is not None}
@@ -166,11 +177,24 @@ class Trajectories:
         self._last = [done.record for done in rounds]
         return rounds
 
-    def _next_masks(self, members: Sequence[Member], trained: Sequence[Trained]) -> dict[tuple[str, int], Mask]:
-        """(arm, seed) → mask of the next round, for the arms that find their own and go on."""
+    def _to_find(self, member: Member) -> int | None:
+        """The multiply-adds that a member's mask has cost; None where that is not known."""
+        finder = member.arm if self._arms[member.arm].own_mask else "winning"
+        before = [record.cost for record in self._last if (record.arm, record.seed) == (finder, member.seed)]
+        if self.round == 0:
+            return 0
+        return before[0].found_with if before and before[0] else None
+
+    def _next_masks(
+        self, members: Sequence[Member], trained: Sequence[Trained], scored: Counter[tuple[str, int]]
+    ) -> dict[tuple[str, int], Mask]:
+        """(arm, seed) → mask of the next round, for the arms that find their own and go on.
+
+        `scored` is told of how many images a criterion asks for gradients.
+        """
         return {
             (member.arm, member.seed): prune(
-                scores_by(self._settings.criterion, self._evidence(member, result)),
+                scores_by(self._settings.criterion, self._evidence(member, result, scored)),
                 member.mask,
                 self._rates,
                 self._settings.scope,
@@ -179,8 +203,14 @@ class Trajectories:
             if self._arms[member.arm].own_mask and not result.diverged and result.connected is not False
         }
 
-    def _evidence(self, member: Member, result: Trained) -> Evidence:
-        return evidence(self._settings, self._network, self._data, self.round, member, result.weights)
+    def _evidence(self, member: Member, result: Trained, scored: Counter[tuple[str, int]]) -> Evidence:
+        at = evidence(self._settings, self._network, self._data, self.round, member, result.weights)
+
+        def counted(values: Mapping[str, Tensor], images: Sequence[int] | None = None) -> Weights:
+            scored[member.arm, member.seed] += at.images if images is None else len(images)
+            return at.gradients(values, images)
+
+        return replace(at, gradients=counted)
 
     def _moment(self, arm: str, seed: int) -> Moment:
         trunk = self._masks.get(("winning", seed), {})
@@ -218,8 +248,20 @@ def evidence(
     return Evidence(weights, member.weights, member.mask, member.seed, index, len(data.train) if data else 0, at)
 
 
-def finished_round(index: int, member: Member, trained: Trained, next_mask: Mask | None = None) -> Round:
-    """What training made of a member, as a round."""
+def finished_round(
+    index: int,
+    member: Member,
+    trained: Trained,
+    next_mask: Mask | None,
+    network: Network,
+    scored: int = 0,
+    to_find: int | None = None,
+) -> Round:
+    """What training made of a member, as a round; for the last two see `MultiplyAdds.cost`."""
+    counted = network.multiply_adds
+    cost = None
+    if isinstance(counted, MultiplyAdds):
+        cost = counted.cost(member.mask, trained.images, trained.sparse, scored, to_find)
     last, best, stop = trained.curve[-1], best_point(trained.curve), early_stop_point(trained.curve)
     record = Record(
         arm=member.arm,
@@ -252,6 +294,7 @@ def finished_round(index: int, member: Member, trained: Trained, next_mask: Mask
         connected=trained.connected,
         sparse=trained.sparse,
         measured=dict(trained.measured),
+        cost=cost,
     )
     rewound = trained.snapshot if member.arm == "winning" else None
     return Round(record, member.mask, member.weights, trained.weights, rewound, next_mask)

@@ -16,6 +16,7 @@ from lottery_ticket.errors import InputError, one_line
 from lottery_ticket.masks import Weights
 from lottery_ticket.models import building
 from lottery_ticket.models.conv import CONVS
+from lottery_ticket.models.cost import MultiplyAdds, Uncounted, multiply_adds
 from lottery_ticket.models.fingerprint import Fingerprint, fingerprint
 from lottery_ticket.models.lenet import fc1, lenet5, lenet5_lecun
 from lottery_ticket.models.libraries import LIBRARIES, is_of_library, library_factory, library_of
@@ -54,6 +55,7 @@ class Network:
         inventory: what is prunable and what stays dense, in numbers.
         code: functions or classes of its user's that train and evaluate it, where this package does not.
         library: that builds it, with its version, where one does.
+        input_shape: of one image as it takes it; None of a user's own loop, of whose inputs nothing is known.
     """
 
     module: nn.Module
@@ -67,6 +69,7 @@ class Network:
     code: tuple[Any, ...] = ()
     library: str = ""
     bn_init: str = "module"
+    input_shape: tuple[int, ...] | None = None
 
     def build(self) -> nn.Module:
         """Another instance, its values drawn from the global generators."""
@@ -77,6 +80,18 @@ class Network:
         """What the network is, but for its values."""
         with forked(0):
             return fingerprint(self.build(), self.factory.func, *self.code, library=self.library)
+
+    @cached_property
+    def multiply_adds(self) -> MultiplyAdds | Uncounted:
+        """The multiply-adds of one image, or why they cannot be told."""
+        if self.input_shape is None:
+            return Uncounted("what a loop of your own trains on is not known")
+        with forked(0):
+            module = self.build()
+        try:
+            return multiply_adds(module, self.input_shape)
+        except Uncounted as why:
+            return why
 
     @property
     def trainable(self) -> list[str]:
@@ -196,6 +211,7 @@ def make_network(settings: Settings, input_shape: tuple[int, ...], classes: int)
         settings.bias_init,
         library=library_of(name),
         bn_init=settings.bn_init,
+        input_shape=input_shape,
     )
 
 

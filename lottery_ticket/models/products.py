@@ -80,7 +80,7 @@ def products_with(module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Product
     """The same in a training pass over these arguments, whose tensors count as data."""
     parameters = dict(module.named_parameters())
     before = [(value, value.clone()) for value in module.buffers()]
-    flow = _Flow(parameters, _tensors((args, kwargs)))
+    flow = Flow(parameters, _tensors((args, kwargs)))
     module.train()
     with forked(0), torch.no_grad():
         with flow:
@@ -92,7 +92,7 @@ def products_with(module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Product
 
 
 @dataclass(frozen=True)
-class _Trace:
+class Trace:
     """Where a value comes from.
 
     Attributes:
@@ -105,11 +105,11 @@ class _Trace:
     sources: frozenset[str] = frozenset()
     last: frozenset[str] = frozenset()
 
-    def __or__(self, other: "_Trace") -> "_Trace":
-        return _Trace(self.data or other.data, self.sources | other.sources, self.last | other.last)
+    def __or__(self, other: "Trace") -> "Trace":
+        return Trace(self.data or other.data, self.sources | other.sources, self.last | other.last)
 
 
-class _Flow(TorchDispatchMode):
+class Flow(TorchDispatchMode):
     """While it is active, every operation's results get a trace made of its arguments'.
 
     A value is known by its place in memory, as several objects may be views of one. Nothing is freed meanwhile.
@@ -120,10 +120,10 @@ class _Flow(TorchDispatchMode):
         self.kinds: dict[str, Literal["fc", "conv"]] = {}
         self.used: frozenset[str] = frozenset()
         self._parameters = parameters
-        self._traces = {_place(value): _Trace(sources=frozenset([name])) for name, value in parameters.items()}
-        self._traces |= {_place(value): _Trace(data=True) for value in inputs}
+        self._traces = {_place(value): Trace(sources=frozenset([name])) for name, value in parameters.items()}
+        self._traces |= {_place(value): Trace(data=True) for value in inputs}
         self._own = {_storage(value) for value in parameters.values()}
-        self._written: dict[int, _Trace] = {}
+        self._written: dict[int, Trace] = {}
         self._alive: list[Any] = []
 
     @classmethod
@@ -131,9 +131,9 @@ class _Flow(TorchDispatchMode):
         """Without this torch imports its compiler, two seconds, to exempt what no compiler ever sees."""
         return False
 
-    def trace(self, value: Tensor) -> _Trace:
+    def trace(self, value: Tensor) -> Trace:
         """Where a value comes from."""
-        return self._traces.get(_place(value), _Trace()) | self._written.get(_storage(value), _Trace())
+        return self._traces.get(_place(value), Trace()) | self._written.get(_storage(value), Trace())
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Do the operation and trace its results."""
@@ -145,6 +145,7 @@ class _Flow(TorchDispatchMode):
         self._alive += [args, kwargs, result]
         self.used |= _joined(list(traces.values())).sources
         operation = schema.name.partition("::")[2].removesuffix("_")
+        self.seen(schema.name, given, traces, result)
         changes = any(argument.alias_info and argument.alias_info.is_write for argument in schema.arguments)
         views = {a.name for a in schema.arguments if a.alias_info and not a.alias_info.is_write}
         for value in _tensors(result):
@@ -159,40 +160,48 @@ class _Flow(TorchDispatchMode):
                 ]
                 joined = _joined(list(traces.values()))
                 sources = _joined([traces[name] for name in same]).sources
-                made = _Trace(joined.data, frozenset() if joined.data else sources, joined.last)
+                made = Trace(joined.data, frozenset() if joined.data else sources, joined.last)
             self._note(value, made, changes)
         return result
 
-    def _note(self, value: Tensor, made: _Trace, changed: bool) -> None:
+    def seen(self, operation: str, given: Mapping[str, Any], traces: Mapping[str, Trace], result: Any) -> None:
+        """Told of each operation that was done: its name with the library's, its arguments and where they come from."""
+
+    def _note(self, value: Tensor, made: Trace, changed: bool) -> None:
         """Keep a result's trace; where memory was written, all that lies there has it, but for parameters."""
         place = _storage(value)
         if not changed:
             self._traces[_place(value)] = made
         elif place not in self._own:
             self._traces[_place(value)] = made
-            self._written[place] = self._written.get(place, _Trace()) | made
+            self._written[place] = self._written.get(place, Trace()) | made
 
-    def _multiplied(self, operation: str, traces: Mapping[str, _Trace]) -> _Trace:
-        """A product's trace. Its factors are noted."""
-        operands = [traces[name] for name in FACTORS[operation] if name in traces]
-        found: frozenset[str] = frozenset()
-        for operand in operands:
-            others = [other for other in operands if other is not operand]
+    def factors(self, operation: str, traces: Mapping[str, Trace]) -> dict[str, frozenset[str]]:
+        """Each argument of a product that is multiplied → the parameters that are factors there."""
+        operands = {name: traces[name] for name in FACTORS[operation] if name in traces}
+        found = {}
+        for name, operand in operands.items():
+            others = [other for key, other in operands.items() if key != name]
             if operand.data:
-                continue
-            if any(other.data or not other.sources for other in others):
-                found |= operand.sources
+                found[name] = frozenset[str]()
+            elif any(other.data or not other.sources for other in others):
+                found[name] = operand.sources
             else:  # a product of parameters alone: a query or token that weights are applied to is no weight
-                found |= {name for name in operand.sources if not _is_vector(self._parameters[name])}
+                found[name] = frozenset(each for each in operand.sources if not _is_vector(self._parameters[each]))
+        return found
+
+    def _multiplied(self, operation: str, traces: Mapping[str, Trace]) -> Trace:
+        """A product's trace. Its factors are noted."""
+        found = frozenset[str]().union(*self.factors(operation, traces).values())
         for name in found:
             self.kinds.setdefault(name, "conv" if operation in CONVOLUTIONS else "fc")
         added = [trace for name, trace in traces.items() if name not in FACTORS[operation]]
         last = found | _joined(added).last if found else _joined(list(traces.values())).last
-        return _Trace(_joined(list(traces.values())).data, frozenset(), last)
+        return Trace(_joined(list(traces.values())).data, frozenset(), last)
 
 
-def _joined(traces: Sequence[_Trace]) -> _Trace:
-    whole = _Trace()
+def _joined(traces: Sequence[Trace]) -> Trace:
+    whole = Trace()
     for each in traces:
         whole |= each
     return whole
@@ -211,7 +220,7 @@ def _is_vector(value: Tensor) -> bool:
 
 
 def _storage(value: Tensor) -> int:
-    return value.untyped_storage().data_ptr() if value.layout is torch.strided else id(value)
+    return value.untyped_storage()._cdata if value.layout is torch.strided else id(value)  # also on `meta`
 
 
 def _place(value: Tensor) -> tuple[Any, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from mlflow.entities import Metric
 
+from lottery_ticket.record import Cost
 from lottery_ticket.reproduction.claims import Estimate, Outcome
 from lottery_ticket.reproduction.definition import REPORT_FILES
 from lottery_ticket.reproduction.figures import draw_reproduction
@@ -149,12 +150,19 @@ def rounds_csv(done: Reproduced) -> str:
             record.iterations,
             f"{record.seconds:.2f}",
             record.diverged,
+            *_multiply_adds(record.cost),
         ]
         for (setup, variant), experiment in done.experiments.items()
         for record in experiment.records
     ]
     head = ["setup", "variant", "arm", "seed", "round", "weights_remaining_pct", "test_accuracy"]
-    return _csv([*head, "test_accuracy_best", "early_stop_iteration", "iterations", "seconds", "diverged"], rows)
+    head += ["test_accuracy_best", "early_stop_iteration", "iterations", "seconds", "diverged"]
+    return _csv([*head, "multiply_adds", "over_survivors", "made_small", "computed", "to_find"], rows)
+
+
+def _multiply_adds(cost: Cost | None) -> tuple[int | None, ...]:
+    """Of an image, dense, over survivors and made small; of the round's training, and of finding its mask."""
+    return (None,) * 5 if cost is None else (*cost.an_image, cost.compact, cost.computed, cost.to_find)
 
 
 def _csv(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

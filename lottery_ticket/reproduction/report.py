@@ -9,6 +9,7 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from lottery_ticket.analysis.cost import costs, in_short
 from lottery_ticket.config import differences, load_preset
 from lottery_ticket.reproduction.claims import Estimate, Experiment, Finding, Share
 from lottery_ticket.reproduction.definition import Part
@@ -270,10 +271,13 @@ def _cost(done: Reproduced) -> list[str]:
             total += experiment.seconds
             networks = experiment.trajectories
             hours = experiment.steady_seconds / networks / experiment.part / 3600
-            rows.append([setup, variant, str(networks), f"{experiment.seconds:.0f}", f"{hours:.2f}"])
+            computed = sum(cost.computed for cost in costs(experiment.records))
+            spent = [in_short(computed) if computed else "–", f"{experiment.seconds:.0f}", f"{hours:.2f}"]
+            rows.append([setup, variant, str(networks), *spent])
         seen |= here
+    columns = ["setup", "variant", "trajectories", "multiply-adds", "seconds", "hours a trajectory at report scale"]
     lines = ["## Cost", "", *cost_of_claims(done)]
-    lines += ["", *_table(["setup", "variant", "trajectories", "seconds", "hours a trajectory at report scale"], rows)]
+    lines += ["", *_table(columns, rows)]
     return [*lines, f"{total:.0f} seconds of training in all (of each process, where several train side by side).", ""]
 
 

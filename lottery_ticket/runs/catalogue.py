@@ -7,9 +7,9 @@ from fnmatch import fnmatchcase
 from lottery_ticket import plugins
 from lottery_ticket.config import Settings
 from lottery_ticket.engine.stack import Stack
-from lottery_ticket.errors import InputError, LotteryTicketError, one_line
+from lottery_ticket.errors import InputError, LotteryTicketError
 from lottery_ticket.models.building import takes_width
-from lottery_ticket.models.cost import multiply_adds
+from lottery_ticket.models.cost import Uncounted
 from lottery_ticket.models.libraries import LIBRARIES, networks_of
 from lottery_ticket.models.network import MODELS, Network, make_network
 from lottery_ticket.tickets.compact import compact
@@ -81,10 +81,11 @@ def _known(settings: Settings, input_shape: tuple[int, ...], classes: int) -> Kn
         narrow = settings.model_copy(update={"width": NARROW * (settings.width or 1)})
         tried = make_network(narrow, input_shape, classes)
     stackable, compactable, why = _tried(tried, input_shape) if tried.inventory.weights <= LARGEST else (None, None, "")
-    try:
-        count = multiply_adds(network.module, input_shape)
-    except Exception as error:  # what a user's module does without values
-        count, why = None, why or f"not counted: {one_line(error)}"
+    counted = network.multiply_adds
+    if isinstance(counted, Uncounted):
+        count, why = None, why or f"not counted: {counted}"
+    else:
+        count = counted.image
     return Known(settings.model, inventory.weights, inventory.parameters, count, stackable, compactable, why)
 
 

@@ -2,17 +2,22 @@
 
 import platform
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mlflow import MlflowClient
 
 from lottery_ticket.config import Settings
+from lottery_ticket.errors import InputError
 from lottery_ticket.method.arms import arm_named
 from lottery_ticket.method.trajectory import Checkpoint, Round, alive
+from lottery_ticket.models.tensors import give
+from lottery_ticket.randomness import forked
 from lottery_ticket.record import Record
 from lottery_ticket.runs.plan import Undertaking
 from lottery_ticket.store import layout, reading
 from lottery_ticket.store.layout import REWOUND
 from lottery_ticket.store.tracking import Tracker
+from lottery_ticket.tickets.compact import compact
 
 
 def complete_rounds(settings: Settings, records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
@@ -41,7 +46,7 @@ class Keeper:
     """
 
     def __init__(self, plan: Undertaking, tracker: Tracker, kept: Sequence[Record]) -> None:
-        self._plan, self._tracker = plan, tracker
+        self._plan, self._tracker, self._compactable = plan, tracker, True
         last, self._partial = complete_rounds(plan.settings, kept)
         self._there = {(record.arm, record.seed, record.round) for record in self._partial}
         tracker.tag(plan.tags | {"lt.host": platform.node()})
@@ -51,10 +56,27 @@ class Keeper:
 
     def keep(self, rounds: Sequence[Round]) -> list[Record]:
         """Keep a finished round; its records."""
-        new = [r for r in rounds if (r.record.arm, r.record.seed, r.record.round) not in self._there]
+        new = [
+            self._made_compact(r) for r in rounds if (r.record.arm, r.record.seed, r.record.round) not in self._there
+        ]
         old = [record for record in self._partial if record.round == rounds[0].record.round]
         self._tracker.log_rounds(new)
         return [*old, *(r.record for r in new)]
+
+    def _made_compact(self, done: Round) -> Round:
+        """A round that tells the multiply-adds of its network made small, where it can be."""
+        cost, shape = done.record.cost, self._plan.network.input_shape
+        if cost is None or shape is None or done.record.diverged or not self._compactable:
+            return done
+        with forked():
+            module = self._plan.network.build()
+        give(module, done.weights)
+        try:
+            small = compact(module, done.mask, shape)
+        except InputError:
+            self._compactable = False
+            return done
+        return replace(done, record=done.record.model_copy(update={"cost": cost.made_compact(small.weights)}))
 
 
 def _checkpoint(client: MlflowClient, tracker: Tracker, settings: Settings, last: Sequence[Record]) -> Checkpoint:

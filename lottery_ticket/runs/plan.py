@@ -18,6 +18,7 @@ from lottery_ticket.engine.executors import executor_named, trainer
 from lottery_ticket.engine.job import Train, check_length, in_iterations, iterations_per_round
 from lottery_ticket.method.arms import check_arms, controls_among
 from lottery_ticket.method.criteria import criterion_named
+from lottery_ticket.models.cost import Uncounted
 from lottery_ticket.models.libraries import made_for_channels
 from lottery_ticket.models.network import Network, make_network
 from lottery_ticket.runs.rehearsal import rehearse
@@ -100,13 +101,21 @@ class Plan(Undertaking):
         """What the user should know before training begins, each a line."""
         k = self.settings.rewound_at
         left = f"rewound to iteration {k}: rounds after the first go on there, {self.iterations - k} left"
-        return (*([left] if k else []), *self.data_notes, *self.allocation.notes)
+        told = [f"multiply-adds are not counted: {self._uncounted}"] if self._uncounted else []
+        return (*([left] if k else []), *self.data_notes, *self.allocation.notes, *told)
+
+    @property
+    def _uncounted(self) -> str:
+        """Why the multiply-adds of the network are not known; empty where they are."""
+        counted = self.network.multiply_adds
+        return str(counted) if isinstance(counted, Uncounted) else ""
 
     @property
     def tags(self) -> dict[str, str]:
         """The machine, what `auto` stands for on it, and what there is to know of the data set."""
         chosen = {f"lt.{name}": str(getattr(self.resolved, name)) for name in ("device", "stack", "jobs")}
-        return chosen | ({"lt.data_notes": cut("\n".join(self.data_notes), TAG)} if self.data_notes else {})
+        told = {"lt.data_notes": "\n".join(self.data_notes), "lt.not_counted": self._uncounted}
+        return chosen | {name: cut(text, TAG) for name, text in told.items() if text}
 
     @property
     def length(self) -> str:

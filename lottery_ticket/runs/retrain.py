@@ -236,7 +236,7 @@ def train_again(
             members = [member for each in beginnings.values() for member in each.members]
             members.sort(key=lambda member: settings.arms.index(member.arm))
         trained = train(network, members, data, settings, r, None, watch)
-        finished = [finished_round(r, *pair) for pair in zip(members, trained, strict=True)]
+        finished = [finished_round(r, *pair, None, network) for pair in zip(members, trained, strict=True)]
         yield [
             replace(done, rewound=beginnings[done.record.seed].start)
             if (done.record.arm, r) == ("winning", rounds[0])

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from html import escape
 
 from lottery_ticket.analysis.comparable import comparable, mean_accuracy
+from lottery_ticket.analysis.cost import sparse_in_short, ticket_in_words
 from lottery_ticket.analysis.verdict import Difference, RoundVerdict, Verdict
 from lottery_ticket.record import Record
 from lottery_ticket.store.reading import Stored
@@ -50,8 +51,12 @@ def rounds_table(stored: Stored, verdict: Verdict | None) -> RoundsTable:
     shared = {r: {each.seed for each in counted if each.round == r} for r in sorted({each.round for each in records})}
     lost = any(each != seeds for each in shared.values())
     dense = [record for record in records if (record.arm, record.round) == ("winning", 0)]
-    columns = ["round", "% left", *(["seeds"] if lost else []), *(["dense"] if dense else []), *arms]
+    told = any(record.cost for record in records)
+    columns = ["round", "% left", *(["mult.-adds"] if told else []), *(["seeds"] if lost else [])]
+    columns += [*(["dense"] if dense else []), *arms]
     caption = "test accuracy in %, mean over seeds; ± is the interval's half"
+    if told:
+        caption += "; multiply-adds of an image over the survivors"
     if lost:
         caption += "; seeds: those that have diverged in none of the arms that are compared"
     if verdict and judged:
@@ -62,7 +67,8 @@ def rounds_table(stored: Stored, verdict: Verdict | None) -> RoundsTable:
     for index, those in shared.items():
         here = [record for record in records if record.round == index]
         left = sum(r.weights_remaining_pct for r in here) / len(here)
-        cells = [str(index), f"{left:.4g}", *([f"{len(those)} of {len(seeds)}"] if lost else [])]
+        cells = [str(index), f"{left:.4g}", *([sparse_in_short(here)] if told else [])]
+        cells += [f"{len(those)} of {len(seeds)}"] if lost else []
         cells += [mean_accuracy([record for record in dense if record.seed in those])] if dense else []
         cells += [_of_arm([record for record in here if record.arm == arm], those) for arm in arms]
         if judged:
@@ -95,20 +101,28 @@ def conclusions(stored: Stored, verdict: Verdict | None) -> list[str]:
             control = verdict.control or "a control"
             parts = f"matches dense: {judged.matching}; beats {control}: {judged.beats_control}; wins: {judged.wins}"
             told.append(f"The ticket on {stored.settings.dataset}: {parts}.")
+            told.append(ticket_in_words(stored.records, judged.round))
     else:
-        won, matched = verdict.smallest_winning_pct, verdict.smallest_matching_pct
-        told.append(
-            f"Smallest winning ticket: {won:.3g} % of the weights." if won < 100 else "No winning ticket found."
-        )
-        if matched < 100:
-            told.append(f"Smallest matching ticket: {matched:.3g} % of the weights.")
+        winning = _smallest([each for each in verdict.rounds if each.wins == "yes"])
+        matching = _smallest([each for each in verdict.rounds if each.matching == "yes"])
+        if winning is None:
+            told.append("No winning ticket found.")
+        for word, ticket in (("winning", winning), ("matching", matching)):
+            if ticket:
+                told.append(f"Smallest {word} ticket: {100 * ticket.density:.3g} % of the weights.")
+            if ticket and (word == "winning" or ticket != winning):
+                told.append(ticket_in_words(stored.records, ticket.round))
     told.append(f"Evidence: {verdict.evidence}.")
     told += verdict.remarks
     if verdict.control is None:
         told.append("No control arm: whether a ticket wins stays undecided (add reinit to --arms).")
     if verdict.diverged:
         told.append(f"Diverged: {', '.join(verdict.diverged)}.")
-    return told
+    return [sentence for sentence in told if sentence]
+
+
+def _smallest(rounds: Sequence[RoundVerdict]) -> RoundVerdict | None:
+    return min(rounds, key=lambda each: each.density, default=None)
 
 
 def _judged(verdict: RoundVerdict | None) -> list[str]:

@@ -10,19 +10,20 @@ from lottery_ticket.data.prepared import DataInfo
 from lottery_ticket.method.arms import arm_named
 from lottery_ticket.method.trajectory import Round
 from lottery_ticket.names import escaped, shortened
-from lottery_ticket.record import Record
+from lottery_ticket.record import Cost, Record
 from lottery_ticket.store.chart_view import BY_COMPRESSION, compression_step
 from lottery_ticket.store.layout import INIT, REWOUND, START, place
 from lottery_ticket.store.seal import seal
 from lottery_ticket.tickets.files import save_mask, save_weights
 
 LEFT = "weights_remaining_pct"
+MULTIPLY_ADDS, SPARSE = "multiply_adds", "multiply_adds_sparse"
 
 OWN_METRICS = frozenset(
     (
         *("test_accuracy", "test_accuracy_best", "test_accuracy_early_stop", "early_stop_iteration", "test_loss"),
         *("test_loss_best", "test_loss_early_stop", "train_loss", "validation_loss", "density", "sparsity", LEFT),
-        *("seconds", "seeds", "epoch_test_accuracy", BY_COMPRESSION),
+        *("seconds", "seeds", "epoch_test_accuracy", BY_COMPRESSION, MULTIPLY_ADDS, SPARSE),
     )
 )
 """What the metrics are called that this package logs, up to the first `/`; what a user measures is called otherwise."""
@@ -47,6 +48,7 @@ def metrics_of(record: Record) -> list[Metric]:
         "seconds": record.seconds,
     }
     values |= {f"density/{shortened(escaped(tensor), 240)}": value for tensor, value in record.densities.items()}
+    values |= _multiply_adds(record.cost) if record.cost else {}
     metrics = [Metric(key, value, at, r) for key, value in values.items() if value is not None]
     metrics += [Metric(key, value, at, r) for key, value in record.measured.items() if value is not None]
     per_round = record.curve[-1].epoch or 0
@@ -57,6 +59,21 @@ def metrics_of(record: Record) -> list[Metric]:
     ]
     metrics.append(Metric(BY_COMPRESSION, record.test_accuracy, at, compression_step(record.weights_remaining_pct)))
     return metrics
+
+
+def _multiply_adds(cost: Cost) -> dict[str, float | None]:
+    of_tensors = {
+        f"{SPARSE}/{shortened(escaped(tensor), 225)}": float(each.sparse) for tensor, each in cost.inference.items()
+    }
+    return of_tensors | {
+        f"{MULTIPLY_ADDS}/inference_dense": cost.an_image.dense,
+        f"{MULTIPLY_ADDS}/inference_sparse": cost.an_image.sparse,
+        f"{MULTIPLY_ADDS}/inference_compact": cost.compact,
+        f"{MULTIPLY_ADDS}/training_dense": cost.round.dense,
+        f"{MULTIPLY_ADDS}/training_sparse": cost.round.sparse,
+        f"{MULTIPLY_ADDS}/computed": cost.computed,
+        f"{MULTIPLY_ADDS}/to_find": cost.to_find,
+    }
 
 
 def write(done: Round, precision: str, first_round: bool, drawn: bool, folder: Path) -> None:

@@ -30,7 +30,7 @@ from lottery_ticket.store.limits import NAME, PARAM, cut
 from lottery_ticket.store.machine import machine_tags
 from lottery_ticket.store.outbox import Outbox
 from lottery_ticket.store.reading import Stored, read_record
-from lottery_ticket.store.rounds import LEFT, dataset_input, metrics_of, write
+from lottery_ticket.store.rounds import LEFT, MULTIPLY_ADDS, dataset_input, metrics_of, write
 from lottery_ticket.store.seal import seal
 from lottery_ticket.store.summary import rounds_tags, verdict_tags
 
@@ -269,6 +269,10 @@ class Tracker:
         trunk = [record for record in counted or records if record.arm == "winning"] or counted or records
         left = math.fsum(record.weights_remaining_pct for record in trunk) / len(trunk)
         metrics = [Metric(LEFT, left, at, r), Metric("seeds", float(len({each.seed for each in counted})), at, r)]
+        costs = [record.cost for record in trunk if record.cost]
+        if len(costs) == len(trunk):
+            sparse = math.fsum(cost.an_image.sparse for cost in costs) / len(costs)
+            metrics.append(Metric(f"{MULTIPLY_ADDS}/inference_sparse", sparse, at, r))
         for arm in dict.fromkeys(record.arm for record in counted):
             each = [record.test_accuracy for record in counted if record.arm == arm]
             mean = math.fsum(each) / len(each)

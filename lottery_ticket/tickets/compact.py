@@ -8,7 +8,7 @@ Then, backwards, the entries are found from which a path goes on to the scores: 
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -40,12 +40,14 @@ class Compact:
         mask: weight of the module → bool tensor, True where it survives.
         layers: the sizes of each linear layer and convolution.
         parameters: weights, biases and what normalisation has, before and after.
+        weights: the pruned network's tensors → their weights, pruned or not, before and after.
     """
 
     module: nn.Sequential
     mask: Mask
     layers: tuple[LayerSize, ...]
     parameters: tuple[int, int]
+    weights: Mapping[str, tuple[int, int]]
 
 
 def compact(module: nn.Module, mask: Mask, input_shape: Sequence[int]) -> Compact:
@@ -76,6 +78,7 @@ class _Link:
 
     Attributes:
         name: in the chain.
+        weight: what its weight is called in the pruned network.
         layer: the layer.
         mask: that of its weight; None for layers that are not linear or convolutions.
         shape: of one value before it.
@@ -83,6 +86,7 @@ class _Link:
     """
 
     name: str
+    weight: str
     layer: Any
     mask: Tensor | None
     shape: tuple[int, ...] = ()
@@ -98,7 +102,7 @@ class _Link:
 def _compact(module: nn.Module, mask: Mask, input_shape: Sequence[int]) -> Compact:
     original = copy.deepcopy(module).double().eval()
     chain = [
-        _Link(name, layer, mask[f"{path}.weight"] if type(layer) in SIZES else None)
+        _Link(name, f"{path}.weight", layer, mask[f"{path}.weight"] if type(layer) in SIZES else None)
         for name, path, layer in read_chain(copy.deepcopy(original))
     ]
     images = torch.randn(4, *input_shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -114,7 +118,12 @@ def _compact(module: nn.Module, mask: Mask, input_shape: Sequence[int]) -> Compa
     if not torch.dist(small(images.clone()), expected) <= 1e-9 * expected.norm().clamp_min(1):
         raise NotAChain("its graph does not say all that it does")
     before, after = (sum(value.numel() for value in each.parameters()) for each in (module, small))
-    return Compact(small.float(), masks, layers, (before, after))
+    weights = {
+        link.weight: (link.mask.numel(), masks[f"{link.name}.weight"].numel())
+        for link in chain
+        if link.mask is not None
+    }
+    return Compact(small.float(), masks, layers, (before, after), weights)
 
 
 def _fold(chain: list[_Link]) -> None:

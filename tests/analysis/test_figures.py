@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from lottery_ticket.analysis.figures import draw_all, draw_input_mask, survivors_by_input
+from lottery_ticket.analysis.figures import draw_all, draw_input_mask, draw_multiply_adds, survivors_by_input
 from lottery_ticket.config import load_preset
 from lottery_ticket.data.images import Images
 from lottery_ticket.data.prepared import prepare
@@ -78,3 +78,33 @@ def test_no_figure_where_the_shape_is_not_known_or_a_convolution_comes_first(tmp
     names = {path.name for path in draw_all(records, "own", tmp_path, masks.__getitem__, None, {})}
     assert "input_mask.png" not in names
     assert "accuracy.png" in names
+
+
+def test_accuracy_against_multiply_adds():
+    """40 images less 10 held out, one iteration a round; 300 × 64 + 100 × 300 + 2 × 100 multiply-adds an image."""
+    records, _ = found((8, 8))
+    made_small = [
+        each.model_copy(update={"cost": each.cost.model_copy(update={"compact": small})})
+        for each, small in zip(records, (49_400, 30_000), strict=True)
+    ]
+    image, training = draw_multiply_adds(made_small, "own", {}, ()).axes
+    survivors = sum(records[1].survivors.values())
+    assert [line.get_xdata().tolist() for line in image.lines] == [[49_400, survivors], [49_400, 30_000]]
+    one_round = 30 * (2 * 300 * 64 + 3 * 30_200)
+    assert [line.get_xdata().tolist() for line in training.lines] == [[one_round, 2 * one_round]]
+    for panel in (image, training):
+        for line in panel.lines:
+            assert line.get_ydata().tolist() == [100 * each.test_accuracy for each in records]
+
+
+def test_multiply_adds_that_are_not_known_are_not_drawn(tmp_path):
+    records, masks = found((8, 8))
+    since = [records[0].model_copy(update={"cost": None}), *records[1:]]  # begun by lt 0.4
+    image, _ = draw_multiply_adds(since, "own", {}, ()).axes
+    assert [len(line.get_xdata()) for line in image.lines] == [1]
+    unknown = records[1].cost.model_copy(update={"to_find": None})
+    assert len(draw_multiply_adds([records[1].model_copy(update={"cost": unknown})], "own", {}, ()).axes) == 1
+    without = [each.model_copy(update={"cost": None}) for each in records]
+    names = {path.stem for path in draw_all(without, "own", tmp_path, masks.__getitem__, None, {})}
+    assert "accuracy" in names
+    assert "multiply_adds" not in names

@@ -126,6 +126,11 @@ def test_a_report_is_run_judged_and_written(lt, toml, tmp_path):
     assert {(row["setup"], row["variant"]) for row in rows} == {("fc1", "paper"), ("fc1", "own"), ("one-shot", "paper")}
     once = {row["weights_remaining_pct"][:4] for row in rows if row["setup"] == "one-shot"}
     assert once == {"100.", "50.0", "10.0"}
+    trained = [row for row in rows if row["variant"] == "own" and row["arm"] == "winning"]
+    assert {(row["multiply_adds"], row["made_small"] != "") for row in trained} == {("266200", True)}
+    for row in trained:
+        before = [each for each in trained if each["seed"] == row["seed"] and int(each["round"]) < int(row["round"])]
+        assert int(row["to_find"]) == sum(int(each["computed"]) for each in before)
     with open(folder / "claims.csv") as file:
         assert [row["answer"] for row in csv.DictReader(file)][-1] == "no"
 

@@ -3,9 +3,11 @@
 import pytest
 
 from lottery_ticket.analysis.comparable import CONTROLS
+from lottery_ticket.analysis.cost import in_short
 from lottery_ticket.analysis.figures import draw_accuracy, draw_learning_curves
 from lottery_ticket.analysis.verdict import judge
 from lottery_ticket.config import load_preset
+from lottery_ticket.record import Both, Cost
 from lottery_ticket.runs.listener import Lines
 from lottery_ticket.runs.rounds_table import conclusions, rounds_table
 from lottery_ticket.store.reading import Stored
@@ -99,3 +101,44 @@ def test_a_line_of_a_round_has_the_same_seeds():
     dead = record("winning", 0, 1, 0.1).model_copy(update={"constant": True, "connected": False})
     lines.rounds_finished([dead])
     assert "winning-seed0: no path of surviving weights leads" in said[-1]
+
+
+def costing(records, to_find=(0, 3_000_000, None)):
+    """With 1,000 dense multiply-adds of an image, and 10⁶ of a round's training; made small 900, 810."""
+
+    def cost(record):
+        left = round(1000 * record.density)
+        small, found = round(900 * 0.9**record.round), to_find[record.round]
+        one = {"w": Both(1000, left)}
+        return Cost(images=1000, inference=one, training=one, computed=10**6, to_find=found, compact=small)
+
+    return [record.model_copy(update={"cost": cost(record)}) for record in records]
+
+
+def test_multiply_adds_of_a_round_and_of_the_smallest_ticket():
+    rows, table, sentences = told(costing(run_of(0.97, 0.98, 0.96)))
+    assert [row["mult.-adds"] for row in rows] == ["1k", "800"]
+    assert "multiply-adds of an image over the survivors" in table.caption
+    costs = "Multiply-adds of an image: 1k dense, 800 over its survivors, 810 made small"
+    assert f"{costs}; to find it: 3M, 3 × the dense network's training." in sentences
+    assert len([each for each in sentences if each.startswith("Multiply-adds")]) == 1  # it matches, too
+
+
+def test_of_multiply_adds_that_are_not_known_nothing_is_said():
+    records = run_of(0.97, 0.98, 0.96)
+    _, table, _ = told(records)
+    assert "mult.-adds" not in table.columns
+    assert "ultiply" not in table.caption
+    begun_by_04 = [*(each for each in records if each.round == 0), *costing(each for each in records if each.round)]
+    assert [row["mult.-adds"] for row in told(begun_by_04)[0]] == ["–", "800"]
+    _, _, sentences = told(costing(records, to_find=(None, None)))
+    assert "Multiply-adds of an image: 1k dense, 800 over its survivors, 810 made small." in sentences
+    assert not any("ultiply" in each for each in told(records)[2])
+
+
+@pytest.mark.parametrize(
+    ("count", "short"),
+    [(0, "0"), (999, "999"), (999.6, "1k"), (266_200, "266k"), (999_600, "1M"), (1.27e12, "1.27T"), (3e21, "3e+03E")],
+)
+def test_numbers_in_short(count, short):
+    assert in_short(count) == short

@@ -85,6 +85,18 @@ def test_contract(lt, quick_flags, tmp_path):
             ]
             left = [value for _, value in history(client, run.info.run_id, "weights_remaining_pct")]
             assert left == pytest.approx([100, 80, 64], rel=1e-3)
+            costs = [r["cost"] for r in rounds]
+            sparse = [value for _, value in history(client, run.info.run_id, "multiply_adds/inference_sparse")]
+            assert sparse == [r["survivors"]["fc1.weight"] + r["survivors"]["fc2.weight"]
+                              + r["survivors"]["output.weight"] for r in rounds]  # fmt: skip
+            assert run.data.metrics["multiply_adds/inference_dense"] == 266_200
+            compact = [value for _, value in history(client, run.info.run_id, "multiply_adds/inference_compact")]
+            assert compact == [cost["compact"] for cost in costs]
+            assert compact == [266_200] * 3  # every input and unit has a survivor yet
+            assert run.data.metrics["multiply_adds_sparse/fc1.weight"] == rounds[-1]["survivors"]["fc1.weight"]
+            computed = history(client, run.info.run_id, "multiply_adds/computed")
+            assert run.data.metrics["multiply_adds/to_find"] == sum(value for _, value in computed[:2])
+            assert run.data.metrics["multiply_adds/training_dense"] == 20 * 60 * 563_400 - 20 * 563_400
             # 20 iterations of 60 images over 1,000 are one whole epoch (17) and a partial one
             assert [step for step, _ in history(client, run.info.run_id, "epoch_test_accuracy")] == [1, 2, 3, 4, 5, 6]
             by_compression = history(client, run.info.run_id, "accuracy_by_compression")
@@ -101,6 +113,7 @@ def test_contract(lt, quick_flags, tmp_path):
         assert parent.data.metrics[f"accuracy_by_compression/{arm}"] == means[-1][1]
     assert {"smallest_winning_pct", "smallest_matching_pct", "dense_accuracy"} <= set(parent.data.metrics)
     assert [s for s, _ in history(client, parent.info.run_id, "weights_remaining_pct")] == [0, 1, 2]
+    assert parent.data.metrics["multiply_adds/inference_sparse"] == pytest.approx(0.64 * 266_200, rel=1e-3)
 
     def files(run_id, path=None):
         return {item.path for item in client.list_artifacts(run_id, path)}
@@ -158,7 +171,7 @@ def test_figures_are_drawn_again_from_mlflow_alone(lt, quick_flags, tmp_path):
     done = lt("figures", told["run_id"], "again")
     assert done.code == 0, done.err
     assert {path.name for path in (tmp_path / "again").iterdir()} == {
-        "accuracy.png", "early_stop.png", "learning_curves.png", "survivors.png", "input_mask.png"
+        "accuracy.png", "multiply_adds.png", "early_stop.png", "learning_curves.png", "survivors.png", "input_mask.png"
     }  # fmt: skip
     assert "Smallest" in done.out or "No winning ticket" in done.out
 

@@ -4,7 +4,6 @@ So the same command on the same number of threads gives the same bits. The numbe
 EPYC (Zen 5, AVX-512, two cores); docs/engine.md has its tables.
 """
 
-from functools import cached_property, partial
 from importlib.util import find_spec
 
 import torch
@@ -12,8 +11,8 @@ from torch import nn
 
 from lottery_ticket.config import Settings
 from lottery_ticket.masks import Mask
+from lottery_ticket.models.cost import MultiplyAdds
 from lottery_ticket.models.network import Network
-from lottery_ticket.randomness import forked
 
 LINEAR_BELOW = {1: 0.4, 2: 0.2}
 """Threads → density of a linear layer's weights below which its survivors are multiplied alone; 0.1 on more threads.
@@ -41,10 +40,8 @@ class Rule:
     with auto those that the numbers above say. Only in float32 on a CPU, where numba is installed.
     """
 
-    def __init__(
-        self, network: Network, settings: Settings, device: torch.device, input_shape: tuple[int, ...]
-    ) -> None:
-        self._network, self._engine, self._input_shape = network, settings.engine, input_shape
+    def __init__(self, network: Network, settings: Settings, device: torch.device) -> None:
+        self._network, self._engine = network, settings.engine
         self._layers = {f"{path}.weight": layer for path, layer in network.module.named_modules()}
         self._possible = device.type == "cpu" and settings.precision == "float32" and available()
 
@@ -66,22 +63,13 @@ class Rule:
         chosen |= {name for name in cost if convolved and left[name] < 1}
         return tuple(name for name in known if name in chosen)
 
-    @cached_property
+    @property
     def _multiply_adds(self) -> dict[str, int]:
-        """Multiply-adds of each prunable convolution on one image, dense."""
-        found = {name: 0 for name in self._network.kinds if type(self._layers.get(name)) is nn.Conv2d}
-        if not found:
-            return found
-        module = self._network.build()
-        for name in found:
-            module.get_submodule(name.rpartition(".")[0]).register_forward_hook(partial(_count, found, name))
-        with torch.no_grad(), forked(0):
-            module.train()(torch.zeros(2, *self._input_shape))
-        return found
-
-
-def _count(found: dict[str, int], name: str, layer: nn.Module, given: object, result: torch.Tensor) -> None:
-    found[name] += layer.get_parameter("weight").numel() * result.shape[-2] * result.shape[-1]
+        """Multiply-adds of each prunable convolution on one image, dense; 0 where they cannot be counted."""
+        convolutions = [name for name in self._network.kinds if type(self._layers.get(name)) is nn.Conv2d]
+        counted = self._network.multiply_adds if convolutions else None
+        inference = counted.inference if isinstance(counted, MultiplyAdds) else {}
+        return {name: inference.get(name, 0) for name in convolutions}
 
 
 def available() -> bool:

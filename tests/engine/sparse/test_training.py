@@ -70,7 +70,7 @@ def test_the_same_bits_again_and_the_same_numbers_in_any_stack(settings, small):
 
 def tensors(network, density, settings, data):
     mask = pruned(network, 0, density).mask if density < 1 else network.dense_mask()
-    return Rule(network, settings, CPU, data.input_shape)(mask)
+    return Rule(network, settings, CPU)(mask)
 
 
 def test_the_rule_goes_by_shape_density_and_threads_alone(settings, small):
@@ -100,9 +100,9 @@ def test_convolutions_are_chosen_together_by_their_multiply_adds(settings, small
     assert convolutions < set(tensors(network, CONVOLUTIONS_BELOW - 0.02, settings, small))
     mask = network.dense_mask()
     mask["conv2.weight"][:] = False  # most weights, and multiply-adds: the others are left
-    cost = Rule(network, settings, CPU, small.input_shape)._multiply_adds
+    cost = Rule(network, settings, CPU)._multiply_adds
     left = cost["conv1.weight"] / sum(cost.values())
-    chosen = Rule(network, settings, CPU, small.input_shape)(mask)
+    chosen = Rule(network, settings, CPU)(mask)
     assert ("conv2.weight" in chosen) is (left < CONVOLUTIONS_BELOW)
     assert "conv1.weight" not in chosen
 
