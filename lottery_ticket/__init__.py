@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lottery_ticket.study.sweep import sweep
     from lottery_ticket.tickets.export import export
     from lottery_ticket.tickets.files import load_mask, load_weights
-    from lottery_ticket.tickets.sequential import load_compact
+    from lottery_ticket.tickets.graph import load_compact
     from lottery_ticket.tickets.ticket import Ticket
 
 
@@ -47,7 +47,7 @@ _HOME = {
     "find": "runs.find",
     "find_tickets": "method.trajectory",
     "judge": "analysis.verdict",
-    "load_compact": "tickets.sequential",
+    "load_compact": "tickets.graph",
     "load_mask": "tickets.files",
     "load_preset": "config",
     "load_run": "runs.result",

@@ -113,7 +113,7 @@ class Record(BaseModel):
         constant: whether the trained network gives every test image the same scores; None before 0.4.
         sparse: the tensors that were trained over survivors alone; of others pruned weights were multiplied as zeros.
         connected: whether a path of surviving weights leads from the images to the scores; None before 0.4.
-        cost: multiply-adds; None before version 0.6, of loops of a user's own, and of networks that cannot be counted.
+        cost: multiply-adds; None before version 0.5, of loops of a user's own, and of networks that cannot be counted.
         measured: what else was measured, by name; of loops of a user's own (`lottery_ticket.find`), where `majority`,
             `constant` and `connected` are not known and `correct` may be empty.
 

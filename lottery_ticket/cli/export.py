@@ -90,7 +90,11 @@ def _print(comparison: "Comparison") -> None:
         inputs, units = ("channels in", "out") if each.kind == "Conv2d" else ("inputs", "units")
         (had, left), (made, makes) = each.inputs, each.units
         say(f"  {each.layer:<{width}}  {inputs} {had:,} → {left:,}, {units} {made:,} → {makes:,}")
-    for name, (before, after) in (("parameters", comparison.parameters), ("bytes", comparison.bytes)):
+    compared = {"parameters": comparison.parameters, "multiply-adds of an image": comparison.multiply_adds}
+    for name, both in (compared | {"bytes": comparison.bytes}).items():
+        if both is None:
+            continue
+        before, after = both
         say(f"{name}: {before:,} → {after:,}, {after / before:.2g} ×")
 
 

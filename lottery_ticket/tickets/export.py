@@ -22,13 +22,15 @@ from lottery_ticket.data.images import Images
 from lottery_ticket.data.prepared import DataInfo, channels_first
 from lottery_ticket.engine.sparse.module import SurvivorsAlone
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line, unknown
+from lottery_ticket.models.cost import Uncounted, multiply_adds
+from lottery_ticket.models.network import Network
 from lottery_ticket.models.tensors import as_state
 from lottery_ticket.randomness import derive, forked
 from lottery_ticket.tickets.accuracy import Scores, accuracy, check_accuracy, inputs_of, scores_of
 from lottery_ticket.tickets.compact import Compact, LayerSize
 from lottery_ticket.tickets.compact import compact as make_compact
 from lottery_ticket.tickets.formats import FORMATS
-from lottery_ticket.tickets.sequential import describe_layer, load_compact
+from lottery_ticket.tickets.graph import describe_layers, load_compact
 from lottery_ticket.tickets.ticket import Ticket
 from lottery_ticket.tickets.timing import Times, times
 from lottery_ticket.tickets.torch_masks import put_under_masks
@@ -44,11 +46,13 @@ class Comparison:
 
     Attributes:
         layers, parameters: see `Compact`.
+        multiply_adds: of an image; None where they cannot be counted.
         bytes: of the file.
     """
 
     layers: tuple[LayerSize, ...]
     parameters: tuple[int, int]
+    multiply_adds: tuple[int, int] | None
     bytes: tuple[int, int]
 
 
@@ -152,7 +156,8 @@ def export(
                 before = Path(work, "before")
                 _write(ticket, format, before, whole, None, past, model)
                 sizes = (before.stat().st_size, made.stat().st_size)
-                comparison = Comparison(small.layers, small.parameters, sizes)
+                counted = _multiply_adds(ticket.network(model), small)
+                comparison = Comparison(small.layers, small.parameters, counted, sizes)
             taken = _times(ticket, whole, small, standardised, {"onnx": (scores, raw)} if format == "onnx" else {})
             must_be_new(dest)
             os.rename(made, dest)
@@ -161,6 +166,13 @@ def export(
     runtime, right = "onnxruntime" if format == "onnx" else "torch", accuracy(found, images)
     size = dest.stat().st_size
     return Exported(dest, format, size, runtime, len(found), ties, right, comparison, taken, tuple(past))
+
+
+def _multiply_adds(network: Network, small: Compact) -> tuple[int, int] | None:
+    counted = network.multiply_adds
+    if isinstance(counted, Uncounted):
+        return None
+    return counted.image, multiply_adds(copy.deepcopy(small.module), network.input_shape or ()).image
 
 
 def _write(
@@ -186,7 +198,7 @@ def _write(
         _write_onnx(_Raw(module, ticket.data), ticket.data.input_shape, path, metadata)
         return _onnx_scores(path)
     if small:
-        metadata["layers"] = json.dumps([describe_layer(name, layer) for name, layer in module.named_children()])
+        metadata["layers"] = json.dumps(describe_layers(module))
     if format == "torch-prune":
         kept = {name: kept for name, kept in mask.items() if name not in past}
         module = put_under_masks(copy.deepcopy(module), kept)

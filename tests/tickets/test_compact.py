@@ -7,8 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from lottery_ticket.config import load_preset
 from lottery_ticket.errors import InputError
 from lottery_ticket.models.lenet import fc1, lenet5
+from lottery_ticket.models.network import make_network
 from lottery_ticket.tickets.compact import compact
 from tests.help.networks import Residual, Scaled
 
@@ -53,7 +55,8 @@ def compacted(module, mask, shape):
     assert all(not state[name][~kept].any() and kept.shape == state[name].shape for name, kept in result.mask.items())
     assert result.parameters[1] == sum(value.numel() for value in result.module.parameters())
     for size in result.layers:
-        assert state[f"{size.layer}.weight"].shape[:2] == (size.units[1], size.inputs[1])
+        groups = getattr(result.module.get_submodule(size.layer), "groups", 1)
+        assert state[f"{size.layer}.weight"].shape[:2] == (size.units[1], size.inputs[1] // groups)
     return result
 
 
@@ -97,12 +100,53 @@ def convolutions():
     )
 
 
+class Joining(nn.Module):
+    """Layers whose channels are joined to those that they take (Huang et al. 2017), with one rectifier for all."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(2, 4, 3, padding=1), nn.Conv2d(6, 5, 3, padding=1)
+        self.norm, self.act, self.output = nn.BatchNorm2d(11), nn.ReLU(inplace=True), nn.Linear(11, 4)
+
+    def forward(self, x):
+        x = torch.cat([x, self.act(self.first(x))], 1)
+        x = torch.cat([x, self.act(self.second(x))], dim=1)
+        return self.output(self.act(self.norm(x)).mean((2, 3)))
+
+
+class Inverted(nn.Module):
+    """A residual block with a convolution of each channel by itself (Sandler et al. 2018), then other groups."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.wide = nn.Conv2d(3, 6, 3, 2, 1), nn.Conv2d(6, 12, 1, bias=False)
+        self.depthwise = nn.Conv2d(12, 12, 3, padding=1, groups=12, bias=False)
+        self.norm1, self.norm2, self.narrow = nn.BatchNorm2d(12), nn.BatchNorm2d(12), nn.Conv2d(12, 6, 1)
+        self.grouped, self.more = nn.Conv2d(6, 9, 3, groups=3), nn.Conv2d(9, 18, 1, groups=9)
+        self.output = nn.Linear(18, 4)
+
+    def forward(self, x):
+        x = self.stem(x)
+        y = F.relu6(self.norm2(self.depthwise(F.relu6(self.norm1(self.wide(x))))))
+        x = torch.relu(self.grouped(x + self.narrow(y)))
+        return self.output(F.adaptive_avg_pool2d(torch.tanh(self.more(x)), 1).flatten(1))
+
+
+def built(model):
+    return lambda: make_network(load_preset(model=model, width=0.25), (3, 12, 12), 4).build()
+
+
 NETWORKS = {
     "fc1": (lambda: fc1((1, 12, 12), 10), (1, 12, 12)),
     "vectors": (lambda: fc1((30,), 3), (30,)),
     "lenet5": (lambda: lenet5((2, 8, 8), 10), (2, 8, 8)),
     "convolutions": (convolutions, (3, 12, 12)),
     "functional": (Functional, (2, 12, 12)),
+    "residual": (Residual, (3, 12, 12)),
+    "resnet20": (built("resnet20"), (3, 12, 12)),
+    "wrn22-2": (built("wrn22-2"), (3, 12, 12)),
+    "joining": (Joining, (2, 8, 8)),
+    "inverted": (Inverted, (3, 12, 12)),
 }
 
 
@@ -116,7 +160,7 @@ def test_same_scores(network, density, seed):
     if density == 1:
         assert all(had == remain for size in result.layers for had, remain in (size.inputs, size.units))
         assert result.parameters[0] == result.parameters[1]
-    if density == 0:
+    if density == 0 and isinstance(result.module, nn.Sequential):
         assert {sum(pair) for pair in left(result).values()} == {2, 1 + result.layers[-1].units[0]}
 
 
@@ -210,6 +254,89 @@ def test_all_scores_stay():
     assert left(compacted(module, mask, (6,)))["output"] == (100, 4)
 
 
+def test_what_is_added_goes_together():
+    """Channels of both sides of a sum stay where one of them has a path; where none has on any side, all go."""
+    module = Residual()
+    mask = pruned(module, 1.0)
+    with torch.no_grad():  # what is constant is zero after the rectifier
+        for norm in (module.blocks[0].norm1, module.blocks[0].norm2, module.blocks[0].shortcut[1]):
+            norm.bias.fill_(-1)
+            norm.running_mean.zero_()
+    prune(module, mask, "blocks.0.conv1.weight", 1)  # within the block: goes alone
+    prune(module, mask, "blocks.0.conv2.weight", [0, 3])
+    prune(module, mask, "blocks.0.shortcut.0.weight", [2, 3])  # channel 3 has nothing on either side
+    sizes = left(compacted(module, mask, (3, 12, 12)))
+    assert sizes["blocks_0_conv1"] == (3, 3)
+    assert sizes["blocks_0_conv2"] == (3, 3)
+    assert sizes["blocks_0_shortcut_0"] == (3, 3)
+    assert sizes["blocks_1_conv1"] == sizes["blocks_1_shortcut_0"] == (3, 8)
+
+
+def test_what_is_joined_goes_by_itself():
+    module = Joining()
+    mask = pruned(module, 1.0)
+    prune(module, mask, "first.weight", 1)
+    with torch.no_grad():
+        module.first.bias[1] = -1  # zero after the rectifier, which padding does not change
+    prune(module, mask, "output.weight", (slice(None), [0, 2, 3, 7]))  # an image's channel, two of first, one of second
+    prune(module, mask, "second.weight", (slice(None), [0, 2]))  # so the first two of these go nowhere
+    result = compacted(module, mask, (2, 8, 8))
+    assert left(result) == {"first": (2, 2), "second": (3, 4), "output": (7, 4)}
+    assert result.module.select_cat.count == 1  # of the image
+
+
+def test_groups_stay_whole():
+    module = Inverted()
+    mask = pruned(module, 1.0)
+    prune(module, mask, "depthwise.weight", [0, 5])  # constant channels, which a 1×1 convolution takes up
+    prune(module, mask, "more.weight", [2, 3, 4])  # all units of the second channel and one of the third
+    prune(module, mask, "output.weight", (slice(None), [10, 11]))  # the sixth's go nowhere
+    prune(module, mask, "grouped.weight", [6, 7, 8])  # the last group's units are constant
+    result = compacted(module, mask, (3, 12, 12))
+    assert left(result) == {
+        "stem": (3, 6),
+        "wide": (6, 10),
+        "depthwise": (10, 10),
+        "narrow": (10, 4),  # the last group's two inputs go nowhere
+        "grouped": (4, 6),
+        "more": (4, 8),
+        "output": (7, 4),
+    }
+    groups = [result.module.get_submodule(name).groups for name in ("depthwise", "grouped", "more")]
+    assert groups == [10, 2, 4]
+
+
+def test_a_layer_without_a_mask_is_whole():
+    module = Residual()
+    mask = pruned(module, 0.3)
+    with torch.no_grad():
+        module.output.weight.normal_()
+    del mask["output.weight"]
+    assert compacted(module, mask, (3, 12, 12)).mask["output.weight"].all()
+
+
+class Shifted(nn.Module):
+    """Adds something to the images."""
+
+    def __init__(self):
+        super().__init__()
+        self.output = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.output(x + 1)
+
+
+class Rearranged(nn.Module):
+    """Joins images, not their channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.output = nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.output(torch.cat([x, self.first(x)])[:4])
+
+
 class Branching(nn.Module):
     """Takes another way for bright images."""
 
@@ -235,11 +362,11 @@ class Twice(nn.Module):
 @pytest.mark.parametrize(
     ("module", "shape", "word"),
     [
-        (Residual(), (3, 12, 12), "add|takes something else"),
-        (Scaled(3), (1, 28, 28), "takes something else|no layer"),
+        (Scaled(3), (1, 28, 28), "no layer"),
         (Branching(), (4,), "Trace"),
         (Twice(), (4,), "used twice"),
-        (nn.Sequential(nn.Conv2d(2, 4, 3, groups=2), nn.Flatten(), nn.Linear(16, 2)), (2, 4, 4), "groups=2"),
+        (Shifted(), (4,), "adds something else"),
+        (Rearranged(), (4,), "another axis"),
         (nn.Sequential(nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4), nn.Flatten(), nn.Linear(16, 2)), (2, 4, 4), "GroupNorm"),
         (nn.Sequential(nn.Linear(4, 3), nn.Flatten(), nn.Linear(24, 2)), (2, 4, 4), "over one axis"),
     ],

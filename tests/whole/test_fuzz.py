@@ -29,7 +29,7 @@ from lottery_ticket.study.parse import load_study
 from lottery_ticket.tickets.export import export
 from lottery_ticket.tickets.files import load_mask, load_weights, save_weights
 from lottery_ticket.tickets.folder import CARD, TENSORS, card_digest, read_folder
-from lottery_ticket.tickets.sequential import load_compact
+from lottery_ticket.tickets.graph import load_compact
 from tests.whole.test_bad_input import npz
 
 TIMES = int(os.environ.get("LT_FUZZ", "60"))
