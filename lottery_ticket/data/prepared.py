@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from lottery_ticket.config import normalisation_numbers
@@ -17,6 +17,10 @@ from lottery_ticket.randomness import generator
 
 _AT_ONCE = 2**18
 """Values whose statistics are summed in float64 at a time."""
+
+
+_LARGEST = 3.4e38
+"""Of float32."""
 
 
 class DataInfo(BaseModel):
@@ -34,11 +38,11 @@ class DataInfo(BaseModel):
 
     name: str
     digest: str
-    image_shape: tuple[PositiveInt, ...] = Field(min_length=1, max_length=3)
+    image_shape: tuple[Annotated[int, Field(ge=1, lt=2**31)], ...] = Field(min_length=1, max_length=3)
     dtype: Literal["uint8", "float32"]
-    classes: PositiveInt
-    mean: tuple[float, ...]
-    std: tuple[PositiveFloat, ...]
+    classes: Annotated[int, Field(ge=1, lt=2**31)]
+    mean: tuple[Annotated[float, Field(ge=-_LARGEST, le=_LARGEST)], ...]
+    std: tuple[Annotated[float, Field(gt=0, le=_LARGEST)], ...]
 
     @model_validator(mode="after")
     def _fits(self) -> "DataInfo":

@@ -46,8 +46,10 @@ def conclude(tracker: Tracker, clock: Stopwatch | None = None) -> tuple[Verdict 
 def draw(client: MlflowClient, stored: Stored, folder: Path) -> list[Path]:
     """The figures of a run; their titles say where its tickets were trained longer than the dense network.
 
-    LotteryTicketError where they cannot be written.
+    LotteryTicketError where they cannot be written, or no round is finished.
     """
+    if not stored.records:
+        raise LotteryTicketError(f"run {stored.run_id} has no finished round: there is nothing to draw")
     furthest = max((r for r in stored.records if r.arm == "winning"), key=lambda r: r.round, default=None)
 
     def mask(r: int) -> Mask:

@@ -64,7 +64,7 @@ def find(
         run = reading.get_run(client, run_id, option)
         trajectory = None
         if run.data.tags["lt.kind"] == "trajectory":
-            trajectory, run = run_id, reading.get_run(client, run.data.tags["mlflow.parentRunId"], option)
+            trajectory, run = run_id, reading.get_run(client, reading.tag(run, "mlflow.parentRunId"), option)
         settings = reading.read_settings(client, run)
         there, lost = reading.read_trajectories(client, run)
         ids = lost | {
@@ -127,7 +127,6 @@ def _read(
     must_be_of(settings, model)
     mask = reading.read_mask(client, chosen.trajectory, chosen.round)
     late = settings.rewound_at > 0
-    tags = run.data.tags
     ticket = Ticket(
         mask=mask,
         weights={},
@@ -148,8 +147,8 @@ def _read(
             seed=chosen.seed,
             round=chosen.round,
             iteration=reading.read_round(client, chosen.trajectory, chosen.round).begins_at if late else None,
-            version=tags["lt.version"],
-            torch=tags["lt.torch"],
+            version=reading.tag(run, "lt.version"),
+            torch=reading.tag(run, "lt.torch"),
         ),
         trained=reading.read_trained(client, chosen.trajectory, chosen.round, mask) if trained else None,
         fingerprint=None if changed_model else reading.read_network(client, run),

@@ -1,6 +1,7 @@
 """Runs read back from MLflow: settings, records, masks and weights."""
 
 import json
+import re
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -118,10 +119,19 @@ def read_settings(client: MlflowClient, run: Run) -> Settings:
                 f"run {run.info.run_id}: its artifacts are not at {where}, where the store has them"
             )
         raise LotteryTicketError(f"run {run.info.run_id} ended before anything of it was kept; start it again")
+    told = _read_json(client, run, SETTINGS)
     try:
-        return TypeAdapter(StoredSettings).validate_json(_read_json(client, run, SETTINGS))
-    except ValueError:
+        return validated(told)
+    except LotteryTicketError:
         raise _of_another_version(run, SETTINGS) from None
+
+
+def validated(told: bytes) -> Settings:
+    """The settings that a `settings.json` tells; LotteryTicketError where it tells none."""
+    try:
+        return TypeAdapter(StoredSettings).validate_json(told)
+    except ValueError as error:
+        raise LotteryTicketError(f"no settings: {one_line(error)}") from None
 
 
 def _tells_of_rounds(run: Run) -> bool:
@@ -174,7 +184,7 @@ def read_trajectories(client: MlflowClient, parent: Run) -> tuple[dict[Key, Run]
     for child in connection.search(client, [parent.info.experiment_id], query, ViewType.ALL):
         tags = child.data.tags
         if tags.get("lt.kind") == "trajectory":
-            key = tags["lt.arm"], int(tags["lt.seed"])
+            key = tag(child, "lt.arm"), _seed(child)
             if child.info.lifecycle_stage == LifecycleStage.ACTIVE:
                 there[key] = child
             else:
@@ -184,11 +194,26 @@ def read_trajectories(client: MlflowClient, parent: Run) -> tuple[dict[Key, Run]
     return there, {key: run_id for key, run_id in lost.items() if key not in there}
 
 
+def tag(run: Run, name: str) -> str:
+    """A tag that every run has that lt made; LotteryTicketError where somebody took it away."""
+    try:
+        return run.data.tags[name]
+    except KeyError:
+        raise LotteryTicketError(f"run {run.info.run_id} has no tag {name}, which lt gave it") from None
+
+
+def _seed(trajectory: Run) -> int:
+    told = tag(trajectory, "lt.seed")
+    if not re.fullmatch(r"\d{1,10}", told, re.ASCII) or int(told) >= 2**32:
+        raise LotteryTicketError(f"run {trajectory.info.run_id} has the tag lt.seed {told:.40}, which is no seed")
+    return int(told)
+
+
 def read_run(client: MlflowClient, run_id: str, option: str = "RUN") -> Stored:
     """A run of `lt run` or `lt train` with the records of its complete rounds; InputError if it is none."""
     parent = get_run(client, run_id, option)
     if parent.data.tags["lt.kind"] not in WHOLE:
-        whole = parent.data.tags["mlflow.parentRunId"]
+        whole = tag(parent, "mlflow.parentRunId")
         raise InputError(option, run_id, f"is one trajectory of a run; allowed: the run, {whole}")
     settings = read_settings(client, parent)
     children, lost = read_trajectories(client, parent)

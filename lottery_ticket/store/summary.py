@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from lottery_ticket.analysis.verdict import Verdict
@@ -55,11 +55,13 @@ def read_rounds(tags: Mapping[str, str]) -> Iterator[Summary]:
     for key, value in tags.items():
         if key.startswith(_ROUNDS):
             arm, _, seed = key.split("/")[1].rpartition("-seed")
-            told = json.loads(value)
+            told = _told(value)
             for index, density, accuracy in told["rounds"]:
                 if not 0 <= density <= 1 or not 0 <= accuracy <= 1:  # NaN is neither
                     raise ValueError(f"{key} holds numbers that are no fractions")
-                yield Summary(told["run"], arm, int(seed), int(index), density, accuracy)
+                if not 0 <= int(seed) < 2**32 or not 0 <= int(index) <= 100_000:
+                    raise ValueError(f"{key} holds numbers that are no seed or round")
+                yield Summary(str(told["run"]), arm, int(seed), int(index), density, accuracy)
 
 
 def read_verdict(tags: Mapping[str, str]) -> "dict[int, tuple[Answer, Answer]]":
@@ -68,8 +70,16 @@ def read_verdict(tags: Mapping[str, str]) -> "dict[int, tuple[Answer, Answer]]":
         int(index): (_ANSWERS[answers[0]], _ANSWERS[answers[1]])
         for key, value in tags.items()
         if key.startswith(_VERDICT)
-        for index, answers in json.loads(value).items()
+        for index, answers in _told(value).items()
     }
+
+
+def _told(value: str) -> Any:
+    """The JSON of a tag; ValueError where it is none."""
+    try:
+        return json.loads(value)
+    except RecursionError:
+        raise ValueError("is nested too deep") from None
 
 
 def longer_in_words(more: object) -> str:

@@ -74,10 +74,10 @@ class Origin(BaseModel):
 class Metrics(BaseModel):
     """What was measured where the ticket was found; accuracies on the test set, 0–1. None = not known."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    test_accuracy: float | None = None
-    dense_accuracy: float | None = None
+    test_accuracy: Annotated[float, Field(ge=0, le=1)] | None = None
+    dense_accuracy: Annotated[float, Field(ge=0, le=1)] | None = None
     matching: Answer | None = None
     winning: Answer | None = None
 

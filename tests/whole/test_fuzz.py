@@ -23,7 +23,7 @@ from lottery_ticket.errors import LotteryTicketError
 from lottery_ticket.reproduction.parse import load_reproduction
 from lottery_ticket.store.find import find
 from lottery_ticket.store.outbox import Outbox
-from lottery_ticket.store.reading import read_record
+from lottery_ticket.store.reading import read_record, validated
 from lottery_ticket.store.seal import unseal
 from lottery_ticket.study.parse import load_study
 from lottery_ticket.tickets.export import export
@@ -74,6 +74,7 @@ def good(small_npz, tmp_path_factory):
     with_weights = find(f"{result.run_id}:1", tracking_uri=f"sqlite:///{folder}/mlflow.db", trained=True)
     export(with_weights, folder / "compact.safetensors", "state-dict", compact=True)
     mask, record = (next(folder.rglob(f"rounds/01/{name}")) for name in ("mask.safetensors", "round.json"))
+    stored = next(folder.rglob(f"{result.run_id}/artifacts/settings.json"))
     save_weights({"w": torch.randn(30, 20)}, folder / "weights.safetensors")
     (folder / "config.toml").write_text('preset = "shu-fc1"\nlr = 0.01\nseeds = "0,1"\narms = ["winning", "reinit"]\n')
     (folder / "data.npz").write_bytes(npz())
@@ -90,6 +91,7 @@ def good(small_npz, tmp_path_factory):
         "config": (folder / "config.toml", lambda path: load_settings(None, path, {})),
         "study": (shipped / "shipped" / "sweeps" / "map.toml", load_study),
         "report": (shipped / "shipped" / "reports" / "shu.toml", lambda path: load_reproduction(str(path))),
+        "settings": (stored, lambda path: validated(path.read_bytes())),
         "outbox": (reasons, lambda path: Outbox(f"sqlite:///{path.parents[3]}/mlflow.db", "0" * 32).refused),
         "data": (folder / "data.npz", lambda path: load_images(str(path))),
     }
@@ -111,7 +113,19 @@ def trap(monkeypatch):
     resource.setrlimit(resource.RLIMIT_AS, before)
 
 
-READERS = ["mask", "weights", "round.json", "ticket", "compact", "config", "study", "report", "data", "outbox"]
+READERS = [
+    "mask",
+    "weights",
+    "round.json",
+    "settings",
+    "ticket",
+    "compact",
+    "config",
+    "study",
+    "report",
+    "data",
+    "outbox",
+]
 
 
 @pytest.mark.parametrize("times", [TIMES, pytest.param(2000, marks=pytest.mark.slow)])
