@@ -20,7 +20,7 @@ DEFAULT_PRESET = "quick"
 JUDGING = ("verdict_tolerance", "verdict_level")
 """Settings that judge what was found; they never travel with a stored run to who judges it anew."""
 
-NOT_TRAINING = ("device", "engine", "executor", "stack", "jobs", "checkpoint_precision", *JUDGING)
+NOT_TRAINING = ("device", "engine", "engine_threads", "executor", "stack", "jobs", "checkpoint_precision", *JUDGING)
 """Settings that do not change what a run finds: where it is trained, how it is kept, how it is judged."""
 
 GAMMA = 0.1
@@ -35,6 +35,7 @@ OF_THE_LOOP = (
     *("validation_size", "normalise", "augment", "epochs", "iterations", "batch_size", "evaluate_every", "frozen"),
     *("optimizer", "lr", "momentum", "weight_decay", "weight_decay_on", "label_smoothing"),
     *("schedule", "milestones", "gamma", "warmup_iterations", "device", "precision", "stack", "jobs"),
+    *("engine", "engine_threads", "executor", "width"),
 )
 """Settings of this package's own training loop, which say nothing of a run that a user's loop trains."""
 
@@ -268,6 +269,11 @@ class Settings(BaseModel):
         "auto",
         description="pruned weights of linear layers and convolutions multiplied as zeros (dense) or not at all "
         "(sparse, on a CPU in float32); auto: not at all where that is faster at the density of the round",
+    )
+    engine_threads: int | None = Field(
+        None,
+        ge=1,
+        description="threads by which engine auto chooses; default: of each process, which the run then keeps",
     )
     executor: str = Field(
         "auto", description="who trains: auto (as jobs says), here, workers or another of `lt plugins`"
@@ -553,6 +559,11 @@ def _check_together(settings: Settings, where: Any) -> None:
                 raise InputError(
                     where(name), getattr(settings, name), "has no meaning with scope global; allowed: none"
                 )
+    if settings.engine == "sparse" and settings.precision != "float32":
+        why = f"is for --precision float32; allowed with {settings.precision}: auto or dense"
+        raise InputError(where("engine"), "sparse", why)
+    if settings.executor == "here" and settings.jobs not in ("auto", 1):
+        raise InputError(where("jobs"), settings.jobs, "is more than executor here has; allowed: auto or 1")
     if settings.momentum and not settings.optimizer.startswith("sgd"):
         raise InputError(where("momentum"), settings.momentum, f"is for sgd; allowed with {settings.optimizer}: 0")
     if (settings.milestones is None) == (settings.schedule == "step"):

@@ -27,6 +27,7 @@ BELOW["study"] = BELOW["reproduction"] = {*BELOW}
 BELOW["cli"] = {*BELOW}
 
 FOREIGN = {"typer": {"cli"}, "rich": {"cli"}, "optuna": {"study", "testing"}, "torchvision": {"data"}}
+FOREIGN["mlflow"] = {"store", "runs", "study", "reproduction", "cli", "serving", "lottery_ticket_loader"}
 """Library → the only rooms that import it."""
 
 HEAVY = {"torch", "mlflow", "optuna", "matplotlib", "scipy", "sklearn"}

@@ -22,7 +22,7 @@ def plugins(
 
     from lottery_ticket.runs.plugged import plugged
 
-    there = [each for each in plugged() if kind in (None, each.kind)]
+    there = plugged([each for each in KINDS if kind in (None, each)])
     if as_json:
         say(json.dumps([each._asdict() for each in there]))
         return

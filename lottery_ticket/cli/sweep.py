@@ -66,7 +66,7 @@ def run(
     **settings: Any,
 ) -> None:
     """Run a study, or go on with it. Each trial is a whole experiment: all arms, all seeds, all rounds."""
-    from lottery_ticket.runs.known import check_settings
+    from lottery_ticket.runs.known import check_name, check_settings
     from lottery_ticket.store import reach
     from lottery_ticket.study.parse import load_study
 
@@ -79,6 +79,8 @@ def run(
         raise InputError("--jobs", jobs, f"{why}; allowed: 1 to {most}")
     if jobs > 1 or worker:
         settings["jobs"] = "1"
+    if sampler is not None:
+        check_name("samplers", sampler, "--sampler")
     check_settings(settings)
     reach.must_be_usable(tracking_uri, experiment=experiment)
     chosen = load_study(study, **overrides, **settings)

@@ -41,7 +41,7 @@ class Allocation:
         jobs: processes that train; 1 is this process alone.
         threads: of each process.
         notes: what the user should know about it, each a line.
-        limit: where a stack is smaller for want of memory, what bounds it.
+        limit: what bounds a stack by memory; None where nothing does.
     """
 
     stack: int
@@ -52,7 +52,10 @@ class Allocation:
 
 
 class Limit(NamedTuple):
-    """What bounds a stack: the networks that there would be in it if they fit, and the bytes that they may take."""
+    """What bounds a stack: the networks that there would be in it if they fit, and the bytes that they may take.
+
+    With 20 to 40 % of its weights left a network of survivors takes more than the dense one, with fewer less.
+    """
 
     asked: int
     room: int
@@ -77,16 +80,15 @@ def allocate(
     members, cores = experiments * len(settings.arms) * len(settings.seeds), torch.get_num_threads()
     on_cpu, convolutional = device.type == "cpu", "conv" in network.kinds.values()
     notes = []
-    if settings.engine == "sparse" and (not on_cpu or settings.precision != "float32"):
-        there = f"on {device.type} with --precision {settings.precision}"
-        raise InputError("--engine", "sparse", f"is for float32 on a CPU; allowed {there}: auto or dense")
+    if settings.engine == "sparse" and not on_cpu:
+        raise InputError("--engine", "sparse", f"is for a CPU; allowed on {device.type}: auto or dense")
     if settings.jobs != "auto":
         if settings.jobs > 1 and not on_cpu:
             raise InputError("--jobs", settings.jobs, f"is for training on a CPU; allowed on {device}: auto or 1")
         jobs = min(settings.jobs, members)
     else:
         importable = not settings.model.startswith("__main__:")  # in a worker that is another module
-        spread = on_cpu and not convolutional and importable
+        spread = on_cpu and not convolutional and importable and settings.executor != "here"
         jobs = max(1, min(cores, members // IN_EACH_PROCESS)) if spread else 1
 
     available = free_memory(device) if available is None else available
@@ -107,10 +109,10 @@ def allocate(
         size = min(settings.stack, most)
     else:
         size = 1 if on_cpu and convolutional else min(CPU_STACK if on_cpu else CUDA_STACK, most)
-    limit = None
+    limit, threads = None, max(1, cores // jobs)
     if size > 1 and available is not None:
         own = FILLED * available / jobs - (PROCESS_BYTES + images if jobs > 1 else 0)
-        limit = Limit(size, max(0, int(own)))
+        limit, settings = Limit(size, max(0, int(own))), by_threads(settings, threads)
         fit = stack_size(limit, network, [network.dense_mask()], data, settings)
         if fit < size:
             each = f"the {_gib(available)} that are free" + (f" for {jobs} processes" if jobs > 1 else "")
@@ -131,7 +133,17 @@ def allocate(
         notes.append("pruned weights are multiplied as zeros: numba, which compiles what leaves them out, is not here")
     if settings.precision == "medium" and on_cpu:
         notes.append("precision medium: products of fully connected layers are rounded only if the processor does that")
-    return Allocation(size, jobs, max(1, cores // jobs), tuple(notes), limit if limit and size < limit.asked else None)
+    if limit:
+        twice = Limit(2 * limit.asked, limit.room)
+        limit = None if stack_size(twice, network, [network.dense_mask()], data, settings) == twice.asked else limit
+    return Allocation(size, jobs, threads, tuple(notes), limit)
+
+
+def by_threads(settings: Settings, threads: int) -> Settings:
+    """The settings with the threads of each process, by which engine auto chooses; those that a run has kept stay."""
+    if settings.engine != "auto" or settings.engine_threads:
+        return settings
+    return settings.model_copy(update={"engine_threads": threads})
 
 
 def stack_size(limit: Limit, network: Network, masks: Sequence[Mask], data: Data, settings: Settings) -> int:

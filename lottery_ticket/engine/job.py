@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -87,8 +87,21 @@ class Progress:
 
 Watch = Callable[[Progress], None]
 
-Train = Callable[[Network, Sequence[Member], Any, Settings, int, int | None, Watch | None], list[Trained]]
-"""`train`, what does the same in other processes, or a user's own loop, which is given no data (None)."""
+
+class Train(Protocol):
+    """`train`, what does the same in other processes, or a user's own loop, which is given no data (None)."""
+
+    def __call__(
+        self,
+        network: Network,
+        members: Sequence[Member],
+        data: Any,
+        settings: Settings,
+        round: int,
+        snapshot_at: int | None = None,
+        watch: Watch | None = None,
+    ) -> list[Trained]:
+        """What became of the members in the round, in their order; see `training.train`."""
 
 
 def evenly(indices: Sequence[int], size: int) -> list[Sequence[int]]:

@@ -124,7 +124,8 @@ class _Training:
         ]
         otherwise = settings.augment or settings.label_smoothing or architecture.unknown
         paths = linear_layers(network.module) if sparse and not otherwise else None
-        whole = paths is not None and all(f"{path}.weight" in alone for path in paths)
+        taken = {f"{path}.{name}" for path in paths or () for name in ("weight", "bias")}
+        whole = all(f"{path}.weight" in alone for path in paths or ()) and set(network.trainable) <= taken
         self._perceptron = Perceptron(paths, self._weights) if paths and whole else None
         self._optimizer = Optimizer(
             [member.settings or settings for member in members],

@@ -159,7 +159,7 @@ def main() -> None:
         if images.digest != info.digest:
             raise LotteryTicketError(f"{settings.dataset} has changed since the run began")
         device = torch.device("cpu")
-        with arithmetic(settings, device):  # torch's threads are made here, as in `experiment.make_plan`
+        with arithmetic(settings, device):  # torch's threads are made here, as in `runs.plan.make_plan`
             room = room_for_images(device, int(settings.jobs))
             data = prepare(images, settings.validation_size, device, info, in_memory=room)
         network = make_network(settings, data.input_shape, data.classes)

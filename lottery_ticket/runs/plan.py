@@ -12,7 +12,7 @@ from lottery_ticket.data.images import Images
 from lottery_ticket.data.prepared import Data, DataInfo, prepare, standardised_bytes
 from lottery_ticket.data.sources import load_images
 from lottery_ticket.data.streamed import Streamed
-from lottery_ticket.engine.allocation import Allocation, allocate
+from lottery_ticket.engine.allocation import Allocation, allocate, by_threads
 from lottery_ticket.engine.device import arithmetic, choose_device, room_for_images
 from lottery_ticket.engine.executors import executor_named, trainer
 from lottery_ticket.engine.job import Train, check_length, in_iterations, iterations_per_round
@@ -170,6 +170,7 @@ def make_plan(
         settings = in_iterations(settings, len(data.train))
         iterations = iterations_per_round(settings, len(data.train))
         allocation = allocate(settings, network, data, experiments=experiments)
+        settings = by_threads(settings, allocation.threads)
         with clock.part("data"):
             found, faults = examine(settings, images, data)
         if faults and not same:  # what was trained on before goes on

@@ -1,10 +1,13 @@
 """All that can be named: ours, and what installed packages offer."""
 
+from collections.abc import Sequence
+from importlib import metadata
+from importlib.util import find_spec
 from typing import NamedTuple
 
 from lottery_ticket import plugins
 from lottery_ticket.errors import one_line
-from lottery_ticket.models.libraries import LIBRARIES, library_of, networks_of
+from lottery_ticket.models.libraries import LIBRARIES
 from lottery_ticket.plugins import Kind
 from lottery_ticket.runs.known import OURS
 from lottery_ticket.version import __version__
@@ -24,17 +27,17 @@ class Plugged(NamedTuple):
     fault: str
 
 
-def plugged() -> list[Plugged]:
-    """All that can be named, ours first; guests are imported, to say which cannot be."""
+def plugged(kinds: Sequence[Kind] = plugins.KINDS) -> list[Plugged]:
+    """All of these kinds that can be named, ours first; guests are imported, to say which cannot be."""
     found = []
-    for kind in plugins.KINDS:
+    for kind in kinds:
         found += [Plugged(kind, name, f"lottery-ticket-lab {__version__}", "") for name in OURS[kind]]
         if kind == "models":
             found.append(Plugged(kind, "mlp:*", f"lottery-ticket-lab {__version__}", ""))
             found += [
-                Plugged(kind, f"{library}:*", library_of(there[0]), "")
+                Plugged(kind, f"{library}:*", f"{library} {metadata.version(library)}", "")
                 for library in LIBRARIES
-                if (there := networks_of(library))
+                if find_spec(library)
             ]
         for name, entries in plugins.installed(kind).items():
             for entry in entries:

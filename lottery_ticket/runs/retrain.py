@@ -79,7 +79,7 @@ def train_ticket(
         return train_again(beginnings, plan.rounds, plan.resolved, plan.network, plan.data, watch, trainer)
 
     beginnings = begin(ticket, settings, plan.network, own)
-    changed = differences(settings, ticket.settings, aside=("rounds", "arms", "seeds"))
+    changed = differences(settings, ticket.settings, aside=("rounds", "arms", "seeds", "engine_threads"))
     name = " ".join(["ticket", ticket.name, *changed])
     origin = ticket.origin.as_tags()
     with clock.part("tracking"):

@@ -21,7 +21,7 @@ SAMPLERS = ("grid", "qmc", "tpe", "gp", "boundary")
 MOST = 100_000
 """Trials of a study, points of a grid, rounds of a trial."""
 
-MACHINE = ("device", "engine", "executor", "stack", "jobs", "precision", "checkpoint_precision")
+MACHINE = ("device", "engine", "engine_threads", "executor", "stack", "jobs", "precision", "checkpoint_precision")
 """Settings that may differ between two calls that are one study."""
 
 

@@ -38,6 +38,7 @@ def chosen(settings, data, available=PLENTY, **how):
         ({"seeds": tuple(range(5)), "jobs": 1}, 2, 8, 1),
         ({"seeds": tuple(range(5)), "jobs": 3, "stack": 64}, 2, 4, 3),
         ({"seeds": (0, 1)}, 2, 2, 2),
+        ({"seeds": tuple(range(5)), "executor": "here"}, 2, 8, 1),
         ({"seeds": (0,), "jobs": 8}, 2, 1, 2),
         ({"seeds": tuple(range(5)), "model": "lenet5", "jobs": 2, "stack": 2}, 2, 2, 2),
     ],

@@ -8,13 +8,22 @@ contiguous, K members.
 A row `r` of a pattern, of a member's output say, has the survivors from first[r] to first[r + 1].
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numba
 import numpy as np
 
-# Sums may be split into lanes and multiply-adds fused, when compiled; NaN and infinities stay what they are.
-_compiled = numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
+_FAST = {"reassoc", "contract", "nsz", "arcp"}
+"""Sums may be split into lanes and multiply-adds fused, when compiled; NaN and infinities stay what they are."""
+
+
+def _compiled(function: Callable[..., None]) -> Any:
+    """The function, to be compiled when it is called, and kept where a folder for that can be written."""
+    try:
+        return numba.njit(nogil=True, cache=True, fastmath=_FAST)(function)
+    except RuntimeError:  # numba knows of no such folder
+        return numba.njit(nogil=True, fastmath=_FAST)(function)
 
 
 @_compiled

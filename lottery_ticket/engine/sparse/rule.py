@@ -37,12 +37,14 @@ class Rule:
     """The tensors of a member of a round that are trained over survivors alone, from its mask.
 
     With `engine` dense none; with sparse all weights of linear and convolutional layers of which something is pruned;
-    with auto those that the numbers above say. Only in float32 on a CPU, where numba is installed.
+    with auto those that the numbers above say, for as many threads as `engine_threads` says, which a run keeps, so that
+    it goes on as it began. Only in float32 on a CPU, where numba is installed.
     """
 
     def __init__(self, network: Network, settings: Settings, device: torch.device) -> None:
         self._network, self._engine = network, settings.engine
         self._layers = {f"{path}.weight": layer for path, layer in network.module.named_modules()}
+        self._threads = settings.engine_threads or torch.get_num_threads()
         self._possible = device.type == "cpu" and settings.precision == "float32" and available()
 
     def __call__(self, mask: Mask) -> tuple[str, ...]:
@@ -55,7 +57,7 @@ class Rule:
             return tuple(name for name in known if left[name] < 1)
         cost = self._multiply_adds
         convolved = sum(left[name] * cost[name] for name in cost) < CONVOLUTIONS_BELOW * sum(cost.values())
-        below = LINEAR_BELOW.get(torch.get_num_threads(), 0.1)
+        below = LINEAR_BELOW.get(self._threads, 0.1)
         large = [name for name in known if name not in cost and mask[name].numel() >= FEWEST]
         chosen = {name for name in large if left[name] < below}
         if chosen and chosen == set(large) and not cost:
