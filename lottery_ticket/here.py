@@ -17,6 +17,9 @@ _LARGEST = 2**20
 """Bytes of a `matplotlibrc`; matplotlib's own has 40,000."""
 
 
+_added: set[str] = set()
+
+
 def python(module: str, *arguments: str) -> list[str]:
     """The command that runs a module in another process, with `environment`."""
     return [sys.executable, "-P", "-m", module, *arguments]
@@ -57,7 +60,9 @@ def find(module: str) -> str:
     """
     folder = os.getcwd()
     if folder not in sys.path:
+        sys.path[:] = [place for place in sys.path if place not in _added]  # which were current before
         sys.path.append(folder)
+        _added.add(folder)
     waiting, seen = [module], set()
     while waiting:
         name = waiting.pop()

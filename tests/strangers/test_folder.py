@@ -91,6 +91,18 @@ def test_a_user_s_own_modules_are_found_after_all_others(own, tmp_path):
     assert str(tmp_path) not in sys.path[:-1]
 
 
+def test_of_two_folders_the_current_one_is_meant(own, tmp_path, monkeypatch):
+    own(a_mine="f = 1")
+    assert plugins.imported("a_mine:f", "--model") == 1
+    (tmp_path / "b").mkdir()
+    monkeypatch.chdir(tmp_path / "b")
+    own(b_mine="f = 2", a_mine="f = 3")
+    assert plugins.imported("b_mine:f", "--model") == 2
+    assert str(tmp_path) not in sys.path
+    with pytest.raises(InputError, match="which is found before it"):  # as it is imported already
+        plugins.imported("a_mine:f", "--model")
+
+
 @pytest.mark.parametrize(
     ("name", "modules", "hidden"),
     [

@@ -23,7 +23,7 @@ import lottery_ticket
 from lottery_ticket.cli import main
 from lottery_ticket.data import sources
 from lottery_ticket.errors import InputError
-from lottery_ticket.store.connection import connect
+from lottery_ticket.store.connection import connect, ensure_experiment
 from tests.conftest import Done, environment
 
 GOOD = {
@@ -462,7 +462,7 @@ def test_run_that_lt_did_not_make(lt, tmp_path, foreign, arguments, option, wron
 def test_a_run_that_was_killed_as_it_was_made(lt, tmp_path):
     (tmp_path / "mlruns").mkdir()
     client = connect(f"sqlite:///{tmp_path}/mlruns/mlflow.db")
-    run_id = client.create_run(client.create_experiment("lottery-ticket"), tags={"lt.kind": "run"}).info.run_id
+    run_id = client.create_run(ensure_experiment(client, "lottery-ticket"), tags={"lt.kind": "run"}).info.run_id
     done = lt("run", "--resume", run_id)
     assert (done.code, done.err) == (1, f"lt: run {run_id} ended before anything of it was kept; start it again\n")
 

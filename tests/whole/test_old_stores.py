@@ -6,6 +6,7 @@ made on, training goes on to the same bits; on any other, to masks of the same s
 
 import json
 import shutil
+import sys
 import tarfile
 from pathlib import Path
 
@@ -38,6 +39,8 @@ def shown(unpacked, tmp_path, monkeypatch):
     """What the old version said of the project, which now lies in the test's own folder."""
     shutil.copytree(unpacked, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "tiny", raising=False)  # that of another copy
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlruns/mlflow.db")
     return json.loads((tmp_path / "shown.json").read_text())
 
