@@ -6,7 +6,7 @@ Needs no library, so that it can be asked before any is imported.
 import ast
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
@@ -67,7 +67,7 @@ def find(module: str) -> str:
     while waiting:
         name = waiting.pop()
         top = name.partition(".")[0]
-        if name in seen or not (files := list(_files(Path(folder), name))):
+        if name in seen or not (files := list(_files(Path(folder), name))) or _loaded(name, files):
             continue
         seen.add(name)
         found = _found(top)
@@ -76,6 +76,12 @@ def find(module: str) -> str:
         for file in files:
             waiting += _imports(file, Path(folder))
     return ""
+
+
+def _loaded(module: str, files: Sequence[Path]) -> bool:
+    """Whether a module is imported from one of these files: then it is that one, and so is what it imported."""
+    place = getattr(sys.modules.get(module), "__file__", None)
+    return place is not None and Path(place) in files
 
 
 def _found(top: str) -> ModuleSpec | None:

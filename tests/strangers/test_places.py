@@ -203,7 +203,7 @@ def test_files_without_an_end_are_not_copied(strange, found):
     uri, folder, _ = strange
     file = folder / "artifacts" / "lottery-ticket" / found.run_id / "artifacts" / "settings.json"
     os.truncate(file, 2**26 + 1)  # it takes no room on the disk
-    with pytest.raises(LotteryTicketError, match="it is 67,108,865 bytes long; allowed: at mo"):
+    with pytest.raises(LotteryTicketError, match="it is 67,108,865 bytes long"):
         read_run(connection.connect(uri), found.run_id)
     file.unlink()
     os.mkfifo(file)
