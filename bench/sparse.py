@@ -41,6 +41,14 @@ from lottery_ticket.models.network import Network, make_network
 DENSITIES = (1.0, 0.5, 0.2, 0.1, 0.05, 0.03, 0.01, 0.003)
 ENGINES = ("dense", "sparse", "auto")
 UNCOUNTED = 20  # steps, of which the first watch tells
+AIMS = {
+    "fc1": {0.1: 0.25, 0.03: 0.12, 0.01: 0.07},
+    "convolution": {0.1: 0.3, 0.03: 0.12},
+    "lenet5": {0.2: 0.8, 0.05: 0.5},
+    "vgg": {0.1: 0.35, 0.03: 0.2},
+    "resnet20": {0.1: 0.6, 0.03: 0.35},
+}
+"""Work → density → the part of the plain loop's time that survivors alone are meant to take at most."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +117,7 @@ def network_rows(name: str, work: Work, given: argparse.Namespace, clock: Callab
         measured = {"plain": lambda m=chosen: plain(network, m[0], data, settings, work.plain_steps, clock)} | {
             engine: lambda e=engine, m=chosen: step(e, network, m, data, settings, clock) for engine in ENGINES
         }
-        rows.append(row(density, measured, given.repeat))
+        rows.append(row(density, measured, given.repeat, AIMS[name].get(density)))
     return rows
 
 
@@ -137,7 +145,7 @@ def convolution(given: argparse.Namespace, clock: Callable[[], float]) -> list[R
                 lambda: torch.autograd.grad(w(x, None), [x, w.values], g), clock
             ),
         }
-        rows.append(row(density, measured, given.repeat))
+        rows.append(row(density, measured, given.repeat, AIMS["convolution"].get(density)))
     return rows
 
 
@@ -155,23 +163,30 @@ def trajectory(given: argparse.Namespace, clock: Callable[[], float]) -> None:
                 pass
             times.append(clock() - begun)
     dense, auto = (statistics.median(times) for times in found.values())
-    print(f"\nfc1, 35 rounds, 4 networks: dense {dense:.1f} s, auto {auto:.1f} s, auto/dense {auto / dense:.2f}")
+    print(
+        f"\nfc1, 35 rounds, 4 networks: dense {dense:.1f} s, auto {auto:.1f} s, auto/dense {auto / dense:.2f} (aim 0.5)"
+    )
 
 
 def header(*names: str) -> None:
     """The names of columns, and of the ratios to the first."""
-    print(*(f"{name:>9}" for name in names), *(f"{name + '/plain':>13}" for name in names[2:]))
+    last = ["auto/dense"] if "auto" in names else []
+    print(*(f"{name:>9}" for name in names), *(f"{name + '/plain':>13}" for name in names[2:]), *last, "aim")
 
 
-def row(density: float, measured: dict[str, Callable[[], float]], repeat: int) -> Row:
-    """Measure in turn, print milliseconds and what they are to the plain loop's."""
+def row(density: float, measured: dict[str, Callable[[], float]], repeat: int, aim: float | None) -> Row:
+    """Measure in turn, print milliseconds, what they are to the plain loop's, and whether that is what was aimed at."""
     found: dict[str, list[float]] = {name: [] for name in measured}
     for _ in range(repeat):
         for name, measure in measured.items():
             found[name].append(1000 * measure())
     times = {name: statistics.median(each) for name, each in found.items()}
     ratios = [times[name] / times["plain"] for name in times if name != "plain"]
-    print(f"{100 * density:9.3g}", *(f"{each:9.3g}" for each in times.values()), *(f"{each:13.2f}" for each in ratios))
+    last = [f"{times['auto'] / times['dense']:10.2f}"] if "auto" in times else []
+    if aim is not None:
+        last.append(f"≤ {aim} {'met' if times['sparse'] <= aim * times['plain'] else 'missed'}")
+    each = [*(f"{each:9.3g}" for each in times.values()), *(f"{each:13.2f}" for each in ratios)]
+    print(f"{100 * density:9.3g}", *each, *last)
     return density, times
 
 

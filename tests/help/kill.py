@@ -26,7 +26,7 @@ from tests.help import launcher
 from tests.help.outcomes import outcome
 
 RUN = (
-    "run --validation-size 200 --rounds 5 --iterations 50 --evaluate-every 25 "
+    "run --validation-size 200 --rounds 5 --prune-rate 0.5 --iterations 50 --evaluate-every 25 "
     "--arms winning,reinit,random-mask,reinit-own --rewind-iteration 20"
 )
 STUDY = """

@@ -17,6 +17,7 @@ from lottery_ticket.store import connection
 from lottery_ticket.study.storage import open_storage
 from tests.conftest import environment
 from tests.help import launcher
+from tests.strangers.conftest import bound
 
 HOST, PORT = "127.0.0.1", 5000
 EVIL = [
@@ -51,7 +52,7 @@ def served(tmp_path, monkeypatch):
     started = []
 
     def start(*arguments):
-        process = launcher.Started(["ui", *arguments], tmp_path, environment())
+        process = launcher.Started(["ui", *arguments], tmp_path, environment(), bound)
         started.append(process)
         assert process.stderr.readline() == "Ctrl-C ends it.\n"
         return process, re.search(r"http://[^/]+", process.out.read_text())[0]

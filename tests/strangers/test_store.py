@@ -1,7 +1,6 @@
 """A store whose entries a stranger edited: what cannot be is one line, whatever command reads it."""
 
 import json
-import resource
 import shutil
 import sqlite3
 from contextlib import closing
@@ -19,23 +18,6 @@ from lottery_ticket.store.find import find
 from lottery_ticket.store.listing import list_tickets
 from lottery_ticket.store.seal import seal
 from lottery_ticket.tickets.folder import CARD, card_digest
-
-ROOM, SECONDS = 2**30, 60
-
-
-@pytest.fixture(autouse=True)
-def bounded():
-    """No more memory than that beside what is there, and no more seconds."""
-    limits = {resource.RLIMIT_AS: ROOM, resource.RLIMIT_CPU: SECONDS}
-    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
-    before = {kind: resource.getrlimit(kind) for kind in limits}
-    for kind, more in limits.items():
-        base = taken if kind == resource.RLIMIT_AS else int(used)
-        resource.setrlimit(kind, (base + more, before[kind][1]))
-    yield
-    for kind, limit in before.items():
-        resource.setrlimit(kind, limit)
 
 
 @pytest.fixture

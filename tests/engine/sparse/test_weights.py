@@ -85,6 +85,25 @@ def test_what_is_not_finite_shows(value):
     assert torch.equal(y.isnan(), exact.isnan())
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 3e38])
+def test_what_is_not_finite_shows_behind_a_convolution(value):
+    """As torch has it, but that a pruned weight, here of the second channel, makes no NaN of an infinite value."""
+    layer = nn.Conv2d(2, 3, 3, padding=1, bias=False)
+    mask = torch.ones(1, 3, 2, 3, 3, dtype=torch.bool)
+    mask[:, :, 1] = False
+    weights = 10 * torch.ones(mask.shape).mul_(mask)
+    x = torch.ones(1, 4, 2, 6, 6)
+    x[0, 1, 0, 2, 3] = value
+    y = members_first(survivors(layer, weights, mask)(blocked(x), None))[0]
+    theirs = F.conv2d(x[0], weights[0], padding=1)
+    assert torch.equal(y.isnan(), theirs.isnan())
+    assert torch.equal(y.isinf(), theirs.isinf())
+    assert not y.isfinite().all()
+    x[0, 1, 1] = float("inf")
+    again = members_first(survivors(layer, weights, mask)(blocked(x), None))[0]
+    torch.testing.assert_close(again, y, rtol=0, atol=0, equal_nan=True)
+
+
 def convolutions(layer, members, images, size, density, seed):
     """The result and gradients over survivors, and the same in float64 by torch."""
     draw = torch.Generator().manual_seed(seed)
