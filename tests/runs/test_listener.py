@@ -91,7 +91,9 @@ def test_settings_know_their_preset(result, small_npz):
     assert len({stored, settings, changed}) == 2
 
 
-@pytest.mark.parametrize(("preset", "name"), [(None, "quick dataset="), ("", "fc1 /"), ("mine", "mine")])
+@pytest.mark.parametrize(
+    ("preset", "name"), [(None, "quick dataset="), pytest.param("", "fc1 /", marks=pytest.mark.slow), ("mine", "mine")]
+)
 def test_a_run_is_named_after_its_preset_unless_told_otherwise(here, small_npz, preset, name):
     one_round = tiny(small_npz, rounds=1, arms="winning")
     done = lottery_ticket.run(one_round, **({} if preset is None else {"preset": preset}))

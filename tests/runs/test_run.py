@@ -106,6 +106,7 @@ def test_ctrl_c_keeps_finished_rounds_and_prints_the_command(small_npz, undistur
     assert only_run(tmp_path) == undisturbed
 
 
+@pytest.mark.slow
 def test_a_round_without_round_json_does_not_exist(small_npz, undisturbed, tmp_path):
     """As when the process dies between a round's artifacts and its last file, in one trajectory of four."""
     process = start(tmp_path, *flags(small_npz))

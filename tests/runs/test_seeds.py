@@ -78,6 +78,7 @@ def test_seeds_are_added_until_there_are_as_many_as_allowed_also_after_an_interr
     assert lottery_ticket.resume(interrupted, tracking_uri=uri).rounds == resumed.rounds  # nothing is left to do
 
 
+@pytest.mark.slow
 def test_a_seed_of_a_later_look_is_trained_as_it_would_be_in_a_run_of_its_own(undecided, uri):
     grown = lottery_ticket.run(undecided, max_seeds=4, tracking_uri=uri)
     alone = lottery_ticket.run(undecided.model_copy(update={"seeds": (3,)}), tracking_uri=uri)

@@ -2,6 +2,7 @@
 
 import resource
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,12 @@ def limits() -> dict[int, int]:
     return {resource.RLIMIT_AS: taken + ROOM, resource.RLIMIT_CPU: int(used) + SECONDS}
 
 
-def bound() -> None:
-    """Bound this process for good."""
+def bound(then: launcher.Before = None) -> None:
+    """Bound this process for good, before what else is to be done in it."""
     for kind, limit in limits().items():
         resource.setrlimit(kind, (limit, limit))
+    if then:
+        then()
 
 
 @pytest.fixture(autouse=True)
@@ -42,12 +45,7 @@ def lt(tmp_path: Path) -> Lt:
     """As everywhere, within bounds."""
 
     def run(*arguments: object, timeout: float = 300, before: launcher.Before = None, **variables: str) -> Done:
-        def first() -> None:
-            bound()
-            if before:
-                before()
-
         environ = environment(**variables)
-        return Done(*launcher.run([*map(str, arguments)], tmp_path, environ, timeout, first))
+        return Done(*launcher.run([*map(str, arguments)], tmp_path, environ, timeout, partial(bound, before)))
 
     return run

@@ -90,7 +90,13 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(("shape", "first_label", "more"), CASES.values(), ids=CASES)
+@pytest.mark.parametrize(
+    ("shape", "first_label", "more"),
+    [
+        pytest.param(*case, id=name, marks=pytest.mark.slow if name in ("a table", "in two processes") else ())
+        for name, case in CASES.items()
+    ],
+)
 def test_run_goes_on(tmp_path, shape, first_label, more):
     path = tmp_path / "own.npz"
     images = write(path, shape, first_label)
@@ -110,6 +116,7 @@ def test_ticket_is_trained_and_used_as_it_was_found(tmp_path):
     assert again.stored.data == ticket.data
 
 
+@pytest.mark.slow
 def test_other_data_have_statistics_of_their_own(tmp_path):
     path, other = tmp_path / "own.npz", tmp_path / "other.npz"
     run_id, _ = interrupted_run(path, write(path, (5, 5)))
