@@ -27,7 +27,7 @@ def outcome(architecture, weights, trained, x, training):
 @pytest.mark.parametrize("name", KNOWN)
 def test_as_the_dense_stack(name, training, which):
     with torch.random.fork_rng():  # the same at each run: rounding decides on the kink of a ReLU
-        torch.manual_seed(0)
+        torch.manual_seed(3)
         module = KNOWN[name]()
     architecture = Stack(module, SHAPE)
     weights = {key: value.detach().clone() for key, value in stack(members_of(module, 3), CPU).items()}
