@@ -113,8 +113,8 @@ def _conv2d(layer: Any, path: str) -> Run:
         assert weight is not None
         if call.low:
             x, weight, bias = _rounded(x), _rounded(weight), None if bias is None else _rounded(bias)
-        if call.members == 1 and (call.low or x.device.type == "cpu"):  # bench/README.md
-            x = x.contiguous(memory_format=torch.channels_last)
+            if call.members == 1:
+                x = x.contiguous(memory_format=torch.channels_last)
         result = F.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation, call.members * layer.groups)
         return result.to(torch.bfloat16) if call.low else result
 
