@@ -52,7 +52,15 @@ def trainer(settings: Settings, allocation: Allocation, info: DataInfo) -> Itera
 
 
 def _as_many_as_fit(
-    train: Train, limit: Limit, network: Network, members: Sequence[Member], data: Data, settings: Settings, *more: Any
+    train: Train,
+    limit: Limit,
+    network: Network,
+    members: Sequence[Member],
+    data: Data,
+    settings: Settings,
+    *more: Any,
+    **named: Any,
 ) -> list[Trained]:
+    """`train`, with as many networks in a stack as fit in this round; `more` and `named` are its other arguments."""
     size = stack_size(limit, network, [member.mask for member in members], data, settings)
-    return train(network, members, data, settings.model_copy(update={"stack": size}), *more)
+    return train(network, members, data, settings.model_copy(update={"stack": size}), *more, **named)
