@@ -29,6 +29,7 @@ from lottery_ticket.study.conclude import Concluded
 from lottery_ticket.study.definition import Study
 from lottery_ticket.study.importance import FEWEST
 from lottery_ticket.study.listener import StudyListener
+from lottery_ticket.study.names import LEFT
 from lottery_ticket.study.opened import Opened
 from lottery_ticket.study.space import Space, from_unit, ranges
 from lottery_ticket.study.sweep import Outcome
@@ -280,16 +281,17 @@ def print_studies(told: Sequence[dict[str, Any]]) -> None:
 
 def _table(opened: Opened, trials: Sequence[Trial]) -> Table:
     params = list(opened.study.space)
-    caption = "accuracies in %; gaps in points, at the density named; * = on the Pareto front"
+    caption = "accuracies and weights left in %; gaps in points; * = on the Pareto front"
     table = Table(title=f"study {opened.name}", caption=caption)
-    middle = f"{sorted(opened.study.densities)[len(opened.study.densities) // 2 - 1]:g}pct"
+    middle = f"{sorted(opened.study.densities)[len(opened.study.densities) // 2 - 1]:g}"
     for name in ("trial", *params, "phase", "smallest winning", "matching", "dense"):
         table.add_column(name, justify="left" if name == "phase" else "right")
-    for name in ("− reinit", "− dense"):
-        table.add_column(f"{name} at {middle.removesuffix('pct')} %", justify="right")
+    for name in (f"nearest to {middle} %", "− reinit there", "− dense there"):
+        table.add_column(name, justify="right")
     for trial in sorted(trials, key=lambda each: tuple(map(_sortable, each.params.values()))):
         told = trial.measures
-        gaps = [told.get(f"winning_minus_{other}/{middle}") for other in ("reinit", "dense")]
+        gaps = [told.get(f"winning_minus_{other}/{middle}pct") for other in ("reinit", "dense")]
+        left = told.get(f"{LEFT}/{middle}pct")
         table.add_row(
             f"{trial.number}{'*' if trial.best else ''}",
             *(_short(trial.params.get(name)) for name in params),
@@ -297,6 +299,7 @@ def _table(opened: Opened, trials: Sequence[Trial]) -> Table:
             _percent(told["smallest_winning_pct"]),
             _percent(told["smallest_matching_pct"]),
             f"{100 * told['dense_accuracy']:.2f}",
+            "" if left is None else f"{left:.3g}",
             *("" if gap is None else f"{100 * gap:+.2f}" for gap in gaps),
             style="bold" if trial.phase == "winning" else None,
         )

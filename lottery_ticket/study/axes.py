@@ -10,7 +10,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullForm
 
 from lottery_ticket.analysis.figures import Axes
 from lottery_ticket.study.definition import Choices, Range, whole_numbers
-from lottery_ticket.study.names import DENSE, MARGIN, SMALLEST
+from lottery_ticket.study.names import DENSE, LEFT, MARGIN, SMALLEST
 from lottery_ticket.study.trials import Trial
 
 _LABELS = {
@@ -43,6 +43,16 @@ def percents(trials: Sequence[Trial], measure: str) -> np.ndarray:
 def gaps_at(trials: Sequence[Trial], pct: float) -> np.ndarray:
     """Winning − reinit of each trial at a density, in points; NaN where not measured."""
     return percents(trials, f"winning_minus_reinit/{pct:g}pct")
+
+
+def measured_at(trials: Sequence[Trial], pct: float) -> str:
+    """What percent of weights the rounds nearest to a density really had; about it, where no trial tells (lt 0.4)."""
+    measure = f"{LEFT}/{pct:g}pct"
+    there = [trial.measures[measure] for trial in trials if measure in trial.measures]
+    if not there:
+        return f"about {pct:g} %"
+    low, high = f"{min(there):.3g}", f"{max(there):.3g}"
+    return f"{low} %" if low == high else f"{low}–{high} %"
 
 
 def learned(trials: Sequence[Trial], pct: float, of: Any) -> np.ndarray:

@@ -21,6 +21,7 @@ from lottery_ticket.study.axes import (
     in_order,
     in_words,
     learned,
+    measured_at,
     ordered,
     percent_scale,
     percents,
@@ -97,7 +98,8 @@ def draw_accuracy(study: Study, trials: Sequence[Trial], name: str) -> Figure:
     below.axhline(0, color="0.4", linewidth=1)
     error_scale(above, np.concatenate(accuracies))
     keys: list[Line2D | Patch] = [
-        Line2D([], [], color=colour, linewidth=3, label=f"{pct:g} % left") for pct, colour in colours.items()
+        Line2D([], [], color=colour, linewidth=3, label=f"{measured_at(trials, pct)} left")
+        for pct, colour in colours.items()
     ]
     keys += [Line2D([], [], **_look(arm, "0.4", line)) for arm in ("winning", "reinit")]
     keys.append(Line2D([], [], **_look("dense", INK, line)))

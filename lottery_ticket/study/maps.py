@@ -12,10 +12,11 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from optuna.distributions import FloatDistribution, IntDistribution
 from scipy.spatial.distance import cdist
+from scipy.stats import norm
 
 from lottery_ticket.analysis.figures import Axes, Figure
 from lottery_ticket.analysis.plots import subplots
-from lottery_ticket.study.axes import INK, arrange, gaps_at, learned, log_axis, log_ticks
+from lottery_ticket.study.axes import INK, arrange, gaps_at, learned, log_axis, log_ticks, measured_at
 from lottery_ticket.study.boundary import near, surface
 from lottery_ticket.study.definition import Study
 from lottery_ticket.study.names import SMALLEST
@@ -24,13 +25,15 @@ from lottery_ticket.study.trials import Trial, margins
 
 _EMPTY = "0.88"
 _CELLS = 200  # along each side
+_PALEST = 0.15  # of a cell's colour, where it may lie on either side of the boundary
 _SIZE = (6.8, 4.8)  # inches
 
 
 def draw_map_smallest(study: Study, trials: Sequence[Trial], name: str) -> Figure:
     """Percent of weights left in the smallest winning ticket over two settings.
 
-    A trial whose tickets win colours what is around it: as far as the boundary, and as far as a trial speaks for.
+    A trial whose tickets win colours what is around it: as far as the boundary, and as far as a trial speaks for; the
+    less sure it is on which side of the boundary a place lies, the paler.
     """
     plane = _Plane(study, trials)
     left = np.array([trial.measures[SMALLEST] for trial in trials])
@@ -70,7 +73,7 @@ def draw_map_gap(study: Study, trials: Sequence[Trial], name: str) -> Figure | N
     bar.outline.set_visible(False)
     why = [text for text, found in (("not measured", unmeasured), ("neither learned", unlearned)) if found.any()]
     _finish(figure, axes, plane, study, trials, ", or ".join(why))
-    axes.set_title(f"{name}: winning − reinit at {pct:g} % left")
+    axes.set_title(f"{name}: winning − reinit at {measured_at(trials, pct)} left")
     return figure
 
 
@@ -93,7 +96,11 @@ class _Plane:
         self._away = cdist(cells, places)
         self.nearest = self._away.argmin(1).reshape(square)
         fitted = surface(space, margins(trials))
-        self._mean = None if fitted is None else fitted.at(cells)[0].reshape(square)
+        self._mean, self._sure = None, np.ones(square)
+        if fitted is not None:
+            mean, std = fitted.at(cells)
+            self._mean = mean.reshape(square)
+            self._sure = (2 * norm.cdf(np.abs(mean) / std) - 1).reshape(square)
         self.near = (near(cells, places) if fitted is None else fitted.near(cells)).reshape(square)
         if study.sampler == "grid":
             points = itertools.product(*grid(study).values())
@@ -113,11 +120,20 @@ class _Plane:
         return np.where(self._mean > 0, found, np.nan)
 
     def colour(self, axes: Axes, values: np.ndarray, **look: Any) -> Any:
-        """Colour the cells that trials are near; grey where such a cell has no value."""
+        """Colour the cells that trials are near, grey where such a cell has no value; paler where it is less sure.
+
+        As pale as the process through the margins finds it likely that tickets win there after all, or do not.
+        """
         self.empty = self.near & np.isnan(values)
-        grey = ListedColormap([_EMPTY])
-        axes.pcolormesh(*self._edges, np.ma.masked_where(~self.empty, np.zeros(values.shape)), cmap=grey)
-        return axes.pcolormesh(*self._edges, np.ma.masked_where(~self.near | self.empty, values), **look)
+        grey, alpha = ListedColormap([_EMPTY]), _PALEST + (1 - _PALEST) * self._sure
+        nothing = np.ma.masked_where(~self.empty, np.zeros(values.shape))
+        axes.pcolormesh(*self._edges, nothing, cmap=grey, alpha=alpha)
+        return axes.pcolormesh(*self._edges, np.ma.masked_where(~self.near | self.empty, values), alpha=alpha, **look)
+
+    @property
+    def unsure(self) -> bool:
+        """Whether there are cells, near trials, that may as well lie on the other side of the boundary (5 %)."""
+        return bool((self._sure[self.near] < 0.95).any())
 
     def draw_boundary(self, axes: Axes) -> bool:
         """The line on which the surface is 0, where trials are near; whether there is one."""
@@ -151,6 +167,8 @@ def _finish(figure: Figure, axes: Axes, plane: _Plane, study: Study, trials: Seq
         keys.append(Line2D([], [], color=INK, linewidth=1.8, label="boundary"))
     if plane.empty.any() and empty:
         keys.append(Patch(color=_EMPTY, label=empty))
+    if plane.unsure:
+        keys.append(Patch(color=INK, alpha=_PALEST, label="paler: less sure whether they win"))
     if not plane.near.all():
         keys.append(Patch(facecolor="white", edgecolor="0.7", label="no trial near"))
     figure.legend(handles=keys, loc="outside lower center", ncols=3, fontsize=9)

@@ -9,7 +9,7 @@ import numpy as np
 from lottery_ticket.analysis.verdict import RoundVerdict, Verdict
 from lottery_ticket.record import Record, nearest
 from lottery_ticket.study.definition import EndEarly
-from lottery_ticket.study.names import COST, DENSE, MARGIN, MATCHING, SMALLEST
+from lottery_ticket.study.names import COST, DENSE, LEFT, MARGIN, MATCHING, SMALLEST
 
 PHASES = ("none", "matching", "winning")
 """What a trial shows: no ticket that matches, tickets that match, tickets that win – in two rounds on end each."""
@@ -25,8 +25,9 @@ def measure(verdict: Verdict, records: Sequence[Record], densities: Iterable[flo
     `winning_margin`: by how much tickets win; see `winning_margin`. `cost`: optimiser steps of one network until the
     smallest winning ticket, or through all rounds where none wins. `dense_accuracy`: see `comparable.dense_accuracy`.
     `seconds`: of training. At each density (`…/10.7pct`, the round nearest to it), over the seeds that can be compared:
-    `winning_accuracy`, `reinit_accuracy`, `winning_minus_reinit`, `winning_minus_dense`, and `early_stop_speedup`, the
-    dense network's early-stopping iteration over the ticket's, where all of these came before the end.
+    `weights_remaining_pct`, what that round really had, `winning_accuracy`, `reinit_accuracy`, `winning_minus_reinit`,
+    `winning_minus_dense`, and `early_stop_speedup`, the dense network's early-stopping iteration over the ticket's,
+    where all of these came before the end.
 
     Args:
         verdict: on the trial.
@@ -51,6 +52,7 @@ def measure(verdict: Verdict, records: Sequence[Record], densities: Iterable[flo
         place = nearest({index: 100 * each.density for index, each in enumerate(verdict.rounds)}, pct, _NEAREST)
         if place is None or not (judged := verdict.rounds[place]).seeds:
             continue
+        measured[f"{LEFT}/{pct:g}pct"] = 100 * judged.density
         measured[f"winning_accuracy/{pct:g}pct"] = judged.winning
         measured[f"winning_minus_dense/{pct:g}pct"] = judged.against_dense.mean
         if judged.control is not None and judged.against_control is not None:

@@ -1,6 +1,7 @@
 """Figures of studies, from made-up trials: what is drawn, where it is shaded, what is left out."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -33,6 +34,7 @@ def trial(params, won=True, smallest=None, dense=0.98, at=(21.0, 10.7), winning=
     measures = {"smallest_winning_pct": smallest, "smallest_matching_pct": smallest, "dense_accuracy": dense}
     measures |= {"winning_margin": 0.01 if won else -0.01, "cost": 1.0, "seconds": 1.0}
     for pct in at:
+        measures[f"weights_remaining_pct/{pct:g}pct"] = pct
         measures[f"winning_accuracy/{pct:g}pct"] = winning
         measures[f"reinit_accuracy/{pct:g}pct"] = reinit
         measures[f"winning_minus_reinit/{pct:g}pct"] = winning - reinit
@@ -179,6 +181,28 @@ def test_cells_and_boundary_of_a_map():
     assert 1e-3 < x[along] < 1e-2
     row, edge = at(x[along], 0.1)
     assert np.flatnonzero(~coloured.mask[row]).max() == pytest.approx(edge, abs=2)  # the colour ends at the boundary
+
+
+def test_a_map_is_paler_the_less_sure_it_is():
+    for draw in (maps.draw_map_smallest, maps.draw_map_gap):
+        grey, mesh, line = draw(study(lr=LR, prune_rate=RATE), MAP, "n").axes[0].collections
+        x, y = line.get_paths()[0].vertices.T
+        on_it = at(x[np.abs(y - 0.1).argmin()], 0.1)
+        for drawn_ in (grey, mesh):
+            alpha = drawn_.get_alpha()
+            assert alpha[on_it] < 0.5 < alpha[at(1e-4, 0.1)] <= 1
+            assert alpha.min() >= 0.15
+
+
+def test_the_densities_are_those_that_were_measured():
+    """A prune rate of 0.4 has no round of 10.7 %."""
+    assert figures.measured_at(MAP, 5) == "about 5 %"
+    trials = [replace(each, measures=dict(each.measures)) for each in MAP]
+    for each, left in zip(trials, [12.5, 9.1, *[10.7] * 10], strict=True):
+        each.measures["weights_remaining_pct/10.7pct"] = left
+    assert figures.measured_at(trials, 10.7) == "9.1–12.5 %"
+    figure = maps.draw_map_gap(study(lr=LR, prune_rate=RATE, densities=(10.7,)), trials, "n")
+    assert figure.axes[0].get_title() == "n: winning − reinit at 9.1–12.5 % left"
 
 
 def test_a_map_without_winners_is_grey_near_its_trials():

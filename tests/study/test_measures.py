@@ -43,10 +43,16 @@ def test_measures():
     assert found["smallest_matching_pct"] == pytest.approx(64)
     assert found["cost"] == 3  # iterations of rounds 0, 1 and 2
     assert found["dense_accuracy"] == pytest.approx(0.97)
+    assert found["weights_remaining_pct/64pct"] == pytest.approx(64)
     assert found["winning_minus_reinit/64pct"] == pytest.approx(0.025)
     assert found["winning_minus_dense/64pct"] == pytest.approx(0.015)
     assert found["seconds"] == 24
     assert not any(name.endswith("10.7pct") for name in found)  # 51.2 % is the nearest round, and not near
+
+
+def test_what_the_nearest_round_really_had_is_told():
+    records = rounds([0.98, 0.98], [0.96, 0.96])
+    assert measure(judge(records), records, [70.0], rounds=3)["weights_remaining_pct/70pct"] == pytest.approx(64)
 
 
 def test_no_ticket_costs_all_rounds():
