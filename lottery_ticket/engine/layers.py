@@ -21,7 +21,12 @@ class NotStackable(Exception):
 
 @dataclass(frozen=True)
 class Call:
-    """What the steps of one pass share; `low`: products in bfloat16, `low_linear`: those of linear layers too."""
+    """What the steps of one pass share.
+
+    Attributes:
+        low, low_linear: products in bfloat16, those of linear layers too.
+        channels_last: convolutions take images with their channels last in memory.
+    """
 
     weights: Mapping[str, Any]
     members: int
@@ -29,6 +34,7 @@ class Call:
     low: bool
     low_linear: bool
     generators: Sequence[torch.Generator]
+    channels_last: bool = False
 
     def channels(self, x: Tensor) -> Tensor:
         """Any layout of images → B×(K·C)×H×W."""
@@ -113,8 +119,8 @@ def _conv2d(layer: Any, path: str) -> Run:
         assert weight is not None
         if call.low:
             x, weight, bias = _rounded(x), _rounded(weight), None if bias is None else _rounded(bias)
-            if call.members == 1:
-                x = x.contiguous(memory_format=torch.channels_last)
+        if call.channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
         result = F.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation, call.members * layer.groups)
         return result.to(torch.bfloat16) if call.low else result
 

@@ -56,6 +56,7 @@ class Stack:
         self._module = module
         self._low, self._medium = precision in ("bfloat16", "medium"), precision == "medium"
         self.draws = any(type(layer) is nn.Dropout for layer in module.modules())
+        self._normalises = any(type(layer) is nn.BatchNorm2d for layer in module.modules())
         try:
             self._steps = _translate(module)
             self._check(input_shape)
@@ -84,7 +85,8 @@ class Stack:
         low = self._low and (training or self._medium)
         if self.unknown is None:
             low_linear = low and not (self._medium and x.device.type == "cpu")
-            return self._run(Call(weights, len(x), training, low, low_linear, generators), x)
+            channels_last = len(x) == 1 and (low or (self._normalises and x.device.type == "cpu"))  # bench/cifar.py
+            return self._run(Call(weights, len(x), training, low, low_linear, generators, channels_last), x)
         single = {name: value.squeeze(0) for name, value in weights.items()}
         self._module.train(training)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=low):

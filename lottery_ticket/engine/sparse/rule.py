@@ -1,7 +1,8 @@
 """Which tensors of a round are trained over survivors alone: by shapes, density and settings, never by a timing.
 
 So the same command on the same number of threads gives the same bits. The numbers are from `bench/sparse.py`, on an AMD
-EPYC (Zen 5, AVX-512, two cores); docs/engine.md has its tables.
+EPYC (Zen 5, AVX-512, two cores) and an Intel Xeon (AVX-512, AMX, two cores): where the slower of the two gains from it.
+docs/engine.md has the tables.
 """
 
 from importlib.util import find_spec
@@ -15,7 +16,7 @@ from lottery_ticket.models.cost import MultiplyAdds
 from lottery_ticket.models.network import Network
 
 LINEAR_BELOW = {1: 0.4, 2: 0.2}
-"""Threads → density of a linear layer's weights below which its survivors are multiplied alone; 0.1 on more threads.
+"""Threads → density of a linear layer's weights below which its survivors are multiplied alone; on more `_ON_MORE`.
 
 One member's product is taken by one thread, while torch's dense one is taken by all.
 """
@@ -23,11 +24,15 @@ One member's product is taken by one thread, while torch's dense one is taken by
 FEWEST = 10_000
 """Weights of a linear layer, pruned or not, from which on that is worth its calls."""
 
-CONVOLUTIONS_BELOW = 0.25
-"""The part of the multiply-adds of all convolutions that is left below which they are multiplied so, all of them.
+CONVOLUTIONS_BELOW = {1: 0.25, 2: 0.15}
+"""Threads → the part of the multiply-adds of all convolutions that is left below which they are multiplied so, all of
+them; on more `_ON_MORE`.
 
 Not one by one: between a convolution of the one kind and one of the other the images would be rearranged.
 """
+
+_ON_MORE = 0.1
+"""Either, on more threads: not measured, on the safe side."""
 
 KNOWN = (nn.Linear, nn.Conv2d)
 """The layers whose survivors can be multiplied alone."""
@@ -56,8 +61,8 @@ class Rule:
         if self._engine == "sparse":
             return tuple(name for name in known if left[name] < 1)
         cost = self._multiply_adds
-        convolved = sum(left[name] * cost[name] for name in cost) < CONVOLUTIONS_BELOW * sum(cost.values())
-        below = LINEAR_BELOW.get(self._threads, 0.1)
+        below, convolutions_below = (by.get(self._threads, _ON_MORE) for by in (LINEAR_BELOW, CONVOLUTIONS_BELOW))
+        convolved = sum(left[name] * cost[name] for name in cost) < convolutions_below * sum(cost.values())
         large = [name for name in known if name not in cost and mask[name].numel() >= FEWEST]
         chosen = {name for name in large if left[name] < below}
         if chosen and chosen == set(large) and not cost:

@@ -96,14 +96,16 @@ def test_convolutions_are_chosen_together_by_their_multiply_adds(settings, small
     network = make_network(settings, small.input_shape, small.classes)
     convolutions = {name for name, kind in network.kinds.items() if kind == "conv"}
     assert len(convolutions) == 2
-    assert not convolutions & set(tensors(network, CONVOLUTIONS_BELOW + 0.02, settings, small))
-    assert convolutions < set(tensors(network, CONVOLUTIONS_BELOW - 0.02, settings, small))
+    for threads, below in CONVOLUTIONS_BELOW.items():
+        settings = settings.model_copy(update={"engine_threads": threads})
+        assert not convolutions & set(tensors(network, below + 0.02, settings, small))
+        assert convolutions <= set(tensors(network, below - 0.02, settings, small))
     mask = network.dense_mask()
     mask["conv2.weight"][:] = False  # most weights, and multiply-adds: the others are left
     cost = Rule(network, settings, CPU)._multiply_adds
     left = cost["conv1.weight"] / sum(cost.values())
     chosen = Rule(network, settings, CPU)(mask)
-    assert ("conv2.weight" in chosen) is (left < CONVOLUTIONS_BELOW)
+    assert ("conv2.weight" in chosen) is (left < CONVOLUTIONS_BELOW[2])
     assert "conv1.weight" not in chosen
 
 
