@@ -25,6 +25,7 @@ format: .venv/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+bench: export GOMP_SPINCOUNT ?= 1000  # as lt has it
 bench: .venv/installed        ## measured claims, printed
 	$(BIN)/python bench/start.py
 	$(BIN)/python bench/quick.py
@@ -33,6 +34,7 @@ bench: .venv/installed        ## measured claims, printed
 	$(BIN)/python bench/late_rounds.py fc1
 	$(BIN)/python bench/late_rounds.py lenet5 --precision bfloat16
 	$(BIN)/python bench/sparse.py fc1 lenet5 vgg resnet20 convolution trajectory
+	$(BIN)/python bench/cifar.py
 	$(BIN)/python bench/both_engines.py
 	$(BIN)/python bench/pages.py
 	$(BIN)/python bench/streamed.py
