@@ -77,8 +77,9 @@ def main() -> None:
 
 def prepared(model: str, device: torch.device, steps: int) -> tuple[Settings, Data, Network]:
     """A network, its recipe and noise on the device; the first 20 steps are not counted."""
-    flags = {"schedule": "constant", "milestones": (), "rewind_iteration": 0, "engine": "dense", "jobs": 1}
-    settings = load_preset("lmc-resnet20", model=model, iterations=steps + 21, device=device.type, **flags)
+    recipe = {"batch_size": 128, "optimizer": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4}
+    recipe |= {"augment": ("flip", "crop"), "epochs": None, "evaluate_every": None, "iterations": steps + 21}
+    settings = load_preset("quick", model=model, device=device.type, engine="dense", jobs=1, **recipe)
     few = noise((3, 32, 32))
     parts = [Split(part.x.to(device), part.y.to(device)) for part in (few.train, few.validation, few.test)]
     info = few.info.model_copy(update={"image_shape": (32, 32, 3), "mean": (127.5,) * 3, "std": (63.75,) * 3})
