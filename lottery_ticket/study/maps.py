@@ -41,13 +41,14 @@ def draw_map_smallest(study: Study, trials: Sequence[Trial], name: str) -> Figur
     figure, axes = subplots(figsize=_SIZE, layout="constrained")
     if won.any():
         low, high = left[won].min() / 1.1, min(left[won].max() * 1.1, 100)
-        mesh = plane.colour(axes, plane.of_nearest(left, won), cmap="viridis_r", norm=LogNorm(low, high))
+        mesh = plane.colour(axes, plane.of_nearest(left, won), True, cmap="viridis_r", norm=LogNorm(low, high))
         bar = figure.colorbar(mesh, ax=axes, label="weights left in the smallest winning ticket (%)", pad=0.02)
         log_axis(bar.ax.yaxis, log_ticks(low, high, 8))
         bar.outline.set_visible(False)
     else:
         plane.colour(axes, np.full(plane.near.shape, np.nan))
-    _finish(figure, axes, plane, study, trials, "no ticket wins")
+    unsure = Patch(color=INK, alpha=_PALEST, linewidth=0, label="paler: less sure whether they win")
+    _finish(figure, axes, plane, study, trials, "no ticket wins", [unsure] if plane.bounded else [])
     axes.set_title(name)
     return figure
 
@@ -85,6 +86,7 @@ class _Plane:
         near: where a trial speaks for the cell, by the process through the winning margins, and on a grid the nearest
             of its points was tried.
         empty: which of these cells `colour` had no value for.
+        bounded: whether a boundary was seen at all.
     """
 
     def __init__(self, study: Study, trials: Sequence[Trial]) -> None:
@@ -96,6 +98,7 @@ class _Plane:
         self._away = cdist(cells, places)
         self.nearest = self._away.argmin(1).reshape(square)
         fitted = surface(space, margins(trials))
+        self.bounded = fitted is not None
         self._mean, self._sure = None, np.ones(square)
         if fitted is not None:
             mean, std = fitted.at(cells)
@@ -119,21 +122,16 @@ class _Plane:
             return np.where(having[self.nearest], found, np.nan)
         return np.where(self._mean > 0, found, np.nan)
 
-    def colour(self, axes: Axes, values: np.ndarray, **look: Any) -> Any:
-        """Colour the cells that trials are near, grey where such a cell has no value; paler where it is less sure.
+    def colour(self, axes: Axes, values: np.ndarray, fading: bool = False, **look: Any) -> Any:
+        """Colour the cells that trials are near; grey where such a cell has no value.
 
-        As pale as the process through the margins finds it likely that tickets win there after all, or do not.
+        With `fading` the paler the likelier it is, by the process, that a cell lies on the other side of the boundary.
         """
         self.empty = self.near & np.isnan(values)
-        grey, alpha = ListedColormap([_EMPTY]), _PALEST + (1 - _PALEST) * self._sure
+        alpha = _PALEST + (1 - _PALEST) * self._sure if fading else None
         nothing = np.ma.masked_where(~self.empty, np.zeros(values.shape))
-        axes.pcolormesh(*self._edges, nothing, cmap=grey, alpha=alpha)
+        axes.pcolormesh(*self._edges, nothing, cmap=ListedColormap([_EMPTY]), alpha=alpha)
         return axes.pcolormesh(*self._edges, np.ma.masked_where(~self.near | self.empty, values), alpha=alpha, **look)
-
-    @property
-    def unsure(self) -> bool:
-        """Whether there are cells, near trials, that may as well lie on the other side of the boundary (5 %)."""
-        return bool((self._sure[self.near] < 0.95).any())
 
     def draw_boundary(self, axes: Axes) -> bool:
         """The line on which the surface is 0, where trials are near; whether there is one."""
@@ -147,8 +145,16 @@ class _Plane:
         return True
 
 
-def _finish(figure: Figure, axes: Axes, plane: _Plane, study: Study, trials: Sequence[Trial], empty: str) -> None:
-    """Axes, trials, boundary and legend of a map; `empty` says what the grey cells are."""
+def _finish(
+    figure: Figure,
+    axes: Axes,
+    plane: _Plane,
+    study: Study,
+    trials: Sequence[Trial],
+    empty: str,
+    more: Sequence[Patch] = (),
+) -> None:
+    """Axes, trials, boundary and legend of a map; `empty` says what the grey cells are, `more` is in the legend too."""
     (x, first), (y, second) = study.space.items()
     arrange(axes, "x", x, first, margin=0)
     arrange(axes, "y", y, second, margin=0)
@@ -167,8 +173,7 @@ def _finish(figure: Figure, axes: Axes, plane: _Plane, study: Study, trials: Seq
         keys.append(Line2D([], [], color=INK, linewidth=1.8, label="boundary"))
     if plane.empty.any() and empty:
         keys.append(Patch(color=_EMPTY, label=empty))
-    if plane.unsure:
-        keys.append(Patch(color=INK, alpha=_PALEST, label="paler: less sure whether they win"))
+    keys += more
     if not plane.near.all():
         keys.append(Patch(facecolor="white", edgecolor="0.7", label="no trial near"))
     figure.legend(handles=keys, loc="outside lower center", ncols=3, fontsize=9)
