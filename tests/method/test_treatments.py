@@ -144,7 +144,9 @@ def test_a_random_mask_keeps_no_degrees(at, start):
 
 def rounds_of(settings, data, train=train, **more):
     """(arm, seed, round) → what the method yields."""
-    settings = settings.model_copy(update={"rounds": 3, "iterations": 20, "evaluate_every": None, "engine": "dense"} | more)
+    settings = settings.model_copy(
+        update={"rounds": 3, "iterations": 20, "evaluate_every": None, "engine": "dense"} | more
+    )
     network = make_network(settings, data.input_shape, data.classes)
     done = [each for rounds in find_tickets(settings, network, data, train=train) for each in rounds]
     return {(each.record.arm, each.record.seed, each.record.round): each for each in done}
@@ -213,7 +215,9 @@ def test_finetuning_stays_at_the_last_learning_rate(settings, small):
 @pytest.mark.parametrize("how", [{"optimizer": "sgd", "momentum": 0.9, "lr": 0.1}, {"weight_decay": 1e-2}], ids=str)
 def test_frozen_weights_compute_and_never_move(settings, small, how, left):
     """Pruned weights bit for bit what they were, the others as plain PyTorch trains them beside these."""
-    settings = settings.model_copy(update=how | {"iterations": 5, "batch_size": 1000, "engine": "dense", "evaluate_every": None})
+    settings = settings.model_copy(
+        update=how | {"iterations": 5, "batch_size": 1000, "engine": "dense", "evaluate_every": None}
+    )
     network = make_network(settings, small.input_shape, small.classes)
     theta = network.draw(0, "init")
     draws = torch.Generator().manual_seed(0)
