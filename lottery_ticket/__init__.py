@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lottery_ticket.record import Record
     from lottery_ticket.reproduction.reproduce import reproduce
     from lottery_ticket.runs.analyse import analyse
+    from lottery_ticket.runs.compare import compare_runs
     from lottery_ticket.runs.find import find
     from lottery_ticket.runs.own_loop import Job
     from lottery_ticket.runs.result import Result, load_run
@@ -43,6 +44,7 @@ _HOME = {
     "Verdict": "analysis.verdict",
     "analyse": "runs.analyse",
     "compare": "analysis.compare",
+    "compare_runs": "runs.compare",
     "export": "tickets.export",
     "find": "runs.find",
     "find_tickets": "method.trajectory",
@@ -73,6 +75,7 @@ __all__ = [
     "Verdict",
     "analyse",
     "compare",
+    "compare_runs",
     "export",
     "find",
     "find_tickets",

@@ -45,6 +45,23 @@ def over_seeds(values: Sequence[float]) -> Spread | None:
     return Spread(float(found.mean()), float(found.std(ddof=1)) / math.sqrt(len(found)), len(found) - 1)
 
 
+def welch(ours: Sequence[float], theirs: Sequence[float]) -> Spread | None:
+    """The difference of two means over seeds that are not the same, ours minus theirs.
+
+    Welch 1947 (Biometrika 34), degrees of freedom after Satterthwaite 1946 (Biometrics Bulletin 2). None where nothing
+    is known of the spread: fewer than two seeds on a side, or both sides all alike.
+    """
+    sides = [np.asarray(side, dtype=float) for side in (ours, theirs)]
+    if min(map(len, sides)) < 2:
+        return None
+    means = [float(side.mean()) for side in sides]
+    parts = [float(side.var(ddof=1)) / len(side) for side in sides]
+    if sum(parts) <= (1e-9 * max(map(abs, means)) + 1e-12) ** 2:
+        return None
+    freedom = sum(parts) ** 2 / sum(part**2 / (len(side) - 1) for part, side in zip(parts, sides, strict=True))
+    return Spread(means[0] - means[1], math.sqrt(sum(parts)), freedom)
+
+
 def over_images(ours: np.ndarray, theirs: np.ndarray) -> Spread:
     """The difference of two accuracies and its spread over the test images, which two pairs of networks share.
 

@@ -18,6 +18,7 @@ COMMANDS = {
     "register": "Put a trained ticket into the MLflow Model Registry, ready for `mlflow models serve` and `lt pull`.",
     "train": "Train a ticket with its own or changed settings, next to the controls reinit and dense.",
     "figures": "Draw the figures of a run again from what MLflow holds, and print its table.",
+    "compare": "Compare arms of runs: settings that differ, accuracies at equal density and equal multiply-adds, cost.",
     "analyse": "Analyse the rounds of a run; table and figures go into a folder and into the run in MLflow.",
     "models": "List networks: weights, multiply-adds of an image, whether they stack and can be made small.",
     "plugins": "List models, arms, criteria, data sets and whatever else goes by a name: ours and installed packages'.",

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -14,13 +14,21 @@ from lottery_ticket.masks import Mask, Weights
 from lottery_ticket.models.network import Network
 from lottery_ticket.record import Point
 
+Training = Literal["usual", "last-rate", "pruned-frozen", "random-labels", "half-data"]
+"""How a member is trained.
+
+As the settings say (`usual`); after the dense round with the learning rate that the schedule ends with; its pruned
+weights frozen at the values they start from, not at zero; on the training images with their labels in random order; on
+half of the images, each twice as often.
+"""
+
 
 @dataclass(frozen=True)
 class Member:
     """One network to train: whose data order it sees, where it starts, which weights survive.
 
     `begins_at` is the iteration that its training goes on from: k with late rewinding. `settings` are its own lr,
-    weight decay, schedule and warm-up where they are not those of the run.
+    weight decay, schedule and warm-up where they are not those of the run; with them a `training` of last-rate is told.
     """
 
     arm: str
@@ -29,6 +37,12 @@ class Member:
     weights: Weights
     begins_at: int = 0
     settings: Settings | None = None
+    training: Training = "usual"
+
+    @property
+    def frozen(self) -> bool:
+        """Whether its pruned weights stay what they start from, and are not zero."""
+        return self.training == "pruned-frozen"
 
 
 @dataclass(frozen=True)
@@ -36,7 +50,8 @@ class Trained:
     """What training made of a member.
 
     Attributes:
-        weights: the trained parameters and buffers, on the CPU; pruned weights are exactly zero.
+        weights: the trained parameters and buffers, on the CPU; pruned weights are exactly zero, or what they started
+            from where they are frozen there.
         curve: the evaluations, in order; the last is at the end of training.
         train_loss: mean over the images of the last (perhaps partial) epoch.
         correct: for each test image, whether the trained network classes it right; bool.
@@ -146,6 +161,13 @@ def iterations_per_round(settings: Settings, images: int) -> int:
 def steps(members: Sequence[Member], settings: Settings, images: int) -> int:
     """Optimiser steps of these members in one round, summed."""
     return sum(iterations_per_round(settings, images) - member.begins_at for member in members)
+
+
+def at_last_rate(settings: Settings) -> Settings:
+    """The settings with the learning rate that their schedule, constant or in steps, ends with, all the time."""
+    steps = len(settings.milestones or ()) if settings.schedule == "step" else 0
+    held = {"lr": settings.lr * settings.gamma**steps, "schedule": "constant", "warmup_iterations": 0}
+    return settings.model_copy(update=held | {"milestones": None})
 
 
 def check_length(settings: Settings, images: int) -> None:

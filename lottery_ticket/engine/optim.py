@@ -44,6 +44,7 @@ class Optimizer:
         masks: for each parameter a bool tensor of its shape, False where it is pruned, or None if it is not prunable.
         total: iterations of the round, for the schedule.
         first: the iteration that the first step is, for the schedule and warm-up.
+        frozen: pruned weights are not zero, and stay what they are bit for bit.
     """
 
     def __init__(
@@ -53,12 +54,13 @@ class Optimizer:
         masks: Sequence[Tensor | None],
         total: int,
         first: int = 0,
+        frozen: bool = False,
     ) -> None:
         self._settings = settings[0]
         device = next((each.device for each in parameters if isinstance(each, Tensor)), torch.device("cpu"))
         self._fused = device.type in ("cpu", "cuda")
         self._tensors = [
-            _Flat(p) if isinstance(p, SparseWeight) else _Survivors(p, mask)
+            _Flat(p) if isinstance(p, SparseWeight) else _Survivors(p, mask, frozen)
             for p, mask in zip(parameters, masks, strict=True)
         ]
         paces: dict[_Pace, list[int]] = {}
@@ -176,16 +178,19 @@ class _Pace:
 
 
 class _Survivors:
-    """One stacked parameter as the flat tensor `values` that is stepped: all of it, or its gathered survivors."""
+    """One stacked parameter as the flat tensor `values` that is stepped: all of it, or its gathered survivors.
 
-    def __init__(self, parameter: Tensor, mask: Tensor | None) -> None:
+    These where they are few, or where what is pruned is `frozen` and not zero.
+    """
+
+    def __init__(self, parameter: Tensor, mask: Tensor | None, frozen: bool = False) -> None:
         self._whole = parameter.detach().view(-1)
         self._prunable = mask is not None
         self._index: Tensor | None = None
         self._mask: Tensor | None = None
         counts = torch.full((len(parameter),), parameter[0].numel())
         if mask is not None and not mask.all():
-            if mask.float().mean() < GATHERED_BELOW:
+            if frozen or mask.float().mean() < GATHERED_BELOW:
                 self._index = mask.view(-1).nonzero().view(-1)
                 counts = mask.flatten(1).sum(1)
             else:

@@ -63,7 +63,7 @@ def train(
     before, total = 0, steps(members, settings, len(data.train))
     with arithmetic(settings, data.train.x.device):
         rule = Rule(network, settings, data.train.x.device)
-        alone = [() if architecture.unknown else rule(member.mask) for member in members]
+        alone = [() if architecture.unknown or member.frozen else rule(member.mask) for member in members]
         for stacked in stacks(members, size, alone):
             group = [members[index] for index in stacked]
             results = _Training(network, architecture, group, alone[stacked[0]], data, settings, round).run(
@@ -77,12 +77,13 @@ def train(
 def stacks(members: Sequence[Member], size: int, alone: Sequence[tuple[str, ...]] | None = None) -> list[Sequence[int]]:
     """Which members, by index, are trained as one stack: at most `size` of those that are trained alike.
 
-    These begin at one iteration and have the same tensors trained over survivors alone (`alone`, of each member). As
-    few stacks as it takes, as equal as can be.
+    These begin at one iteration, have the same tensors trained over survivors alone (`alone`, of each member), the same
+    images and labels, and pruned weights of zero or not. As few stacks as it takes, as equal as can be.
     """
-    alike: dict[tuple[int, tuple[str, ...]], list[int]] = {}
+    alike: dict[tuple[Any, ...], list[int]] = {}
     for index, member in enumerate(members):
-        alike.setdefault((member.begins_at, alone[index] if alone else ()), []).append(index)
+        training = "usual" if member.training == "last-rate" else member.training
+        alike.setdefault((member.begins_at, training, alone[index] if alone else ()), []).append(index)
     return [stacked for indices in alike.values() for stacked in evenly(indices, size)]
 
 
@@ -113,7 +114,7 @@ class _Training:
         weights = stack([member.weights for member in members], device)
         self._sparse = sparse
         masks = stack([member.mask for member in members], device)
-        for name, kept in masks.items():
+        for name, kept in () if members[0].frozen else masks.items():
             weights[name].mul_(kept)
         layers = {name: network.module.get_submodule(name.rpartition(".")[0]) for name in sparse}
         alone = {name: survivors(layer, weights[name], masks[name]) for name, layer in layers.items()}
@@ -122,7 +123,8 @@ class _Training:
         self._trainable = [
             each.values if isinstance(each, SparseWeight) else each.requires_grad_() for each in parameters
         ]
-        otherwise = settings.augment or settings.label_smoothing or architecture.unknown
+        self._labels = self._in_random_order() if members[0].training == "random-labels" else None
+        otherwise = settings.augment or settings.label_smoothing or architecture.unknown or self._labels is not None
         paths = linear_layers(network.module) if sparse and not otherwise else None
         taken = {f"{path}.{name}" for path in paths or () for name in ("weight", "bias")}
         whole = all(f"{path}.weight" in alone for path in paths or ()) and set(network.trainable) <= taken
@@ -133,6 +135,7 @@ class _Training:
             [masks.get(name) for name in network.trainable],
             self._total,
             self._begins_at,
+            members[0].frozen,
         )
         self._generators = [
             torch.Generator(device).manual_seed(derive(member.seed, "dropout", round))
@@ -198,8 +201,8 @@ class _Training:
             self._optimizer.step([gradients[name] for name in self._network.trainable])
             self._loss_sum += each.sum(1)
             return
-        x, y = images.index_select(0, flat), labels.index_select(0, flat)
-        x = x.unflatten(0, batch.shape)
+        y = labels.index_select(0, flat) if self._labels is None else self._labels.gather(1, batch).flatten()
+        x = images.index_select(0, flat).unflatten(0, batch.shape)
         x = augment(x, self._augmentations, self._images) if self._augmentations else x
         scores = self._architecture(self._weights, x, training=True, generators=self._generators)
         smoothing = self._settings.label_smoothing
@@ -222,11 +225,24 @@ class _Training:
     def _order(self, epoch: int) -> Tensor:
         """The data order of every member in this epoch, K×N, from its seed."""
         images = len(self._data.train)
-        orders = {
-            seed: torch.randperm(images, generator=generator(seed, "order", self._round, epoch))
-            for seed in {member.seed for member in self._members}
-        }
+        orders = {}
+        for seed in {member.seed for member in self._members}:
+            source = generator(seed, "order", self._round, epoch)
+            orders[seed] = torch.randperm(images, generator=source)
+            if self._members[0].training == "half-data":
+                half = torch.randperm(images, generator=generator(seed, "half-data"))[: math.ceil(images / 2)]
+                again = torch.randperm(len(half), generator=source)
+                first = orders[seed][orders[seed] < len(half)]
+                orders[seed] = half[torch.cat([first, again])[:images]]
         return torch.stack([orders[member.seed] for member in self._members]).to(self._device)
+
+    def _in_random_order(self) -> Tensor:
+        """The training labels of every member in an order of its seed, K×N: as many of each class, of other images."""
+        labels = self._data.train.y
+        orders = [
+            torch.randperm(len(labels), generator=generator(member.seed, "random-labels")) for member in self._members
+        ]
+        return torch.stack([labels[order.to(labels.device)] for order in orders])
 
     def _progress(self, iteration: int, accuracy: dict[tuple[str, int], float]) -> Progress:
         members = len(self._members)
@@ -309,6 +325,7 @@ class _Training:
                 constant=self._constant[k],
                 sparse=self._sparse,
                 connected=not self._constant[k]
+                or self._members[k].frozen
                 or connected(self._network.module, self._members[k].mask, self._data.input_shape),
                 seconds=seconds,
                 evaluation_seconds=self._evaluating / len(self._members),

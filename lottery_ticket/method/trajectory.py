@@ -10,7 +10,7 @@ from torch import Tensor
 from lottery_ticket.config import Settings
 from lottery_ticket.data.prepared import Data
 from lottery_ticket.engine.gradients import gradients
-from lottery_ticket.engine.job import Member, Train, Trained, Watch, in_iterations
+from lottery_ticket.engine.job import Member, Train, Trained, Watch, at_last_rate, in_iterations
 from lottery_ticket.engine.training import train as train_here
 from lottery_ticket.errors import InputError
 from lottery_ticket.masks import Mask, Weights, density, survivors
@@ -30,8 +30,9 @@ class Round:
     Attributes:
         record: its numbers.
         mask: prunable tensor → bool tensor, the survivors during this round.
-        start: the values the training started from (θ₀ for a winning ticket); pruned ones do not count.
-        weights: the trained parameters and buffers, pruned weights exactly zero.
+        start: the values the training started from (θ₀ for a winning ticket); pruned ones do not count, but where an
+            arm freezes them there.
+        weights: the trained parameters and buffers, pruned weights exactly zero, or frozen at their start values.
         rewound: what the arm `winning` starts from in later rounds where that is not θ₀: θₖ, told in round 0, or the
             values of a ticket that is trained again, told in its first round.
         next_mask: what pruning leaves for the next round, where there is one and this arm finds its own mask.
@@ -148,7 +149,12 @@ class Trajectories:
 
     def members(self) -> list[Member]:
         """What to train in the next round, each from its start under its mask."""
-        return [Member(arm, seed, *self._arms[arm].start(self._moment(arm, seed))) for arm, seed in self.alive]
+        return [self._member(arm, seed) for arm, seed in self.alive]
+
+    def _member(self, name: str, seed: int) -> Member:
+        arm = self._arms[name]
+        held = at_last_rate(self._settings) if self.round > 0 and arm.training == "last-rate" else None
+        return Member(name, seed, *arm.start(self._moment(name, seed)), held, arm.training)
 
     def finish(self, members: Sequence[Member], trained: Sequence[Trained]) -> list[Round]:
         """The round that was trained; the next one begins."""
@@ -179,8 +185,8 @@ class Trajectories:
 
     def _to_find(self, member: Member) -> int | None:
         """The multiply-adds that a member's mask has cost; None where that is not known."""
-        finder = member.arm if self._arms[member.arm].own_mask else "winning"
-        before = [record.cost for record in self._last if (record.arm, record.seed) == (finder, member.seed)]
+        finder = self._finder(member.arm, member.seed)
+        before = [record.cost for record in self._last if (record.arm, record.seed) == finder]
         if self.round == 0:
             return 0
         return before[0].found_with if before and before[0] else None
@@ -194,7 +200,7 @@ class Trajectories:
         """
         return {
             (member.arm, member.seed): prune(
-                scores_by(self._settings.criterion, self._evidence(member, result, scored)),
+                self._scores(member, result, scored),
                 member.mask,
                 self._rates,
                 self._settings.scope,
@@ -202,6 +208,12 @@ class Trajectories:
             for member, result in zip(members, trained, strict=True)
             if self._arms[member.arm].own_mask and not result.diverged and result.connected is not False
         }
+
+    def _scores(self, member: Member, result: Trained, scored: Counter[tuple[str, int]]) -> Mapping[str, Tensor]:
+        """What the criterion gives the weights of a member: the lowest go first."""
+        scores = scores_by(self._settings.criterion, self._evidence(member, result, scored))
+        inverted = self._arms[member.arm].inverted
+        return {name: -value for name, value in scores.items()} if inverted else scores
 
     def _evidence(self, member: Member, result: Trained, scored: Counter[tuple[str, int]]) -> Evidence:
         at = evidence(self._settings, self._network, self._data, self.round, member, result.weights)
@@ -213,23 +225,28 @@ class Trajectories:
         return replace(at, gradients=counted)
 
     def _moment(self, arm: str, seed: int) -> Moment:
-        trunk = self._masks.get(("winning", seed), {})
-        own = self._masks[arm, seed] if self._arms[arm].own_mask else trunk
+        own_mask = self._arms[arm].own_mask
+        found = self._masks.get(("winning", seed) if own_mask else self._finder(arm, seed), {})
+        own = self._masks[arm, seed] if own_mask else found
         initial, rewound = self._initial[seed], self._rewound.get(seed, self._initial[seed])
         rewound_at = self._settings.rewound_at if seed in self._rewound else 0
         trained = self._trained.get((arm, seed), {})
-        return Moment(lambda: self._network, seed, self.round, own, trunk, initial, rewound, rewound_at, trained)
+        return Moment(lambda: self._network, seed, self.round, own, found, initial, rewound, rewound_at, trained)
+
+    def _finder(self, arm: str, seed: int) -> tuple[str, int]:
+        """The trajectory whose training finds the masks of this one."""
+        return self._arms[arm].finder(arm, seed, self._settings.seeds)
 
 
 def alive(settings: Settings, last: Sequence[Record]) -> list[tuple[str, int]]:
     """The (arm, seed) that go on after a round: all at the start, then those whose mask could be found."""
-    own = {name for name in settings.arms if arm_named(name).own_mask}
-    found = {(r.arm, r.seed) for r in last if r.arm in own and r.goes_on}
+    arms = {name: arm_named(name) for name in settings.arms}
+    found = {(r.arm, r.seed) for r in last if arms[r.arm].own_mask and r.goes_on}
     return [
-        (arm, seed)
-        for arm in settings.arms
+        (name, seed)
+        for name, arm in arms.items()
         for seed in settings.seeds
-        if not last or (arm if arm in own else "winning", seed) in found
+        if not last or arm.finder(name, seed, settings.seeds) in found
     ]
 
 
@@ -261,7 +278,8 @@ def finished_round(
     counted = network.multiply_adds
     cost = None
     if isinstance(counted, MultiplyAdds):
-        cost = counted.cost(member.mask, trained.images, trained.sparse, scored, to_find)
+        multiplied = network.dense_mask() if member.frozen else member.mask
+        cost = counted.cost(multiplied, trained.images, trained.sparse, scored, to_find)
     last, best, stop = trained.curve[-1], best_point(trained.curve), early_stop_point(trained.curve)
     record = Record(
         arm=member.arm,

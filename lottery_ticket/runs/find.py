@@ -12,7 +12,7 @@ from lottery_ticket.address import public
 from lottery_ticket.config import OF_THE_LOOP, Settings, as_text, flag, merge
 from lottery_ticket.engine.job import Train, Watch
 from lottery_ticket.errors import InputError
-from lottery_ticket.method.arms import check_arms
+from lottery_ticket.method.arms import ARMS, arm_named, check_arms
 from lottery_ticket.method.trajectory import Checkpoint, Round, find_tickets
 from lottery_ticket.models.fingerprint import Fingerprint
 from lottery_ticket.models.own import label, own_network
@@ -181,6 +181,11 @@ def _settings(factory: Any, example: Any, given: Mapping[str, Any]) -> Settings:
     ours = {"model": label(factory), "dataset": "own", "init": "module"}
     settings = merge(({**ours, "prunable": "layers" if example is None else "products"}, None), (dict(given), None))
     check_arms(settings)
+    if wrong := next((name for name in settings.arms if arm_named(name).training != "usual"), None):
+        why = "is trained otherwise than the others, which a loop of your own knows nothing of"
+        raise InputError(
+            "--arms", wrong, f"{why}; allowed: {', '.join(n for n in ARMS if ARMS[n].training == 'usual')}"
+        )
     if isinstance(settings.rewind_iteration, str):
         why = "is in epochs, of which lt knows nothing in a loop of your own; allowed: optimiser steps, as 500it"
         raise InputError("--rewind-iteration", settings.rewind_iteration, why)

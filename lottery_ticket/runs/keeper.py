@@ -66,7 +66,8 @@ class Keeper:
     def _made_compact(self, done: Round) -> Round:
         """A round that tells the multiply-adds of its network made small, where it can be."""
         cost, shape = done.record.cost, self._plan.network.input_shape
-        if cost is None or shape is None or done.record.diverged or not self._compactable:
+        frozen = arm_named(done.record.arm).training == "pruned-frozen"  # what is pruned computes, so nothing can go
+        if cost is None or shape is None or done.record.diverged or frozen or not self._compactable:
             return done
         with forked():
             module = self._plan.network.build()
@@ -85,13 +86,13 @@ def _checkpoint(client: MlflowClient, tracker: Tracker, settings: Settings, last
     going_on = {seed for _, seed in alive(settings, last)} if last[0].round + 1 < settings.rounds else set()
     for seed in going_on if "winning" in settings.arms else ():
         initial[seed] = reading.read_weights(client, tracker.children["winning", seed], layout.INIT)
+        if settings.rewind_iteration:
+            rewound[seed] = reading.read_weights(client, tracker.children["winning", seed], REWOUND)
     for record in last:
         child = tracker.children[record.arm, record.seed]
         arm = arm_named(record.arm)
         if arm.own_mask and record.goes_on and record.round + 1 < settings.rounds:
             masks[record.arm, record.seed] = reading.read_mask(client, child, record.round + 1)
-        if record.arm == "winning" and settings.rewind_iteration:
-            rewound[record.seed] = reading.read_weights(client, child, REWOUND)
         if arm.keep_start and record.round + 1 < settings.rounds:
             under = reading.read_mask(client, child, record.round)
             trained[record.arm, record.seed] = reading.read_trained(client, child, record.round, under)

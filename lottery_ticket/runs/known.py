@@ -16,7 +16,11 @@ OURS: Mapping[Kind, tuple[str, ...]] = {
         *("conv2-dropout", "conv4-dropout", "conv6-dropout", "conv8-dropout"),
         *("resnet20", "resnet32", "resnet56", "resnet110", "resnet18", "vgg11", "vgg16", "vgg19", "wrn22-2"),
     ),
-    "arms": ("winning", "reinit", "random-mask", "reinit-own", "lr-rewinding"),
+    "arms": (
+        *("winning", "reinit", "random-mask", "degree-preserving", "mask-inverted", "other-seed"),
+        *("sign-only", "signs-random", "shuffle", "shuffle-all", "reinit-own", "lr-rewinding", "finetune"),
+        *("freeze", "freeze-towards-zero", "on-random-labels", "mask-random-labels", "on-half-data", "mask-half-data"),
+    ),
     "criteria": ("magnitude",),
     "datasets": tuple(KNOWN),
     "augmentations": ("flip", "crop"),

@@ -11,7 +11,7 @@ from lottery_ticket.data.prepared import Data
 from lottery_ticket.engine.job import Member, Train, Watch
 from lottery_ticket.errors import InputError
 from lottery_ticket.masks import Mask, Weights, under
-from lottery_ticket.method.arms import ARMS, Moment, arm_named
+from lottery_ticket.method.arms import ARMS, Arm, Moment, arm_named
 from lottery_ticket.method.trajectory import Checkpoint, Round, finished_round
 from lottery_ticket.models.network import Network
 from lottery_ticket.models.prunable import layer_of
@@ -99,13 +99,18 @@ def retrain_settings(ticket: Ticket, overrides: Mapping[str, Any]) -> Settings:
     }
     named = {"model": ticket.settings.model}  # the caller has had it built
     settings = merge((own, "the ticket"), (named | dict(overrides), None))
-    wrong = [arm for arm in settings.arms if arm_named(arm).own_mask and arm != "winning"]
+    wrong = [arm for arm in settings.arms if not _borrows(arm_named(arm)) and arm != "winning"]
     if wrong or "winning" not in settings.arms:
-        borrowing = ", ".join(arm for arm in ARMS if not ARMS[arm].own_mask)
+        borrowing = ", ".join(name for name, arm in ARMS.items() if _borrows(arm))
         raise InputError(
             "--arms", as_text(settings.arms), f"is not allowed; allowed: winning (the ticket), and with it {borrowing}"
         )
     return settings
+
+
+def _borrows(arm: Arm) -> bool:
+    """Whether it takes the winning ticket's mask, which is all that a ticket has."""
+    return not arm.own_mask and arm.lender is None
 
 
 @dataclass(frozen=True)

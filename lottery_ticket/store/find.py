@@ -79,6 +79,9 @@ def find(
             how = reading.restoring([chosen.trajectory], client.tracking_uri)
             why = f"is of {chosen.arm}-seed{chosen.seed}, which is deleted in MLflow"
             raise reading.Deleted(option, reference, f"{why}; allowed: another, or {how}")
+        if arm_named(chosen.arm, f"{reference}: arm").training == "pruned-frozen":
+            why = f"is of the arm {chosen.arm}, whose pruned weights are not zero, as those of a ticket are"
+            raise InputError(option, reference, f"{why}; allowed: tickets of other arms")
         return _read(client, run, settings, ids, chosen, trained, model, changed_model)
 
 
@@ -205,7 +208,8 @@ def _start(
         return network_of(ticket.settings, ticket.data, model, ticket.fingerprint)
 
     trunk = ids.get(("winning", origin.seed), "")
-    rounds = {each.round for each in read_rounds(run.data.tags) if (each.arm, each.seed) == ("winning", origin.seed)}
+    finder = ("winning", origin.seed) if arm.own_mask else arm.finder(origin.arm, origin.seed, ticket.settings.seeds)
+    rounds = {each.round for each in read_rounds(run.data.tags) if (each.arm, each.seed) == finder}
     if trunk:
         initial = reading.read_weights(client, trunk, layout.INIT)
         late = ticket.settings.rewind_iteration > 0
@@ -214,7 +218,7 @@ def _start(
     else:
         initial = rewound = make_network().draw(origin.seed, "init")
         rewound_at = 0
-    found = reading.read_mask(client, trunk, origin.round) if origin.round in rounds else {}
+    found = reading.read_mask(client, ids[finder], origin.round) if origin.round in rounds else {}
     own = mask if arm.own_mask else found
     start = arm.start(Moment(make_network, origin.seed, origin.round, own, found, initial, rewound, rewound_at))
     if not all(torch.equal(start.mask[name], kept) for name, kept in mask.items()):

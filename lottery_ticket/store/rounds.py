@@ -93,15 +93,16 @@ def write(done: Round, precision: str, first_round: bool, drawn: bool, folder: P
     if first_round:
         save_weights(done.start, first / INIT)
     save_mask(done.mask, first / place(r) / "mask.safetensors")
-    kept = None if done.record.diverged else done.mask
-    keep_start = arm_named(done.record.arm).keep_start
-    exactly = "float32" if keep_start else precision  # its next start may depend on them
+    arm = arm_named(done.record.arm)
+    frozen = arm.training == "pruned-frozen"
+    kept = None if done.record.diverged or frozen else done.mask
+    exactly = "float32" if arm.keep_start or frozen else precision  # its next start may depend on them
     save_weights(done.weights, first / place(r) / "weights.safetensors", kept, exactly)
     if done.next_mask is not None:
         (first / place(r + 1)).mkdir()
         save_mask(done.next_mask, first / place(r + 1) / "mask.safetensors")
-    if keep_start or (drawn and arm_named(done.record.arm).draws):
-        save_weights(done.start, first / place(r) / START, done.mask)
+    if arm.keep_start or (drawn and arm.draws):
+        save_weights(done.start, first / place(r) / START, None if frozen else done.mask)
     if done.rewound is not None:
         (first / REWOUND).parent.mkdir(exist_ok=True)
         save_weights(done.rewound, first / REWOUND)

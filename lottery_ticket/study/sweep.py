@@ -182,7 +182,8 @@ class _Sweep:
         r = first.round
         group = [each for each in self._running if each.round == r and each.key == first.key]
         members = [
-            [replace(member, settings=each.settings) for member in each.trajectories.members()] for each in group
+            [replace(own, settings=own.settings or each.settings) for own in each.trajectories.members()]
+            for each in group
         ]
         everyone = [member for own in members for member in own]
         plan, numbers = first.plan, [each.number for each in group]

@@ -11,6 +11,7 @@ from lottery_ticket.models.network import make_network
 from lottery_ticket.store.find import find
 from lottery_ticket.store.listing import list_tickets
 from lottery_ticket.tickets.files import load_weights, save_weights
+from tests.conftest import FOUND_ARMS
 from tests.help.tensors import same
 
 
@@ -23,7 +24,7 @@ def rounds(found, small):
     return {(each.record.arm, each.record.seed, each.record.round): each for each in done}
 
 
-@pytest.mark.parametrize("arm", [name for name, arm in ARMS.items() if not arm.keep_start])
+@pytest.mark.parametrize("arm", [each for each in FOUND_ARMS if not ARMS[each].keep_start and each != "freeze"])
 @pytest.mark.parametrize("seed", [0, 3])
 def test_a_ticket_is_the_mask_and_the_values_its_round_started_from(found, store, rounds, arm, seed):
     ticket = find(f"{found.run_id}:2:{arm}-seed{seed}", tracking_uri=store, trained=True)
@@ -43,6 +44,14 @@ def test_a_ticket_of_learning_rate_rewinding_starts_from_what_was_trained_before
     places = [f"{found.run_id}:{round}:lr-rewinding-seed3" for round in (1, 2)]
     before, ticket = (find(place, tracking_uri=store, trained=True) for place in places)
     assert same(ticket.weights, {name: value * ticket.mask.get(name, 1) for name, value in before.trained.items()})
+
+
+@pytest.mark.parametrize("arm", ["freeze", "freeze-towards-zero"])
+def test_a_network_whose_pruned_weights_are_not_zero_is_no_ticket(found, store, arm):
+    with pytest.raises(
+        InputError, match=f"is of the arm {arm}, whose pruned weights are not zero.*allowed: tickets of"
+    ):
+        find(f"{found.run_id}:2:{arm}-seed3", tracking_uri=store)
 
 
 def test_the_default_is_the_smallest_winning_ticket(found, store):

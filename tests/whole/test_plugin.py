@@ -72,25 +72,25 @@ def guests(lt, installed):
 def test_all_of_it(guests, tmp_path):
     there = guests("plugins", "--json").json
     mine = {(each["kind"], each["name"]) for each in there if each["package"] == "lt-guests 1.2.3"}
-    assert {("arms", "sign-only"), ("criteria", "snip"), ("models", "tiny-conv"), ("samplers", "corners")} <= mine
+    assert {("arms", "mean-signs"), ("criteria", "snip"), ("models", "tiny-conv"), ("samplers", "corners")} <= mine
     assert len(mine) == 10
     assert not any(each["fault"] for each in there)
     assert "lt-guests 1.2.3" in guests("plugins", "arms").out
 
-    arms = "winning,reinit,sign-only,last-signs"
+    arms = "winning,reinit,mean-signs,last-signs"
     flags = [*FLAGS, "--arms", arms, "--criterion", "snip", "--augment", "turn,flip", "--executor", "one-by-one"]
     result = guests("run", *flags, "--listener", "diary", "--json").json
     run = result["run_id"]
     assert [line.partition(":")[0] for line in (tmp_path / "diary.txt").read_text().splitlines()] == ["0", "1", "2"]
     assert {each["arm"] for each in result["rounds"]} == set(arms.split(","))
-    left = {each["round"]: each["survivors"] for each in result["rounds"] if each["arm"] == "sign-only"}
+    left = {each["round"]: each["survivors"] for each in result["rounds"] if each["arm"] == "mean-signs"}
     assert left == {each["round"]: each["survivors"] for each in result["rounds"] if each["arm"] == "winning"}
 
-    for arm in ("sign-only", "last-signs"):
+    for arm in ("mean-signs", "last-signs"):
         guests("pull", f"{run}:2:{arm}-seed0", tmp_path / arm)
     pulled = guests("pull", f"{run}:2", tmp_path / "mine", "--trained", "--json").json
     assert pulled["arm"] == "winning" or pulled
-    trained = guests("train", f"{run}:2", "--arms", "winning,reinit,sign-only", "--json").json
+    trained = guests("train", f"{run}:2", "--arms", "winning,reinit,mean-signs", "--json").json
     again = next(each for each in trained["rounds"] if (each["arm"], each["round"]) == ("winning", 2))
     found = next(each for each in result["rounds"] if (each["arm"], each["round"]) == ("winning", 2))
     assert again["test_accuracy"] == found["test_accuracy"]
@@ -110,21 +110,21 @@ def test_all_of_it(guests, tmp_path):
         'title = "Signs"\nsource = "https://blog.example/signs"\nabout = "Signs matter."\n'
         '[setups.small]\npreset = "quick"\nquick = { rounds = 2, iterations = 6, seeds = 2 }\n'
         "report = { rounds = 2, iterations = 6, seeds = 2 }\n"
-        '[variants.paper]\nsays = "as it is"\nsettings = { arms = ["winning", "sign-only"], model = "tiny-conv", '
+        '[variants.paper]\nsays = "as it is"\nsettings = { arms = ["winning", "mean-signs"], model = "tiny-conv", '
         'dataset = "stripes", validation_size = 60, batch_size = 20, epochs = 0 }\n'.replace(", epochs = 0", "")
         + '[[claims]]\nid = "1"\nfigure = "1"\nsays = "They are near."\nvariants = ["paper"]\n'
-        '[[claims.parts]]\nsays = "near"\nsetup = "small"\nminus = "sign-only"\nat_pct = 80\nabove = -50\nbelow = 50\n'
+        '[[claims.parts]]\nsays = "near"\nsetup = "small"\nminus = "mean-signs"\nat_pct = 80\nabove = -50\nbelow = 50\n'
     )
     done = guests("reproduce", "report.toml", "--json").json
     assert done["claims"]
 
 
 def test_what_is_missing_is_one_line(guests, lt, tmp_path):
-    flags = [*FLAGS, "--arms", "winning,sign-only", "--criterion", "snip"]
+    flags = [*FLAGS, "--arms", "winning,mean-signs", "--criterion", "snip"]
     run = guests("run", *flags, "--json").json["run_id"]
     for command, kind in (
-        (["run", "--resume", run], "--arms: 'sign-only' is unknown"),
-        (["pull", f"{run}:1:sign-only-seed0"], "'sign-only' is unknown"),
+        (["run", "--resume", run], "--arms: 'mean-signs' is unknown"),
+        (["pull", f"{run}:1:mean-signs-seed0"], "'mean-signs' is unknown"),
         (["run", *FLAGS], "--dataset: 'stripes' is unknown"),
         (["run", "--criterion", "snip"], "--criterion: 'snip' is unknown"),
         (["run", "--augment", "turn"], "--augment: 'turn' is unknown"),
@@ -220,7 +220,7 @@ def test_the_guests(installed, monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(installed)
     guests = {kind: importlib.import_module(f"lt_guests.{kind}") for kind in KINDS}
     testing.check_analysis(guests["analyses"].signs_kept)
-    testing.check_arm(guests["arms"].sign_only)
+    testing.check_arm(guests["arms"].mean_signs)
     testing.check_arm(guests["arms"].last_signs)
     testing.check_augmentation(guests["augmentations"].turn)
     testing.check_criterion(guests["criteria"].snip)

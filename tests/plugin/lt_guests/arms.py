@@ -4,7 +4,7 @@ from lottery_ticket.method import Arm, Moment, Start
 
 
 def _signs(at: Moment) -> Start:
-    """The winning ticket's mask and signs, all survivors of a tensor of one size. Zhou et al. 2019, section 4.1."""
+    """As our `sign-only`, but of the mean size that the survivors have. Zhou et al. 2019, section 4.1."""
     values = {
         name: value.sign() * value[at.winning[name]].abs().mean() if name in at.winning else value
         for name, value in at.rewound.items()
@@ -21,5 +21,5 @@ def _last_signs(at: Moment) -> Start:
     return Start(at.winning, values)
 
 
-sign_only = Arm(_signs, own_mask=False, colour="#56B4E9")
+mean_signs = Arm(_signs, own_mask=False, colour="#56B4E9")
 last_signs = Arm(_last_signs, own_mask=False, keep_start=True, control=True)

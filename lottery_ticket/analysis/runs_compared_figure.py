@@ -1,0 +1,84 @@
+"""The figure of arms of several runs side by side."""
+
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+
+from lottery_ticket.analysis.plots import log_counts, log_percent, save, style, subplots
+from lottery_ticket.analysis.runs_compared import Gap, Point, RunsCompared
+from lottery_ticket.analysis.statistics import over_seeds
+
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+
+
+def draw_runs(compared: RunsCompared, path: Path) -> None:
+    """Draw accuracies and their differences from the first side, against weights left and against multiply-adds.
+
+    Args:
+        compared: two sides or more.
+        path: of the figure, its folder made if need be; the ending says the format, as for `savefig`.
+    """
+    colours = {name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(compared.names)}
+    everything = [point for points in compared.points.values() for point in points]
+    spent = [point.spent for point in everything if point.spent]
+    with style():
+        figure, panels = subplots(2, 2 if spent else 1, figsize=(10 if spent else 5.5, 7), squeeze=False)
+        _draw_column(panels[:, 0], compared, colours, lambda point: 100 * point.density, lambda gap: 100 * gap.at[0])
+        for panel in panels[:, 0]:
+            log_percent(panel, "x", [100 * point.density for point in everything])
+        if spent:
+            _draw_column(
+                panels[:, 1], compared, colours, lambda point: point.spent, lambda gap: gap.at[0], by_spent=True
+            )
+            for panel in panels[:, 1]:
+                log_counts(panel, spent)
+                panel.set_xlabel("multiply-adds of all training that led to the network")
+        names = [textwrap.fill(name, 60) for name in compared.names]
+        lines = [panels[0, 0].plot([], [], "-o", color=colours[name], markersize=4)[0] for name in compared.names]
+        figure.legend(lines, names, loc="lower center")
+        figure.tight_layout(rect=(0, 0.03 + 0.03 * len(names), 1, 1))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save(figure, path)
+
+
+def _draw_column(
+    panels: Sequence[Axes],
+    compared: RunsCompared,
+    colours: dict[str, str],
+    across: Callable[[Point], float | None],
+    across_gap: Callable[[Gap], float],
+    by_spent: bool = False,
+) -> None:
+    """Accuracies above, with the intervals of their means; differences from the first side below."""
+    above, below = panels
+    for name, points in compared.points.items():
+        there = [(x, point) for point in points if (x := across(point)) is not None]
+        spreads = [over_seeds(list(point.accuracies.values())) for _, point in there]
+        halves = [100 * (spread.interval(compared.level)[1] - spread.mean) if spread else 0.0 for spread in spreads]
+        above.errorbar(
+            [x for x, _ in there],
+            [100 * point.accuracy for _, point in there],
+            halves,
+            fmt="-o",
+            color=colours[name],
+            markersize=4,
+            elinewidth=1,
+        )
+    below.axhline(0, color=colours[compared.names[0]], linewidth=1)
+    for other in compared.others:
+        gaps = other.by_spent if by_spent else other.by_density
+        for gap in gaps:
+            if gap.interval:
+                ends = [100 * end for end in gap.interval]
+                below.plot([across_gap(gap)] * 2, ends, color=colours[other.name], linewidth=1)
+        below.plot(
+            [across_gap(gap) for gap in gaps],
+            [100 * gap.difference for gap in gaps],
+            "o",
+            color=colours[other.name],
+            markersize=4,
+        )
+    above.set_ylabel("test accuracy (%)")
+    below.set_ylabel(f"minus {textwrap.shorten(compared.names[0], 40)} (points)")

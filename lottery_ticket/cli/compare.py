@@ -1,0 +1,153 @@
+"""`lt compare`: arms of runs side by side."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from lottery_ticket.cli.options import Json, TrackingUri, output
+from lottery_ticket.cli.say import say
+from lottery_ticket.errors import InputError
+
+if TYPE_CHECKING:
+    from lottery_ticket.analysis.runs_compared import Gap, RunsCompared
+
+_FORMATS = (".png", ".pdf", ".svg")
+
+
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...",
+            help="Two or more: ids of runs, or RUN:ARM; default is the arm winning. The first is "
+            "what the others are compared with.",
+        ),
+    ],
+    tolerance: Annotated[
+        float,
+        typer.Option("--tolerance", help="How much more of density or multiply-adds counts as equal, as a part."),
+    ] = 0.1,
+    level: Annotated[float, typer.Option("--level", help="Confidence level of the intervals.")] = 0.95,
+    figure: Annotated[
+        Path | None,
+        typer.Option(
+            "--figure",
+            help="Draw it there, as .png, .pdf or .svg. Default: mlruns/figures/compare-A-B.png.",
+            show_default=False,
+        ),
+    ] = None,
+    tracking_uri: TrackingUri = None,
+    as_json: Json = False,
+) -> None:
+    """Compare arms of runs: settings that differ, accuracies at equal density and equal multiply-adds, cost."""
+    from lottery_ticket.runs.sides import check_sides
+    from lottery_ticket.store import reach
+    from lottery_ticket.untrusted import must_be_new
+
+    if not tolerance > 0 or tolerance == float("inf"):
+        raise InputError("--tolerance", tolerance, "is not allowed; allowed: more than 0, as 0.1 for a tenth")
+    if not 0.5 < level < 1:
+        raise InputError("--level", level, "is not allowed; allowed: more than 0.5, less than 1")
+    if figure is not None and figure.suffix.lower() not in _FORMATS:
+        raise InputError("--figure", str(figure), f"is no picture; allowed: a path that ends in {', '.join(_FORMATS)}")
+    if figure is not None:
+        must_be_new(figure, "--figure")
+    ids = [run_id for run_id, _ in check_sides(runs)]
+    for run_id in ids:
+        reach.must_know(run_id, "RUN", tracking_uri)
+
+    from lottery_ticket.runs.compare import compare_runs
+
+    path = figure or Path("mlruns/figures", f"compare-{ids[0][:8]}-{ids[1][:8]}.png")
+    compared = compare_runs(*runs, tolerance=tolerance, level=level, figure=path, tracking_uri=tracking_uri)
+    if as_json:
+        say(json.dumps(asdict(compared) | {"figure": str(path)}))
+    else:
+        _print(compared)
+        say(f"Figure: {path}")
+
+
+def _print(found: "RunsCompared") -> None:
+    console = output()
+    letters = [chr(ord("A") + index) for index in range(len(found.names))]
+    for letter, name in zip(letters, found.names, strict=True):
+        console.print(f"{letter}: {name}")
+    if found.data is False:
+        console.print("Not on the same images: accuracies are of other test sets.")
+    if found.settings:
+        table = Table("setting", *letters, title="Settings that differ")
+        for name, values in found.settings.items():
+            table.add_row(name, *map(_text, values))
+        console.print(table)
+    for letter, other in zip(letters[1:], found.others, strict=True):
+        console.print(_gaps(found, other.by_density, letter, "density"))
+        if other.unmatched:
+            rounds = ", ".join(map(str, other.unmatched))
+            console.print(f"{letter} has no round within {found.tolerance:.0%} of A's density in A's round {rounds}.")
+        if other.by_spent:
+            console.print(_gaps(found, other.by_spent, letter, "multiply-adds"))
+        else:
+            console.print(f"No rounds of A and {letter} took as many multiply-adds within {found.tolerance:.0%}.")
+    console.print(_cost(found, letters))
+
+
+def _gaps(found: "RunsCompared", gaps: "Sequence[Gap]", letter: str, equal: str) -> Table:
+    from lottery_ticket.analysis.cost import in_short
+
+    tests = {"paired": "over the seeds that both have", "welch": "Welch's, of other seeds"}
+    how = "; ".join(f"{by}: {tests[by]}" for by in dict.fromkeys(gap.by for gap in gaps))
+    table = Table(
+        title=f"{letter} minus A at equal {equal}, within {found.tolerance:.0%}",
+        caption=f"accuracies in %, means over seeds; difference in points with its {found.level:.0%} interval, each "
+        f"round's own; {how}",
+    )
+    for column in ("A's round", f"{letter}'s", "A's % left" if equal == "density" else "A's", f"{letter}'s", "A"):
+        table.add_column(column, justify="right")
+    for column in (letter, "difference", "interval", "by", "seeds"):
+        table.add_column(column, justify="right")
+    for gap in gaps:
+        at = [f"{100 * each:.4g}" if equal == "density" else in_short(each) for each in gap.at]
+        ends = "–" if gap.interval is None else " to ".join(f"{100 * end:+.2f}" for end in gap.interval)
+        table.add_row(
+            *map(str, gap.rounds),
+            *at,
+            *(f"{100 * each:.2f}" for each in gap.accuracies),
+            f"{100 * gap.difference:+.2f}",
+            ends,
+            gap.by,
+            ", ".join(map(str, gap.seeds)),
+        )
+    return table
+
+
+def _cost(found: "RunsCompared", letters: "Sequence[str]") -> Table:
+    from lottery_ticket.analysis.cost import in_short
+
+    table = Table(
+        title="Cost",
+        caption="of all rounds, mean over seeds; multiply-adds as they were done, with those of finding the mask",
+    )
+    for column in ("", "rounds", "multiply-adds", "seconds", "diverged"):
+        table.add_column(column, justify="right")
+    for letter, name in zip(letters, found.names, strict=True):
+        points = found.points[name]
+        spent = points[-1].spent
+        table.add_row(
+            letter,
+            str(len(points)),
+            "–" if spent is None else in_short(spent),
+            f"{found.seconds[name]:.1f}",
+            str(len({seed for point in points for seed in point.diverged})),
+        )
+    return table
+
+
+def _text(value: object) -> str:
+    from lottery_ticket.config import as_text
+
+    return "–" if value is None else as_text(value)

@@ -1,0 +1,91 @@
+"""The arms by name, ours and guests'."""
+
+import re
+from collections.abc import Iterable
+
+from lottery_ticket import plugins
+from lottery_ticket.config import Settings
+from lottery_ticket.errors import InputError
+from lottery_ticket.method.arms import masks, trunk, values
+from lottery_ticket.method.arms.contract import Arm
+from lottery_ticket.names import ARM
+
+ARMS = {
+    "winning": Arm(trunk.winning, own_mask=True, colour="#0072B2"),
+    "reinit": Arm(trunk.reinit, own_mask=False, control=True, colour="#D55E00", draws=True),
+    "random-mask": Arm(masks.random_mask, own_mask=False, colour="#009E73"),
+    "degree-preserving": Arm(masks.degree_preserving, own_mask=False, colour="#882255"),
+    "mask-inverted": Arm(trunk.winning, own_mask=True, colour="#CC6677", goes_on=True, inverted=True),
+    "other-seed": Arm(masks.of_another_seed, own_mask=False, colour="#117733", lender=masks.neighbour),
+    "sign-only": Arm(values.sign_only, own_mask=False, colour="#332288"),
+    "signs-random": Arm(values.signs_random, own_mask=False, colour="#AA4499"),
+    "shuffle": Arm(values.shuffle, own_mask=False, colour="#999933"),
+    "shuffle-all": Arm(values.shuffle_all, own_mask=False, colour="#DDCC77"),
+    "reinit-own": Arm(trunk.reinit_own, own_mask=True, control=True, colour="#CC79A7", draws=True),
+    "lr-rewinding": Arm(trunk.trained_last, own_mask=True, keep_start=True, colour="#E69F00", goes_on=True),
+    "finetune": Arm(
+        trunk.trained_last, own_mask=True, keep_start=True, colour="#661100", goes_on=True, training="last-rate"
+    ),
+    "freeze": Arm(trunk.freeze, own_mask=True, colour="#6699CC", goes_on=True, training="pruned-frozen"),
+    "freeze-towards-zero": Arm(
+        trunk.freeze_towards_zero,
+        own_mask=True,
+        keep_start=True,
+        colour="#44AA99",
+        goes_on=True,
+        training="pruned-frozen",
+    ),
+    "on-random-labels": Arm(trunk.winning, own_mask=True, colour="#9A8C98", goes_on=True, training="random-labels"),
+    "mask-random-labels": Arm(masks.of_another_training, own_mask=False, colour="#4A4E69", lender=masks.random_labels),
+    "on-half-data": Arm(trunk.winning, own_mask=True, colour="#C9ADA7", goes_on=True, training="half-data"),
+    "mask-half-data": Arm(masks.of_another_training, own_mask=False, colour="#7B2D26", lender=masks.half_data),
+}
+
+_FREE = ("#56B4E9", "#F0E442", "#000000", "#8C564B", "#7F7F7F")
+"""Colours of arms that have none of their own (Okabe & Ito's, which colour-blind people tell apart, first)."""
+
+
+def arm_named(name: str, option: str = "--arms") -> Arm:
+    """The arm of that name, ours or a guest's; InputError where there is none."""
+    found = plugins.named("arms", name, ARMS, option)
+    if not isinstance(found, Arm):
+        raise plugins.unfit(option, name, found, "a lottery_ticket.method.Arm")
+    return found
+
+
+def colours_of(arms: Iterable[str]) -> dict[str, str]:
+    """The colours of these arms in figures: their own, or those that are left over, in order."""
+    own = {name: arm_named(name).colour for name in arms}
+    free = [colour for colour in _FREE if colour not in own.values()]
+    return {name: colour or (free.pop(0) if free else "0.5") for name, colour in own.items()}
+
+
+def in_order(arms: Iterable[str]) -> tuple[str, ...]:
+    """These arms, each once, ours first and in one order."""
+    given = dict.fromkeys(arms)
+    return (*(name for name in ARMS if name in given), *(name for name in given if name not in ARMS))
+
+
+def controls_among(arms: Iterable[str]) -> tuple[str, ...]:
+    """Those of these arms that winning tickets have to beat, ours first."""
+    return tuple(name for name in in_order(arms) if arm_named(name).control)
+
+
+def check_arms(settings: Settings) -> None:
+    """InputError for an unknown arm, one with a name that it must not have, or one that cannot be trained so."""
+    for name in settings.arms:
+        arm = arm_named(name)
+        if not re.fullmatch(ARM, name):
+            allowed = "allowed: a small letter, then small letters, digits, _ and -, 50 in all, or module:name"
+            raise InputError("--arms", name, f"is no name for an arm; {allowed}")
+        if arm.goes_on and settings.rewind_iteration and "winning" not in settings.arms:
+            raise InputError("--arms", name, "goes on at the iteration that winning keeps; allowed: winning beside it")
+        finder, seed = arm.finder(name, settings.seeds[0], settings.seeds)
+        if finder not in settings.arms:
+            raise InputError("--arms", name, f"takes its masks from {finder}; allowed: {finder} beside it")
+        if arm.lender and (finder, seed) == ("winning", settings.seeds[0]):
+            why = f"has no second seed, whose mask {name} could take; allowed: two seeds or more"
+            raise InputError("--seeds", settings.seeds[0], why)
+        if arm.training == "last-rate" and settings.schedule == "cosine":
+            why = f"is next to 0 at its end, where {name} goes on; allowed: constant, step"
+            raise InputError("--schedule", settings.schedule, why)

@@ -1,0 +1,94 @@
+"""Arms of runs side by side: differences and intervals as SciPy has them, rounds matched by density and by cost."""
+
+import pytest
+from scipy import stats
+
+from lottery_ticket.analysis.runs_compared import Side, compare_sides, points_of
+from lottery_ticket.analysis.runs_compared_figure import draw_runs
+from lottery_ticket.config import load_preset
+from lottery_ticket.record import Both, Cost
+from tests.analysis.test_verdict import record
+
+OURS = {0: 0.951, 1: 0.962, 2: 0.957, 3: 0.949}
+THEIRS = {0: 0.955, 1: 0.961, 2: 0.969, 3: 0.952}
+
+
+def rounds(accuracies, densities=(1.0, 0.5), cost=None, diverged=()):
+    made = []
+    for index, density in enumerate(densities):
+        for seed, accuracy in accuracies.items():
+            one = record("winning", seed, index, accuracy, diverged=(seed, index) in diverged)
+            spent = {"computed": cost, "to_find": index * cost, "training": {"w": Both(9, 9)}} if cost else None
+            told = Cost(images=1, inference={}, **spent) if spent else None
+            made.append(one.model_copy(update={"density": density, "cost": told}))
+    return made
+
+
+def against(ours, theirs, **how):
+    settings = load_preset()
+    sides = [Side("first", settings, ours, "a"), Side("other", settings.model_copy(update={"lr": 0.1}), theirs, "a")]
+    return compare_sides(sides, **how)
+
+
+def test_seeds_that_both_have_are_paired():
+    (other,) = against(rounds(OURS), rounds(THEIRS)).others
+    expected = stats.ttest_rel(list(THEIRS.values()), list(OURS.values()))
+    for gap in other.by_density:
+        assert (gap.by, gap.seeds, gap.rounds[0]) == ("paired", (4, 4), gap.rounds[1])
+        assert gap.difference == pytest.approx(sum(THEIRS.values()) / 4 - sum(OURS.values()) / 4)
+        assert gap.interval == pytest.approx(tuple(expected.confidence_interval(0.95)))
+
+
+def test_other_seeds_are_compared_by_welch():
+    elsewhere = {seed + 10: accuracy for seed, accuracy in THEIRS.items() if seed < 3}
+    (other,) = against(rounds(OURS), rounds(elsewhere), level=0.9).others
+    expected = stats.ttest_ind(list(elsewhere.values()), list(OURS.values()), equal_var=False)
+    assert [gap.by for gap in other.by_density] == ["welch", "welch"]
+    assert other.by_density[0].seeds == (4, 3)
+    assert other.by_density[1].interval == pytest.approx(tuple(expected.confidence_interval(0.9)))
+
+
+def test_a_seed_that_diverged_is_no_pair():
+    found = against(rounds(OURS, diverged={(2, 1)}), rounds(THEIRS))
+    assert [gap.by for gap in found.others[0].by_density] == ["paired", "welch"]
+    assert found.points["first"][1].diverged == (2,)
+    assert 2 not in found.points["first"][1].accuracies
+
+
+def test_of_one_seed_and_of_seeds_all_alike_nothing_is_known():
+    for ours, theirs in (
+        ({0: 0.9}, {0: 0.95}),
+        ({0: 0.9, 1: 0.92}, {0: 0.91, 1: 0.93}),
+        ({0: 0.9}, {1: 0.95, 2: 0.96}),
+    ):
+        assert [gap.interval for gap in against(rounds(ours), rounds(theirs)).others[0].by_density] == [None, None]
+
+
+def test_the_nearest_round_counts_where_it_is_near_enough():
+    ours = rounds(OURS, (1.0, 0.8, 0.64, 0.3))
+    theirs = rounds(THEIRS, (1.0, 0.9, 0.6, 0.2))
+    (near,) = against(ours, theirs, tolerance=0.1).others
+    assert [gap.rounds for gap in near.by_density] == [(0, 0), (2, 2)]  # 0.64 / 0.6 = 1.07; 0.9 / 0.8 = 1.125
+    assert [gap.at for gap in near.by_density] == [(1.0, 1.0), pytest.approx((0.64, 0.6))]
+    assert near.unmatched == (1, 3)
+    (wide,) = against(ours, theirs, tolerance=0.6).others
+    assert [gap.rounds for gap in wide.by_density] == [(0, 0), (1, 1), (2, 2), (3, 3)]
+
+
+def test_equal_cost_is_that_of_all_training_that_led_there():
+    """Rounds of 100 and of 201: the second after two of the first, the fourth after four of them."""
+    ours, theirs = rounds(OURS, (1.0, 0.8, 0.6, 0.5), cost=100), rounds(THEIRS, (1.0, 0.9), cost=201)
+    (other,) = against(ours, theirs).others
+    assert [gap.rounds for gap in other.by_spent] == [(1, 0), (3, 1)]
+    assert [gap.at for gap in other.by_spent] == [(200, 201), (400, 402)]
+    assert against(ours, rounds(THEIRS)).others[0].by_spent == ()
+    assert [point.spent for point in points_of(theirs)] == [201, 402]
+
+
+def test_settings_that_differ_and_a_figure(tmp_path):
+    found = against(rounds(OURS, cost=100), rounds(THEIRS, cost=100))
+    assert found.settings == {"lr": (load_preset().lr, 0.1)}
+    assert found.data is True
+    for name, cost in (("with", found), ("without", against(rounds(OURS), rounds({7: 0.9})))):
+        draw_runs(cost, tmp_path / f"new/{name}.png")
+        assert (tmp_path / f"new/{name}.png").stat().st_size > 10_000
