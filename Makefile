@@ -34,6 +34,7 @@ bench: .venv/installed        ## measured claims, printed
 	$(BIN)/python bench/late_rounds.py lenet5 --precision bfloat16
 	$(BIN)/python bench/sparse.py fc1 lenet5 vgg resnet20 convolution trajectory
 	$(BIN)/python bench/both_engines.py
+	$(BIN)/python bench/criteria.py
 	$(BIN)/python bench/pages.py
 	$(BIN)/python bench/streamed.py
 	$(BIN)/python bench/denormals.py

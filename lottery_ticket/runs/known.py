@@ -17,7 +17,12 @@ OURS: Mapping[Kind, tuple[str, ...]] = {
         *("resnet20", "resnet32", "resnet56", "resnet110", "resnet18", "vgg11", "vgg16", "vgg19", "wrn22-2"),
     ),
     "arms": ("winning", "reinit", "random-mask", "reinit-own", "lr-rewinding"),
-    "criteria": ("magnitude",),
+    "criteria": (
+        *("magnitude", "magnitude-init", "magnitude-increase", "movement"),
+        *("large-init-large-final", "small-init-small-final", "magnitude-same-sign", "magnitude-diff-sign"),
+        *("magnitude-increase-same-sign", "magnitude-increase-diff-sign", "random"),
+        *("gradient", "snip", "grasp", "synflow", "taylor", "fisher"),
+    ),
     "datasets": tuple(KNOWN),
     "augmentations": ("flip", "crop"),
     "analyses": ("overlap",),
