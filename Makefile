@@ -36,6 +36,7 @@ bench: .venv/installed        ## measured claims, printed
 	$(BIN)/python bench/sparse.py fc1 lenet5 vgg resnet20 convolution trajectory
 	$(BIN)/python bench/cifar.py
 	$(BIN)/python bench/both_engines.py
+	$(BIN)/python bench/criteria.py
 	$(BIN)/python bench/pages.py
 	$(BIN)/python bench/streamed.py
 	$(BIN)/python bench/denormals.py

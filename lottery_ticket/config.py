@@ -117,6 +117,17 @@ def normalisation_numbers(normalise: str) -> tuple[tuple[float, ...], tuple[floa
     return mean, std
 
 
+def _densities(value: object) -> object:
+    """The densities of tensors, `PATTERN=0.1`, each 0–1, or one text without `=`, which names a ticket."""
+    parts = _names(value)
+    if not isinstance(parts, list | tuple) or (len(parts) != 1 and not all("=" in str(part) for part in parts)):
+        raise ValueError("no densities")
+    told = [str(part).rpartition("=") for part in parts if "=" in str(part)]
+    if not all(name.strip() and 0 < float(number) <= 1 for name, _, number in told):
+        raise ValueError("no densities")
+    return tuple(parts)
+
+
 class _Words(str):
     """What a type takes, in words, where they are not read off it."""
 
@@ -137,6 +148,12 @@ else:
     ]
 RoundLength = Annotated[int, Field(ge=1), _Words("a whole number ≥ 1 or a length as 160ep or 62500it")]
 Names = Annotated[tuple[str, ...], BeforeValidator(_names), Field(min_length=1), _Words("names separated by commas")]
+Densities = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_densities),
+    Field(min_length=1),
+    _Words("TENSOR=DENSITY as conv*=0.5,fc1.weight=0.05, or one ticket as tickets/mine or runs:/RUN:10"),
+]
 Seeds = Annotated[
     tuple[Annotated[int, Field(ge=0, lt=2**32)], ...],
     BeforeValidator(_seeds),
@@ -209,10 +226,31 @@ class Settings(BaseModel):
     prune_rate: Rate = Field(0.2, description="fraction of the surviving weights pruned after each round")
     prune_rate_conv: Rate | None = Field(None, description="the same for convolutions, if different")
     prune_rate_output: Rate | None = Field(None, description="the same for the output layer, if different")
-    scope: Literal["layer", "global"] = Field(
-        "layer", description="each tensor loses its rate, or one threshold for the whole network"
+    density: Rate | None = Field(
+        None,
+        description="part of the prunable weights left in the last round, instead of prune_rate, which is then the "
+        "rate that leads there",
+    )
+    tensor_densities: Densities | None = Field(
+        None, description="the same of each tensor by name or pattern, the first that fits, or those of a ticket"
+    )
+    scope: Literal["layer", "global", "erk", "smart-ratio"] = Field(
+        "layer",
+        description="each tensor loses its rate, or one threshold for the whole network, or each is given its share of "
+        "the whole's density (docs/criteria.md)",
     )
     criterion: str = Field("magnitude", description="what is pruned first: magnitude, or another of `lt plugins`")
+    prune_first: Literal["lowest", "highest"] = Field(
+        "lowest", description="which of the criterion's scores go first; highest inverts it"
+    )
+    pruning: Literal["auto", "iterative", "one-shot", "init"] = Field(
+        "auto",
+        description="each round's mask from the last one's trained weights, from the dense network's, or before "
+        "training; auto: as the criterion is meant",
+    )
+    prune_steps: Literal["auto"] | Annotated[int, Field(ge=1, le=10_000)] = Field(
+        "auto", description="steps in which the weights of a mask go, each scored anew; auto: as the criterion is meant"
+    )
     prunable: Literal["products", "layers"] = Field(
         "products",
         description="which weights are pruned: all that a forward pass multiplies with, or those of linear and "
@@ -359,6 +397,8 @@ def settings_then(told: Mapping[str, Any]) -> dict[str, Any]:
     if "prunable" not in told:  # lt 0.3; in the package's networks both rules find the same weights
         then["prunable"] = "layers" if is_code(str(told.get("model", ""))) else "products"
         then |= dict.fromkeys(["keep_dense", "prune_only", "output_layer"])
+    if "pruning" not in told and str(told.get("criterion", "magnitude")) != "magnitude":  # lt 0.4: a guest's
+        then |= {"pruning": "iterative", "prune_steps": 1}
     return dict(told) | then
 
 
@@ -450,8 +490,8 @@ def preset_layer(name: str, option: str = "--preset") -> Layer:
 def merge(*layers: Layer) -> Settings:
     """Settings from layers of (values, file they stand in or None for flags), later ones first.
 
-    A layer that sets `epochs` unsets `iterations` of the layers below it, and the other way round. What is code
-    (`module:name`) must stand in the flags: no file has it run.
+    A layer that sets `epochs` unsets `iterations` of the layers below it, and the other way round; so do a prune rate
+    and a density, which gives the rate. What is code (`module:name`) must stand in the flags: no file has it run.
     """
     values: dict[str, Any] = {}
     origin: dict[str, str] = {}
@@ -484,16 +524,34 @@ def merge(*layers: Layer) -> Settings:
         why = f"asks for {trajectories:,} trajectories; allowed: arms × seeds up to {MOST_FROM_FILES:,} in a file"
         raise InputError(by, f"{len(settings.seeds)} seeds", f"{why}, or --seeds")
     _check_together(settings, lambda name: origin.get(name, flag(name)))
-    return settings
+    leads_there = settings.prune_rate
+    if settings.density is not None:
+        leads_there = 1 - settings.density ** (1 / (settings.rounds - 1))
+    for name, layer in ((name, layer) for name in ("density", "tensor_densities") for layer, _ in layers):
+        rate = layer.get("prune_rate")
+        if layer.get(name) and rate is not None and (name == "tensor_densities" or rate != leads_there):
+            why = f"cannot stand beside {origin['prune_rate']} {rate}; allowed: one of the two"
+            raise InputError(origin[name], layer[name], why)
+    return settings.model_copy(update={"prune_rate": leads_there})
 
 
 def over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with others over them, of which `epochs` unsets `iterations` below, and the other way round."""
+    """Settings with others over them, which unset what is said of the same matter below: `epochs` `iterations`, say."""
     values = dict(below)
-    for one, other in (("epochs", "iterations"), ("iterations", "epochs")):
-        if above.get(one) is not None and other not in above:
-            values[other] = None
+    for name in above:
+        if above[name] is not None:
+            values |= dict.fromkeys(other for other in _UNSETS.get(name, ()) if other not in above)
     return values | dict(above)
+
+
+_UNSETS = {
+    "epochs": ("iterations",),
+    "iterations": ("epochs",),
+    "prune_rate": ("density", "tensor_densities"),
+    "density": ("tensor_densities", "prune_rate_conv", "prune_rate_output"),
+    "tensor_densities": ("density", "prune_rate_conv", "prune_rate_output"),
+}
+"""A setting → those of the same matter that it unsets below it."""
 
 
 MAY_BE_CODE = {
@@ -553,12 +611,18 @@ def _check_together(settings: Settings, where: Any) -> None:
         values = getattr(settings, name)
         if len(set(values)) != len(values):
             raise InputError(where(name), as_text(values), "names one twice; allowed: each once")
-    if settings.scope == "global":
-        for name in ("prune_rate_conv", "prune_rate_output"):
-            if getattr(settings, name) is not None:
-                raise InputError(
-                    where(name), getattr(settings, name), "has no meaning with scope global; allowed: none"
-                )
+    for name in ("density", "tensor_densities"):
+        if (value := getattr(settings, name)) is not None and settings.rounds == 1:
+            why = "is that of the last round, which is the dense one; allowed: 2 rounds or more"
+            raise InputError(where(name), as_text(value) if isinstance(value, tuple) else value, why)
+    if settings.tensor_densities is not None and settings.scope != "layer":
+        why = f"has no meaning with densities of tensors; allowed with {where('tensor_densities')}: layer"
+        raise InputError(where("scope"), settings.scope, why)
+    given = "densities of tensors" if settings.tensor_densities else "a density" if settings.density else ""
+    whole = f"scope {settings.scope}" if settings.scope != "layer" else given
+    for name in ("prune_rate_conv", "prune_rate_output") if whole else ():
+        if getattr(settings, name) is not None:
+            raise InputError(where(name), getattr(settings, name), f"has no meaning with {whole}; allowed: none")
     if settings.engine == "sparse" and settings.precision != "float32":
         why = f"is for --precision float32; allowed with {settings.precision}: auto or dense"
         raise InputError(where("engine"), "sparse", why)

@@ -2,7 +2,7 @@
 
 import base64
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
@@ -52,7 +52,8 @@ class Cost(BaseModel):
         computed: of the whole round as it was done: over survivors alone where `Record.sparse` says so, else dense,
             and with the gradients that the criterion asked for at its end.
         to_find: what the mask has cost: `computed` of the rounds before this one, the dense one among them, of the
-            trajectory that the mask comes from; None where that is not known.
+            trajectory that the mask comes from; of the dense one alone where pruning is one-shot, and at initialisation
+            the scoring. None where that is not known.
         compact: of one image's forward pass once the trained network is made small; None where it was not.
     """
 
@@ -75,6 +76,11 @@ class Cost(BaseModel):
     def found_with(self) -> int | None:
         """What the mask of the next round has cost, in a trajectory that finds its own."""
         return None if self.to_find is None else self.to_find + self.computed
+
+    def scored(self, sparse: Collection[str]) -> int:
+        """What of `computed` were the gradients that a criterion asked for; `sparse` as of the record."""
+        an_image = sum(each.sparse if name in sparse else each.dense for name, each in self.training.items())
+        return self.computed - self.images * an_image
 
     @property
     def an_image(self) -> Both:

@@ -114,7 +114,7 @@ def check_criterion(criterion: Criterion) -> None:
     assert isinstance(criterion, Criterion), f"is a {type(criterion).__name__}, no lottery_ticket.method.Criterion"
     settings, network, data = _small()
     member, trained = _finished(settings, network, data)
-    at = evidence(settings, network, data, 0, member, trained)
+    at = evidence(settings, network, data, 0, member, trained, member.weights)
     copies = {name: value.clone() for name, value in at.weights.items()}
     scores, again = criterion.scores(at), criterion.scores(at)
     changed = [name for name, value in at.weights.items() if not torch.equal(value, copies[name])]
@@ -125,9 +125,10 @@ def check_criterion(criterion: Criterion) -> None:
         assert scores[name][kept].isfinite().all(), f"gives scores of {name} that are not finite"
         assert torch.equal(scores[name], again[name]), f"gives {name} other scores when it is asked again"
         assert scores[name].unique().numel() > 1, f"gives all weights of {name} one score, so that their order decides"
-    float_scores = {name: scores[name].detach().float() for name in at.mask}
+    assert criterion.pruning in ("iterative", "init"), f"is to be asked {criterion.pruning}; allowed: iterative, init"
+    assert criterion.steps >= 1, "has no step"
     rates = network.rates(settings)
-    left = survivors(prune(float_scores, at.mask, rates))
+    left = survivors(prune({name: scores[name].detach() for name in at.mask}, at.mask, rates))
     asked = {name: kept.numel() - round(rates[name] * kept.numel()) for name, kept in at.mask.items()}
     assert left == asked, f"prunes to {left}, asked for {asked}"
 

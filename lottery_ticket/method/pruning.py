@@ -1,11 +1,14 @@
-"""Pruning as pure functions: scores, masks and rates in, new masks out."""
+"""Pruning as pure functions: scores, masks and how much in, new masks out."""
 
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from lottery_ticket.masks import Mask
+from lottery_ticket.masks import Mask, survivors
+
+Left = Mapping[str, int] | int
+"""How many weights survive: of each tensor, or of all together, ranked together."""
 
 
 def prune(scores: Mapping[str, Tensor], mask: Mask, rates: Mapping[str, float], scope: str = "layer") -> Mask:
@@ -25,26 +28,44 @@ def prune(scores: Mapping[str, Tensor], mask: Mask, rates: Mapping[str, float], 
     Returns:
         A mask nested in `mask`.
     """
+    now = survivors(mask)
     if scope == "layer":
-        return {name: _drop_lowest(scores[name], kept, rates[name], 1) for name, kept in mask.items()}
+        return keep(scores, mask, {name: left_by(rates[name], count) for name, count in now.items()})
     (rate,) = set(rates.values())
+    return keep(scores, mask, left_by(rate, sum(now.values()), len(now)))
+
+
+def left_by(rate: float, count: int, least: int = 1) -> int:
+    """How many of so many survivors are left by a rate."""
+    return max(least, count - round(rate * count))
+
+
+def keep(scores: Mapping[str, Tensor], mask: Mask, left: Left) -> Mask:
+    """The survivors with the highest scores, exactly so many where there are as many; ties and last ones as `prune`.
+
+    Args:
+        scores, mask: as for `prune`.
+        left: tensor → how many survive, or how many of all tensors ranked together.
+
+    Returns:
+        A mask nested in `mask`.
+    """
+    if not isinstance(left, int):
+        return {name: _highest(scores[name], kept, max(1, left[name])) for name, kept in mask.items()}
     ranked = {name: scores[name].masked_fill(~kept, -torch.inf).flatten() for name, kept in mask.items()}
     for each in ranked.values():  # the strongest survivor of each tensor stays whatever its score
         each[each.argmax()] = torch.inf
-    joined = _drop_lowest(
-        torch.cat(list(ranked.values())),
-        torch.cat([kept.flatten() for kept in mask.values()]),
-        rate,
-        len(mask),
+    joined = _highest(
+        torch.cat(list(ranked.values())), torch.cat([kept.flatten() for kept in mask.values()]), max(len(mask), left)
     )
     parts = joined.split([kept.numel() for kept in mask.values()])
     return {name: part.view(kept.shape) for (name, kept), part in zip(mask.items(), parts, strict=True)}
 
 
-def _drop_lowest(scores: Tensor, kept: Tensor, rate: float, at_least: int) -> Tensor:
-    """`kept` less the round(rate × survivors) lowest scores, leaving `at_least` survivors."""
+def _highest(scores: Tensor, kept: Tensor, left: int) -> Tensor:
+    """`kept` less its lowest scores, so many that `left` survive."""
     alive = kept.flatten().nonzero().flatten()
-    count = min(round(rate * len(alive)), len(alive) - at_least)
+    count = len(alive) - left
     if count < 1:
         return kept.clone()
     candidates = scores.flatten()[alive]
@@ -52,6 +73,6 @@ def _drop_lowest(scores: Tensor, kept: Tensor, rate: float, at_least: int) -> Te
     below = candidates < threshold
     tied = (candidates == threshold).nonzero().flatten()
     pruned = torch.cat([alive[below], alive[tied[: count - int(below.sum())]]])
-    left = kept.flatten().clone()
-    left[pruned] = False
-    return left.view(kept.shape)
+    mask = kept.flatten().clone()
+    mask[pruned] = False
+    return mask.view(kept.shape)

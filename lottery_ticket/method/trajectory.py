@@ -2,21 +2,21 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from torch import Tensor
+import torch
 
 from lottery_ticket.config import Settings
 from lottery_ticket.data.prepared import Data
-from lottery_ticket.engine.gradients import gradients
+from lottery_ticket.engine.altered import seen
+from lottery_ticket.engine.gradients import Gradients
 from lottery_ticket.engine.job import Member, Train, Trained, Watch, at_last_rate, in_iterations
 from lottery_ticket.engine.training import train as train_here
-from lottery_ticket.errors import InputError
-from lottery_ticket.masks import Mask, Weights, density, survivors
+from lottery_ticket.masks import Mask, Weights, density, survivors, under
 from lottery_ticket.method.arms import Moment, arm_named
 from lottery_ticket.method.criteria import Evidence, scores_by
-from lottery_ticket.method.pruning import prune
+from lottery_ticket.method.schedule import next_mask, pruning_of
 from lottery_ticket.models.cost import MultiplyAdds
 from lottery_ticket.models.network import Network
 from lottery_ticket.randomness import derive
@@ -61,6 +61,8 @@ class Checkpoint:
         initial: seed → θ₀ as it was drawn when the run began, of the seeds of the arm `winning` that go on.
         rewound: seed → θₖ, with late rewinding.
         trained: (arm, seed) → trained weights of the round, of the arms whose starts are kept and that go on.
+        dense: (arm, seed) → trained weights of round 0, where pruning is one-shot, of the arms that find their own
+            masks and go on.
     """
 
     records: Sequence[Record]
@@ -68,6 +70,7 @@ class Checkpoint:
     initial: dict[int, Weights]
     rewound: dict[int, Weights]
     trained: dict[tuple[str, int], Weights] = field(default_factory=dict)
+    dense: dict[tuple[str, int], Weights] = field(default_factory=dict)
 
 
 def find_tickets(
@@ -124,13 +127,13 @@ class Trajectories:
     ) -> None:
         self._settings, self._network, self._data = settings, network, data
         self._arms = {name: arm_named(name) for name in settings.arms}
-        self._rates = network.rates(settings)
+        self._pruning = pruning_of(settings)
         if after is None:
             dense = {(arm, seed): network.dense_mask() for arm in settings.arms for seed in settings.seeds}
             after = Checkpoint([], dense, {}, {})
         self._last, self._masks = after.records, after.masks
         self._initial = {seed: after.initial.get(seed) or network.draw(seed, "init") for seed in settings.seeds}
-        self._rewound, self._trained = dict(after.rewound), dict(after.trained)
+        self._rewound, self._trained, self._dense = dict(after.rewound), dict(after.trained), dict(after.dense)
 
     @property
     def round(self) -> int:
@@ -161,6 +164,14 @@ class Trajectories:
         r = self.round
         going_on = r + 1 < self._settings.rounds
         scored = Counter[tuple[str, int]]()
+        by_arm = {(member.arm, member.seed): result for member, result in zip(members, trained, strict=True)}
+        if r == 0:
+            self._rewound |= {
+                seed: each.snapshot
+                for (arm, seed), each in by_arm.items()
+                if arm == "winning" and each.snapshot is not None
+            }
+            self._dense = {key: each.weights for key, each in by_arm.items() if self._needs_dense(key[0])}
         self._masks = self._next_masks(members, trained, scored) if going_on else {}
         rounds = [
             finished_round(
@@ -174,22 +185,27 @@ class Trajectories:
             )
             for member, result in zip(members, trained, strict=True)
         ]
-        self._rewound |= {done.record.seed: done.rewound for done in rounds if done.rewound is not None}
         self._trained = {
-            (done.record.arm, done.record.seed): done.weights
-            for done in rounds
-            if self._arms[done.record.arm].keep_start
+            key: self._dense.get(key, each.weights) for key, each in by_arm.items() if self._arms[key[0]].keep_start
         }
         self._last = [done.record for done in rounds]
         return rounds
 
+    def _needs_dense(self, arm: str) -> bool:
+        return self._pruning == "one-shot" and self._arms[arm].own_mask
+
     def _to_find(self, member: Member) -> int | None:
         """The multiply-adds that a member's mask has cost; None where that is not known."""
         finder = self._finder(member.arm, member.seed)
-        before = [record.cost for record in self._last if (record.arm, record.seed) == finder]
+        before = [record for record in self._last if (record.arm, record.seed) == finder]
         if self.round == 0:
             return 0
-        return before[0].found_with if before and before[0] else None
+        if not before or before[0].cost is None:
+            return None
+        if self._pruning == "init":
+            return before[0].cost.scored(before[0].sparse)
+        once = self._pruning == "one-shot" and self.round > 1  # the dense round, which the one before has told
+        return before[0].cost.to_find if once else before[0].cost.found_with
 
     def _next_masks(
         self, members: Sequence[Member], trained: Sequence[Trained], scored: Counter[tuple[str, int]]
@@ -199,30 +215,38 @@ class Trajectories:
         `scored` is told of how many images a criterion asks for gradients.
         """
         return {
-            (member.arm, member.seed): prune(
-                self._scores(member, result, scored),
-                member.mask,
-                self._rates,
-                self._settings.scope,
-            )
+            (member.arm, member.seed): self._pruned(member, result, scored)
             for member, result in zip(members, trained, strict=True)
             if self._arms[member.arm].own_mask and not result.diverged and result.connected is not False
         }
 
-    def _scores(self, member: Member, result: Trained, scored: Counter[tuple[str, int]]) -> Mapping[str, Tensor]:
-        """What the criterion gives the weights of a member: the lowest go first."""
-        scores = scores_by(self._settings.criterion, self._evidence(member, result, scored))
-        inverted = self._arms[member.arm].inverted
-        return {name: -value for name, value in scores.items()} if inverted else scores
+    def _pruned(self, member: Member, result: Trained, scored: Counter[tuple[str, int]]) -> Mask:
+        """The mask that a member's next round begins with."""
+        judged, weights, at = member, result.weights, self.round
+        if self._pruning != "iterative":
+            judged, at = self._unpruned(member, 0 if self._pruning == "one-shot" else self.round + 1), 0
+            weights = self._dense.get((member.arm, member.seed), judged.weights)
+        arm = self._arms[member.arm]
+        initial = judged.weights if arm.draws else self._initial[member.seed]
+        inverted = (self._settings.prune_first == "highest") is not arm.inverted
 
-    def _evidence(self, member: Member, result: Trained, scored: Counter[tuple[str, int]]) -> Evidence:
-        at = evidence(self._settings, self._network, self._data, self.round, member, result.weights)
+        def score(mask: Mask) -> Weights:
+            so_far = replace(judged, mask=mask)
+            known = evidence(self._settings, self._network, self._data, at, so_far, under(mask, weights), initial)
+            scores = scores_by(self._settings.criterion, known, inverted)
+            scored[member.arm, member.seed] += known.gradients.seen
+            return scores
 
-        def counted(values: Mapping[str, Tensor], images: Sequence[int] | None = None) -> Weights:
-            scored[member.arm, member.seed] += at.images if images is None else len(images)
-            return at.gradients(values, images)
+        return next_mask(self._settings, self._network, judged.mask, self.round + 1, score)
 
-        return replace(at, gradients=counted)
+    def _unpruned(self, member: Member, r: int) -> Member:
+        """A member as it would start round r if nothing were pruned."""
+        dense, seed = self._network.dense_mask(), member.seed
+        rewound = self._rewound.get(seed, self._initial[seed]) if r else self._initial[seed]
+        start = self._arms[member.arm].start(
+            Moment(lambda: self._network, seed, r, dense, dense, self._initial[seed], rewound)
+        )
+        return Member(member.arm, seed, dense, start.weights, training=member.training)
 
     def _moment(self, arm: str, seed: int) -> Moment:
         own_mask = self._arms[arm].own_mask
@@ -251,18 +275,28 @@ def alive(settings: Settings, last: Sequence[Record]) -> list[tuple[str, int]]:
 
 
 def evidence(
-    settings: Settings, network: Network, data: Data | None, index: int, member: Member, weights: Weights
+    settings: Settings,
+    network: Network,
+    data: Data | None,
+    index: int,
+    member: Member,
+    weights: Weights,
+    initial: Weights,
 ) -> Evidence:
-    """What a criterion may draw on after a member was trained in the round `index` to these weights."""
+    """What a criterion may draw on of a member that was trained in the round `index` to these weights, from θ₀."""
     draws = derive(member.seed, "gradients", index)
-
-    def at(values: Mapping[str, Tensor], images: Sequence[int] | None = None) -> Weights:
-        if data is None:
-            why = "asks for gradients, which a training of one's own does not give; allowed: one that does not"
-            raise InputError("--criterion", settings.criterion, why)
-        return gradients(network, values, member.mask, data.train, images, settings.batch_size, draws)
-
-    return Evidence(weights, member.weights, member.mask, member.seed, index, len(data.train) if data else 0, at)
+    images = seen(data.train, member.training, member.seed) if data else None
+    return Evidence(
+        weights,
+        member.weights,
+        initial,
+        member.mask,
+        member.seed,
+        index,
+        len(images) if images else 0,
+        images.y.cpu() if images else torch.zeros(0, dtype=torch.int64),
+        Gradients(network, member.mask, images, settings.batch_size, draws, settings.criterion),
+    )
 
 
 def finished_round(

@@ -10,13 +10,17 @@ from torch import nn
 
 from lottery_ticket.address import public
 from lottery_ticket.config import OF_THE_LOOP, Settings, as_text, flag, merge
-from lottery_ticket.engine.job import Train, Watch
+from lottery_ticket.engine.job import Member, Train, Watch
 from lottery_ticket.errors import InputError
 from lottery_ticket.method.arms import ARMS, arm_named, check_arms
-from lottery_ticket.method.trajectory import Checkpoint, Round, find_tickets
+from lottery_ticket.method.criteria import scores_by
+from lottery_ticket.method.schedule import check_schedule, check_shares
+from lottery_ticket.method.trajectory import Checkpoint, Round, evidence, find_tickets
 from lottery_ticket.models.fingerprint import Fingerprint
+from lottery_ticket.models.network import Network
 from lottery_ticket.models.own import label, own_network
 from lottery_ticket.record import Record
+from lottery_ticket.runs.densities import with_densities
 from lottery_ticket.runs.listener import Listener, whoever_is_here
 from lottery_ticket.runs.measured import Score, check_score
 from lottery_ticket.runs.own_loop import EvaluateFunction, OwnTrain, TrainFunction
@@ -161,7 +165,8 @@ def find(
     check_working_folder()
     with locks.writing(client, resume):
         stored = _stored(client, resume, judged)
-        own = stored.settings.model_dump(exclude={"model", *OF_THE_LOOP})
+        beside = {"prune_rate"} if stored.settings.tensor_densities else set()
+        own = stored.settings.model_dump(exclude={"model", *OF_THE_LOOP, *beside})
         _must_be(_settings(model_factory, example, own | settings), stored)
         plan = _plan(stored.settings, model_factory, train, evaluate, example, judged, told.warned, stored.records)
         differences = _differences(plan, stored, client, changed_code)
@@ -180,12 +185,14 @@ def _settings(factory: Any, example: Any, given: Mapping[str, Any]) -> Settings:
         raise InputError("--prunable", "products", why)
     ours = {"model": label(factory), "dataset": "own", "init": "module"}
     settings = merge(({**ours, "prunable": "layers" if example is None else "products"}, None), (dict(given), None))
+    settings = with_densities(settings)
     check_arms(settings)
     if wrong := next((name for name in settings.arms if arm_named(name).training != "usual"), None):
         why = "is trained otherwise than the others, which a loop of your own knows nothing of"
         raise InputError(
             "--arms", wrong, f"{why}; allowed: {', '.join(n for n in ARMS if ARMS[n].training == 'usual')}"
         )
+    check_schedule(settings)
     if isinstance(settings.rewind_iteration, str):
         why = "is in epochs, of which lt knows nothing in a loop of your own; allowed: optimiser steps, as 500it"
         raise InputError("--rewind-iteration", settings.rewind_iteration, why)
@@ -208,10 +215,19 @@ def _plan(
     """Check what can be wrong, and evaluate the network as it is drawn. InputError if something is."""
     with _of_the_factory():
         network = own_network(factory, settings, example, train, evaluate)
+        check_shares(settings, network)
         check_draws(settings, network)
     trainer = OwnTrain(train, evaluate, score, warn, kept)
     trainer.rehearse(network, settings.seeds[0])
+    _try_scores(settings, network)
     return OwnLoop(settings, network, range(settings.rounds), trainer)
+
+
+def _try_scores(settings: Settings, network: Network) -> None:
+    """InputError where the criterion asks for what only this package's own training knows."""
+    seed = settings.seeds[0]
+    member = Member("winning", seed, network.dense_mask(), network.draw(seed, "init"))
+    scores_by(settings.criterion, evidence(settings, network, None, 0, member, member.weights, member.weights))
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from mlflow import MlflowClient
 from lottery_ticket.config import Settings
 from lottery_ticket.errors import InputError
 from lottery_ticket.method.arms import arm_named
+from lottery_ticket.method.schedule import pruning_of
 from lottery_ticket.method.trajectory import Checkpoint, Round, alive
 from lottery_ticket.models.tensors import give
 from lottery_ticket.randomness import forked
@@ -82,7 +83,8 @@ class Keeper:
 
 def _checkpoint(client: MlflowClient, tracker: Tracker, settings: Settings, last: Sequence[Record]) -> Checkpoint:
     """What the run goes on with after its last complete round."""
-    masks, initial, rewound, trained = {}, {}, {}, {}
+    masks, initial, rewound, trained, dense = {}, {}, {}, {}, {}
+    one_shot = pruning_of(settings) == "one-shot"
     going_on = {seed for _, seed in alive(settings, last)} if last[0].round + 1 < settings.rounds else set()
     for seed in going_on if "winning" in settings.arms else ():
         initial[seed] = reading.read_weights(client, tracker.children["winning", seed], layout.INIT)
@@ -93,7 +95,13 @@ def _checkpoint(client: MlflowClient, tracker: Tracker, settings: Settings, last
         arm = arm_named(record.arm)
         if arm.own_mask and record.goes_on and record.round + 1 < settings.rounds:
             masks[record.arm, record.seed] = reading.read_mask(client, child, record.round + 1)
-        if arm.keep_start and record.round + 1 < settings.rounds:
+        if record.round + 1 == settings.rounds:
+            continue
+        if one_shot and arm.own_mask and record.goes_on:
+            whole = reading.read_mask(client, child, 0)
+            dense[record.arm, record.seed] = reading.read_trained(client, child, 0, whole)
+        if arm.keep_start:
             under = reading.read_mask(client, child, record.round)
-            trained[record.arm, record.seed] = reading.read_trained(client, child, record.round, under)
-    return Checkpoint(last, masks, initial, rewound, trained)
+            of_this = dense.get((record.arm, record.seed))
+            trained[record.arm, record.seed] = of_this or reading.read_trained(client, child, record.round, under)
+    return Checkpoint(last, masks, initial, rewound, trained, dense)

@@ -21,7 +21,12 @@ OURS: Mapping[Kind, tuple[str, ...]] = {
         *("sign-only", "signs-random", "shuffle", "shuffle-all", "reinit-own", "lr-rewinding", "finetune"),
         *("freeze", "freeze-towards-zero", "on-random-labels", "mask-random-labels", "on-half-data", "mask-half-data"),
     ),
-    "criteria": ("magnitude",),
+    "criteria": (
+        *("magnitude", "magnitude-init", "magnitude-increase", "movement"),
+        *("large-init-large-final", "small-init-small-final", "magnitude-same-sign", "magnitude-diff-sign"),
+        *("magnitude-increase-same-sign", "magnitude-increase-diff-sign", "random"),
+        *("gradient", "snip", "grasp", "synflow", "taylor", "fisher"),
+    ),
     "datasets": tuple(KNOWN),
     "augmentations": ("flip", "crop"),
     "analyses": ("overlap",),

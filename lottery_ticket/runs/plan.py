@@ -17,10 +17,11 @@ from lottery_ticket.engine.device import arithmetic, choose_device, room_for_ima
 from lottery_ticket.engine.executors import executor_named, trainer
 from lottery_ticket.engine.job import Train, check_length, in_iterations, iterations_per_round
 from lottery_ticket.method.arms import check_arms, controls_among
-from lottery_ticket.method.criteria import criterion_named
+from lottery_ticket.method.schedule import check_schedule, check_shares
 from lottery_ticket.models.cost import Uncounted
 from lottery_ticket.models.libraries import made_for_channels
 from lottery_ticket.models.network import Network, make_network
+from lottery_ticket.runs.densities import with_densities
 from lottery_ticket.runs.rehearsal import rehearse
 from lottery_ticket.runs.stopwatch import Stopwatch
 from lottery_ticket.store.limits import TAG, cut
@@ -155,7 +156,7 @@ def make_plan(
     """
     clock = clock or Stopwatch()
     check_arms(settings)
-    criterion_named(settings.criterion)
+    check_schedule(settings)
     executor_named(settings.executor)
     device = choose_device(settings.device)
     with arithmetic(settings, device):  # torch's threads are made here and count denormals as this one does
@@ -164,6 +165,8 @@ def make_plan(
             same = known if known and known.digest == images.digest else None
             data = prepare(images, settings.validation_size, device, same, settings.normalise, room_for_images(device))
         network = make_network(settings, data.input_shape, data.classes)
+        settings = with_densities(settings)
+        check_shares(settings, network)
         augmentations(settings.augment or (), data.info, device)
         if not begun:
             check_length(settings, len(data.train))

@@ -96,6 +96,8 @@ def retrain_settings(ticket: Ticket, overrides: Mapping[str, Any]) -> Settings:
         "arms": ("winning", "reinit"),
         "seeds": (ticket.origin.seed,),
         "rounds": ticket.origin.round + 1,
+        "density": None,  # it may be of a round before the last
+        "tensor_densities": None,
     }
     named = {"model": ticket.settings.model}  # the caller has had it built
     settings = merge((own, "the ticket"), (named | dict(overrides), None))

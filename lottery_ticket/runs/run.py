@@ -15,6 +15,7 @@ from lottery_ticket.models.tensors import give
 from lottery_ticket.plugins import is_code
 from lottery_ticket.randomness import forked
 from lottery_ticket.record import Record
+from lottery_ticket.runs.densities import with_densities
 from lottery_ticket.runs.listener import Listener, whoever_is_here
 from lottery_ticket.runs.plan import Plan, Undertaking, make_plan, run_name
 from lottery_ticket.runs.seeds import last_look, more_seeds, until_decided
@@ -76,7 +77,7 @@ def run(
     if max_seeds is not None:
         settings, looks = until_decided(settings, max_seeds)
     reach.must_be_usable(tracking_uri, experiment=experiment)
-    plan = make_plan(settings, clock=clock)
+    plan = make_plan(with_densities(settings, tracking_uri), clock=clock)
 
     def make() -> "Tracker":
         from lottery_ticket.store.tracking import Tracker

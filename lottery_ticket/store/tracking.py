@@ -18,6 +18,7 @@ from lottery_ticket.config import OF_THE_LOOP, Settings
 from lottery_ticket.data.images import Images
 from lottery_ticket.data.prepared import DataInfo
 from lottery_ticket.errors import LotteryTicketError, one_line
+from lottery_ticket.method.schedule import pruning_of
 from lottery_ticket.method.trajectory import Round
 from lottery_ticket.models.network import Network
 from lottery_ticket.record import Record
@@ -163,7 +164,9 @@ class Tracker:
                     key = done.record.arm, done.record.seed
                     where = folder / "{}-seed{}".format(*key)
                     drawn = self.about.kind == OWN_LOOP
-                    write(done, self.settings.checkpoint_precision, key not in self._begun, drawn, where)
+                    judged = done.record.round == 0 and pruning_of(self.settings) == "one-shot"
+                    precision = "float32" if judged else self.settings.checkpoint_precision
+                    write(done, precision, key not in self._begun, drawn, where)
         except OSError as error:
             raise LotteryTicketError(f"a finished round cannot be kept in {self.outbox.folder}: {error}") from error
         self._begun |= {(done.record.arm, done.record.seed) for done in rounds}

@@ -115,6 +115,9 @@ class Study(_Table):
         settings = merge(preset_layer(self.preset), checked, (dict(values), "study: space"))
         if self.down_to_pct is None:
             return settings
+        if settings.density is not None or settings.tensor_densities is not None:
+            why = "is for a prune rate, of which it makes rounds; allowed with densities: none"
+            raise InputError("study: down_to_pct", self.down_to_pct, why)
         rounds = 1 + math.ceil(math.log(self.down_to_pct / 100) / math.log1p(-settings.prune_rate) - 1e-9)
         if rounds > MOST:
             why = f"takes more than {MOST:,} rounds at prune rate {settings.prune_rate:g}"

@@ -22,7 +22,8 @@ from lottery_ticket.study.trials import RUN_ID
 
 OWN = (
     *("lr", "weight_decay", "schedule", "milestones", "gamma", "warmup_iterations"),
-    *("prune_rate", "prune_rate_conv", "prune_rate_output", "scope", "criterion", "rounds", "arms", "seeds"),
+    *("prune_rate", "prune_rate_conv", "prune_rate_output", "scope", "rounds", "arms", "seeds"),
+    *("density", "tensor_densities", "criterion", "prune_first", "pruning", "prune_steps"),
     *("checkpoint_precision", "engine_threads", "verdict_tolerance", "verdict_level"),
 )
 """Settings that trials in one stack may each have of their own."""

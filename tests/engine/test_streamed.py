@@ -14,7 +14,7 @@ from lottery_ticket.data.prepared import prepare
 from lottery_ticket.data.sources import load_images
 from lottery_ticket.data.streamed import Streamed
 from lottery_ticket.engine import device
-from lottery_ticket.engine.gradients import gradients
+from lottery_ticket.engine.gradients import Gradients
 from lottery_ticket.engine.job import Member
 from lottery_ticket.engine.training import train
 from lottery_ticket.models.network import make_network
@@ -64,7 +64,7 @@ def test_stack_with_convolutions_and_augmentation(small_folder):
         network = make_network(settings, data.input_shape, data.classes)
         members = [Member("winning", seed, network.dense_mask(), network.draw(seed, "init")) for seed in (0, 1)]
         result = train(network, members, data, settings, 0)
-        by = gradients(network, result[0].weights, network.dense_mask(), data.train, range(30), 20, 0)
+        by = Gradients(network, network.dense_mask(), data.train, 20, 0)(result[0].weights, range(30))
         trained.append((result, by))
     (one, by_one), (other, by_other) = trained
     for a, b in zip(one, other, strict=True):

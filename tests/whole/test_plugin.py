@@ -72,13 +72,14 @@ def guests(lt, installed):
 def test_all_of_it(guests, tmp_path):
     there = guests("plugins", "--json").json
     mine = {(each["kind"], each["name"]) for each in there if each["package"] == "lt-guests 1.2.3"}
-    assert {("arms", "mean-signs"), ("criteria", "snip"), ("models", "tiny-conv"), ("samplers", "corners")} <= mine
+    guests_of = {("arms", "mean-signs"), ("criteria", "snip-first"), ("models", "tiny-conv"), ("samplers", "corners")}
+    assert guests_of <= mine
     assert len(mine) == 10
     assert not any(each["fault"] for each in there)
     assert "lt-guests 1.2.3" in guests("plugins", "arms").out
 
     arms = "winning,reinit,mean-signs,last-signs"
-    flags = [*FLAGS, "--arms", arms, "--criterion", "snip", "--augment", "turn,flip", "--executor", "one-by-one"]
+    flags = [*FLAGS, "--arms", arms, "--criterion", "snip-first", "--augment", "turn,flip", "--executor", "one-by-one"]
     result = guests("run", *flags, "--listener", "diary", "--json").json
     run = result["run_id"]
     assert [line.partition(":")[0] for line in (tmp_path / "diary.txt").read_text().splitlines()] == ["0", "1", "2"]
@@ -102,7 +103,7 @@ def test_all_of_it(guests, tmp_path):
     (tmp_path / "study.toml").write_text(
         'sampler = "corners"\ntrials = 2\nbatch = 2\ndensities = [80.0]\n'
         '[settings]\nmodel = "tiny-conv"\ndataset = "stripes"\nvalidation_size = 60\niterations = 6\n'
-        'batch_size = 20\nrounds = 2\ncriterion = "snip"\n[space.lr]\nlow = 1e-3\nhigh = 1e-2\nlog = true\n'
+        'batch_size = 20\nrounds = 2\ncriterion = "snip-first"\n[space.lr]\nlow = 1e-3\nhigh = 1e-2\nlog = true\n'
     )
     assert len(guests("sweep", "study.toml", "--json").json["trials"]) == 2
 
@@ -120,13 +121,13 @@ def test_all_of_it(guests, tmp_path):
 
 
 def test_what_is_missing_is_one_line(guests, lt, tmp_path):
-    flags = [*FLAGS, "--arms", "winning,mean-signs", "--criterion", "snip"]
+    flags = [*FLAGS, "--arms", "winning,mean-signs", "--criterion", "snip-first"]
     run = guests("run", *flags, "--json").json["run_id"]
     for command, kind in (
         (["run", "--resume", run], "--arms: 'mean-signs' is unknown"),
         (["pull", f"{run}:1:mean-signs-seed0"], "'mean-signs' is unknown"),
         (["run", *FLAGS], "--dataset: 'stripes' is unknown"),
-        (["run", "--criterion", "snip"], "--criterion: 'snip' is unknown"),
+        (["run", "--criterion", "snip-first"], "--criterion: 'snip-first' is unknown"),
         (["run", "--augment", "turn"], "--augment: 'turn' is unknown"),
         (["run", "--executor", "one-by-one"], "--executor: 'one-by-one' is unknown"),
         (["run", "--listener", "diary"], "--listener: 'diary' is unknown"),
@@ -223,7 +224,7 @@ def test_the_guests(installed, monkeypatch, tmp_path):
     testing.check_arm(guests["arms"].mean_signs)
     testing.check_arm(guests["arms"].last_signs)
     testing.check_augmentation(guests["augmentations"].turn)
-    testing.check_criterion(guests["criteria"].snip)
+    testing.check_criterion(guests["criteria"].snip_first)
     testing.check_dataset(guests["datasets"].stripes)
     testing.check_executor(guests["executors"].one_by_one)
     testing.check_model(guests["models"].tiny_conv)

@@ -11,4 +11,4 @@ def _snip(at: Evidence) -> dict[str, Tensor]:
     return {name: (gradients[name] * at.start[name]).abs() for name in at.mask}
 
 
-snip = Criterion(_snip)
+snip_first = Criterion(_snip)
