@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lottery_ticket.config import Settings
 from lottery_ticket.data.prepared import Data
+from lottery_ticket.engine.altered import seen_by
 from lottery_ticket.engine.gradients import gradients
 from lottery_ticket.engine.job import Member, Train, Trained, Watch, at_last_rate, in_iterations
 from lottery_ticket.engine.training import train as train_here
@@ -255,14 +256,16 @@ def evidence(
 ) -> Evidence:
     """What a criterion may draw on after a member was trained in the round `index` to these weights."""
     draws = derive(member.seed, "gradients", index)
+    seen = seen_by(member, data.train) if data else None
+    multiplied = network.dense_mask() if member.frozen else member.mask
 
     def at(values: Mapping[str, Tensor], images: Sequence[int] | None = None) -> Weights:
-        if data is None:
+        if seen is None:
             why = "asks for gradients, which a training of one's own does not give; allowed: one that does not"
             raise InputError("--criterion", settings.criterion, why)
-        return gradients(network, values, member.mask, data.train, images, settings.batch_size, draws)
+        return gradients(network, values, multiplied, seen, images, settings.batch_size, draws)
 
-    return Evidence(weights, member.weights, member.mask, member.seed, index, len(data.train) if data else 0, at)
+    return Evidence(weights, member.weights, member.mask, member.seed, index, len(seen) if seen else 0, at)
 
 
 def finished_round(
