@@ -14,7 +14,7 @@ from torch import Tensor
 from lottery_ticket.config import Settings
 from lottery_ticket.data.augment import augment, augmentations
 from lottery_ticket.data.prepared import Data, Split
-from lottery_ticket.engine.altered import half, random_labels
+from lottery_ticket.engine.altered import half_of, in_random_order, twice
 from lottery_ticket.engine.device import arithmetic, keep_freed_memory
 from lottery_ticket.engine.job import Member, Progress, Trained, Watch, evenly, iterations_per_round, steps
 from lottery_ticket.engine.optim import Optimizer
@@ -124,7 +124,9 @@ class _Training:
         self._trainable = [
             each.values if isinstance(each, SparseWeight) else each.requires_grad_() for each in parameters
         ]
-        self._labels = self._in_random_order() if members[0].training == "random-labels" else None
+        self._labels: Tensor | None = None
+        if members[0].training == "random-labels":
+            self._labels = torch.stack([in_random_order(data.train.y, member.seed) for member in members])
         otherwise = settings.augment or settings.label_smoothing or architecture.unknown or self._labels is not None
         paths = linear_layers(network.module) if sparse and not otherwise else None
         taken = {f"{path}.{name}" for path in paths or () for name in ("weight", "bias")}
@@ -231,15 +233,8 @@ class _Training:
             source = generator(seed, "order", self._round, epoch)
             orders[seed] = torch.randperm(images, generator=source)
             if self._members[0].training == "half-data":
-                those = half(images, seed)
-                again = torch.randperm(len(those), generator=source)
-                first = orders[seed][orders[seed] < len(those)]
-                orders[seed] = those[torch.cat([first, again])[:images]]
+                orders[seed] = twice(half_of(images, seed), orders[seed], source)
         return torch.stack([orders[member.seed] for member in self._members]).to(self._device)
-
-    def _in_random_order(self) -> Tensor:
-        """The training labels of every member in an order of its seed, K×N."""
-        return torch.stack([random_labels(self._data.train.y, member.seed) for member in self._members])
 
     def _progress(self, iteration: int, accuracy: dict[tuple[str, int], float]) -> Progress:
         members = len(self._members)

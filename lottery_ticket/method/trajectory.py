@@ -9,7 +9,7 @@ import torch
 
 from lottery_ticket.config import Settings
 from lottery_ticket.data.prepared import Data
-from lottery_ticket.engine.altered import seen
+from lottery_ticket.engine.altered import seen_by
 from lottery_ticket.engine.gradients import Gradients
 from lottery_ticket.engine.job import Member, Train, Trained, Watch, at_last_rate, in_iterations
 from lottery_ticket.engine.training import train as train_here
@@ -232,7 +232,8 @@ class Trajectories:
 
         def score(mask: Mask) -> Weights:
             so_far = replace(judged, mask=mask)
-            known = evidence(self._settings, self._network, self._data, at, so_far, under(mask, weights), initial)
+            values = weights if member.frozen else under(mask, weights)
+            known = evidence(self._settings, self._network, self._data, at, so_far, values, initial)
             scores = scores_by(self._settings.criterion, known, inverted)
             scored[member.arm, member.seed] += known.gradients.seen
             return scores
@@ -285,7 +286,8 @@ def evidence(
 ) -> Evidence:
     """What a criterion may draw on of a member that was trained in the round `index` to these weights, from θ₀."""
     draws = derive(member.seed, "gradients", index)
-    images = seen(data.train, member.training, member.seed) if data else None
+    images = seen_by(member, data.train) if data else None
+    multiplied = network.dense_mask() if member.frozen else member.mask
     return Evidence(
         weights,
         member.weights,
@@ -295,7 +297,7 @@ def evidence(
         index,
         len(images) if images else 0,
         images.y.cpu() if images else torch.zeros(0, dtype=torch.int64),
-        Gradients(network, member.mask, images, settings.batch_size, draws, settings.criterion),
+        Gradients(network, multiplied, images, settings.batch_size, draws, settings.criterion),
     )
 
 

@@ -15,7 +15,7 @@ from lottery_ticket.engine.training import train
 from lottery_ticket.errors import InputError
 from lottery_ticket.method.arms import ARMS, Moment, check_arms
 from lottery_ticket.method.arms.masks import TRADES, rewired
-from lottery_ticket.method.trajectory import find_tickets
+from lottery_ticket.method.trajectory import evidence, find_tickets
 from lottery_ticket.models.network import make_network
 from lottery_ticket.randomness import generator
 
@@ -211,6 +211,17 @@ def test_finetuning_stays_at_the_last_learning_rate(settings, small):
         check_arms(chosen.model_copy(update={"schedule": "cosine", "arms": ("winning", "finetune")}))
 
 
+def test_the_dense_network_is_trained_on_as_long_as_finding_the_ticket(settings, small):
+    done = rounds_of(settings, small, arms=("winning", "dense-as-long"))
+    for r in (1, 2):
+        before, now = done["dense-as-long", 0, r - 1], done["dense-as-long", 0, r]
+        assert now.record.density == 1
+        assert all(torch.equal(value, before.weights[name]) for name, value in now.start.items())
+        assert now.record.iterations == done["winning", 0, r].record.iterations
+        spent = [done[arm, 0, r].record.cost.found_with for arm in ("winning", "dense-as-long")]
+        assert spent[1] == (r + 1) * done["winning", 0, 0].record.cost.computed >= spent[0]
+
+
 @pytest.mark.parametrize("left", [0.1, 0.6])
 @pytest.mark.parametrize("how", [{"optimizer": "sgd", "momentum": 0.9, "lr": 0.1}, {"weight_decay": 1e-2}], ids=str)
 def test_frozen_weights_compute_and_never_move(settings, small, how, left):
@@ -295,6 +306,30 @@ def test_altered_data_find_the_mask_and_real_ones_train_it(settings, small):
     assert done["mask-random-labels", 0, 2].record.test_accuracy > done["on-random-labels", 0, 2].record.test_accuracy
     with pytest.raises(InputError, match=r"'mask-half-data' takes its masks from on-half-data; allowed: on-half-data"):
         check_arms(load_preset(arms="winning,mask-half-data"))
+
+
+@pytest.mark.parametrize("training", ["random-labels", "half-data", "pruned-frozen"])
+def test_criteria_see_what_the_member_was_trained_on(settings, small, training):
+    """Gradients of altered data are theirs, not those of the real ones, and frozen weights compute."""
+    network = make_network(settings, small.input_shape, small.classes)
+    theta = network.draw(0, "init")
+    mask = {name: torch.rand(kept.shape) < 0.5 for name, kept in network.dense_mask().items()}
+    at = evidence(settings, network, small, 0, Member("x", 0, mask, theta, training=training), theta)
+    count = len(small.train)
+    x, y = small.train.x, small.train.y
+    if training == "random-labels":
+        y = y[torch.randperm(count, generator=generator(0, "random-labels"))]
+    if training == "half-data":
+        half = torch.randperm(count, generator=generator(0, "half-data"))[: (count + 1) // 2]
+        x, y = x[half], y[half]
+    module = network.drawn(0, "init")
+    with torch.no_grad():
+        for name, kept in mask.items() if training != "pruned-frozen" else ():
+            module.get_parameter(name).mul_(kept)
+    torch.nn.functional.cross_entropy(module(x), y).backward()
+    assert at.images == len(y)
+    for name, value in at.gradients(theta).items():
+        torch.testing.assert_close(value, module.get_parameter(name).grad, rtol=1e-3, atol=1e-6)
 
 
 def test_every_arm_has_a_colour_of_its_own():

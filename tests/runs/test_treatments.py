@@ -27,7 +27,16 @@ def bits(result):
 
 
 ARMS = (
-    *("winning", "degree-preserving", "mask-inverted", "other-seed", "sign-only", "finetune", "freeze"),
+    *(
+        "winning",
+        "degree-preserving",
+        "mask-inverted",
+        "other-seed",
+        "sign-only",
+        "finetune",
+        "dense-as-long",
+        "freeze",
+    ),
     *("freeze-towards-zero", "on-half-data", "mask-half-data"),
 )
 

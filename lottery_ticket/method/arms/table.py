@@ -26,6 +26,7 @@ ARMS = {
     "finetune": Arm(
         trunk.trained_last, own_mask=True, keep_start=True, colour="#661100", goes_on=True, training="last-rate"
     ),
+    "dense-as-long": Arm(trunk.dense_as_long, own_mask=True, keep_start=True, colour="#222255", goes_on=True),
     "freeze": Arm(trunk.freeze, own_mask=True, colour="#6699CC", goes_on=True, training="pruned-frozen"),
     "freeze-towards-zero": Arm(
         trunk.freeze_towards_zero,

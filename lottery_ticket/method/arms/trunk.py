@@ -1,5 +1,7 @@
 """Arms that start from θ₀, new values or the weights trained last, under masks as they were found."""
 
+import torch
+
 from lottery_ticket.method.arms.contract import Moment, Start
 
 
@@ -33,6 +35,17 @@ def trained_last(at: Moment) -> Start:
     the end of the schedule, for as many iterations.
     """
     return Start(at.own, at.trained, at.rewound_at) if at.trained else Start(at.own, at.initial)
+
+
+def dense_as_long(at: Moment) -> Start:
+    """The dense network, trained on from what was trained last: in a round as long as finding its ticket has taken.
+
+    As long in iterations, in cycles of the same schedule. Since all weights compute, that is more multiply-adds than
+    the ticket took: `lt compare` sets equal ones side by side. That repeated cycles are much of what iterative pruning
+    gains is the claim of "Cyclic Sparse Training: Is it Enough?" (2024, arXiv 2406.02773).
+    """
+    dense = {name: torch.ones_like(kept) for name, kept in at.own.items()}
+    return trained_last(at)._replace(mask=dense)
 
 
 def freeze(at: Moment) -> Start:
