@@ -3,16 +3,17 @@
     python bench/criteria.py [fc1|lenet5 …] [--repeats N]
 
 On MNIST, a dense network alone, at its initial values: one epoch, from the time of a few of its 917 steps, then each
-criterion with all that it asks of the network, by turns; SynFlow with its hundred steps. Medians. Scoring is to take
-less than an epoch for each criterion but SynFlow.
+criterion with all that it asks of the network, by turns; SynFlow with its hundred steps. Medians, in seconds of the
+processor with one thread, which others on the machine change least. Scoring is to take less than an epoch for each
+criterion but SynFlow.
 """
 
 import argparse
 import statistics
+import time
 from collections.abc import Callable
 
 import torch
-from engine import timed  # the script beside this one
 
 from lottery_ticket.config import Settings, load_preset
 from lottery_ticket.data.prepared import Data, prepare
@@ -34,7 +35,8 @@ def main() -> None:
     parser.add_argument("models", nargs="*", default=list(STEPS), choices=[*STEPS, []])
     parser.add_argument("--repeats", type=int, default=3)
     chosen = parser.parse_args()
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; seconds, and of an epoch")
+    torch.set_num_threads(1)
+    print(f"torch {torch.__version__}, one thread; seconds of the processor, and of an epoch")
     for model in chosen.models:
         settings = load_preset(model=model, device="cpu", arms="winning", epochs=1, engine="dense")
         with arithmetic(settings, torch.device("cpu")):
@@ -50,6 +52,13 @@ def main() -> None:
             print(f"{model:<8} {name:<30} {value:8.3f}  {part:6.3f}{told}")
 
 
+def timed(run: Callable[[], object]) -> float:
+    """Seconds of the processor that a call takes."""
+    begun = time.process_time()
+    run()
+    return time.process_time() - begun
+
+
 def epoch(network: Network, data: Data, settings: Settings) -> Callable[[], float]:
     """What times an epoch, by the difference between many steps and few, so that evaluation is left out."""
     member = Member("winning", 0, network.dense_mask(), network.draw(0, "init"))
@@ -57,7 +66,7 @@ def epoch(network: Network, data: Data, settings: Settings) -> Callable[[], floa
 
     def run(count: int) -> float:
         short = settings.model_copy(update={"epochs": None, "iterations": count})
-        return timed(lambda: train(network, [member], data, short, 0), torch.device("cpu"))
+        return timed(lambda: train(network, [member], data, short, 0))
 
     return lambda: whole * (run(steps + 10) - run(10)) / steps
 
@@ -71,7 +80,7 @@ def scoring(network: Network, data: Data, settings: Settings, name: str) -> Call
         member = Member("winning", 0, mask, drawn)
         return scores_by(name, evidence(asked, network, data, 0, member, drawn, drawn))
 
-    return lambda: timed(lambda: next_mask(asked, network, dense, 1, score), torch.device("cpu"))
+    return lambda: timed(lambda: next_mask(asked, network, dense, 1, score))
 
 
 if __name__ == "__main__":

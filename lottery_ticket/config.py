@@ -582,7 +582,9 @@ def differences(settings: Settings, base: Settings, aside: Collection[str] = ())
     return [
         f"{name}={as_text(value)}"
         for name, value in settings
-        if name not in aside and value not in (None, getattr(base, name))
+        if name not in aside
+        and value not in (None, getattr(base, name))
+        and not (name == "prune_rate" and settings.density)
     ]
 
 

@@ -17,7 +17,7 @@ PER_CLASS = 10
 """Images of each class that SNIP and GraSP look at, as in Frankle et al. 2021 (arXiv 2009.08576)."""
 
 FISHER_PER_CLASS = 50
-"""Images of each class whose own gradients are squared: one at a time, they take a fifth of an epoch of fc1."""
+"""Images of each class whose own gradients are squared: one at a time, they take a quarter of an epoch of fc1."""
 
 TEMPERATURE = 200.0
 """By what GraSP divides the scores, in its authors' code: it looks at the network before it has an opinion."""

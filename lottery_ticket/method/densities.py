@@ -42,7 +42,7 @@ def smart_ratio(shapes: Shapes, density: float) -> dict[str, float]:
     """Less the deeper: of convolution l of L in proportion to (L − l + 1)² + (L − l + 1), of linear layers 30 %.
 
     What a convolution would have beyond 1 goes to the next, and from the last to the linear layers. Su et al. 2020
-    (arXiv 2009.11094), section 4.
+    (arXiv 2009.11094).
 
     Args:
         shapes, density: as for `erk`; convolutions are those of more than two dimensions.

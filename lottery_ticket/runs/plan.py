@@ -156,7 +156,8 @@ def make_plan(
     """
     clock = clock or Stopwatch()
     check_arms(settings)
-    check_schedule(settings)
+    if drawn:  # a ticket has its mask
+        check_schedule(settings)
     executor_named(settings.executor)
     device = choose_device(settings.device)
     with arithmetic(settings, device):  # torch's threads are made here and count denormals as this one does
@@ -166,7 +167,8 @@ def make_plan(
             data = prepare(images, settings.validation_size, device, same, settings.normalise, room_for_images(device))
         network = make_network(settings, data.input_shape, data.classes)
         settings = with_densities(settings)
-        check_shares(settings, network)
+        if drawn:
+            check_shares(settings, network)
         augmentations(settings.augment or (), data.info, device)
         if not begun:
             check_length(settings, len(data.train))

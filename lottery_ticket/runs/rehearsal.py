@@ -17,7 +17,7 @@ from lottery_ticket.engine.job import Member, iterations_per_round
 from lottery_ticket.engine.training import evaluated_at_once, train
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 from lottery_ticket.method.criteria import scores_by
-from lottery_ticket.method.schedule import next_mask
+from lottery_ticket.method.pruning import prune
 from lottery_ticket.method.trajectory import evidence
 from lottery_ticket.models.network import Network
 from lottery_ticket.runs.attributes import changed
@@ -55,8 +55,7 @@ def _train(settings: Settings, network: Network, data: Data, allocation: Allocat
     trained, *_ = train(instance, stack, small, short, 0, snapshot_at=1)
     judged = evidence(settings, instance, small, 0, stack[0], trained.weights, drawn[0])
     scores = scores_by(settings.criterion, judged, settings.prune_first == "highest")
-    in_one = settings.model_copy(update={"prune_steps": 1})
-    smaller = next_mask(in_one, network, mask, max(1, settings.rounds - 1), lambda _: scores)
+    smaller = prune(scores, mask, network.rates(settings))
     kept = {
         name: value.where(smaller[name], 0) if name in smaller else value for name, value in trained.weights.items()
     }
