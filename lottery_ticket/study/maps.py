@@ -128,7 +128,7 @@ class _Plane:
         With `fading` the paler the likelier it is, by the process, that a cell lies on the other side of the boundary.
         """
         self.empty = self.near & np.isnan(values)
-        alpha = _PALEST + (1 - _PALEST) * self._sure if fading else None
+        alpha: Any = _PALEST + (1 - _PALEST) * self._sure if fading else None  # an array is not in matplotlib's types
         nothing = np.ma.masked_where(~self.empty, np.zeros(values.shape))
         axes.pcolormesh(*self._edges, nothing, cmap=ListedColormap([_EMPTY]), alpha=alpha)
         return axes.pcolormesh(*self._edges, np.ma.masked_where(~self.near | self.empty, values), alpha=alpha, **look)

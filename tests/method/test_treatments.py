@@ -314,7 +314,7 @@ def test_criteria_see_what_the_member_was_trained_on(settings, small, training):
     network = make_network(settings, small.input_shape, small.classes)
     theta = network.draw(0, "init")
     mask = {name: torch.rand(kept.shape) < 0.5 for name, kept in network.dense_mask().items()}
-    at = evidence(settings, network, small, 0, Member("x", 0, mask, theta, training=training), theta)
+    at = evidence(settings, network, small, 0, Member("x", 0, mask, theta, training=training), theta, theta)
     count = len(small.train)
     x, y = small.train.x, small.train.y
     if training == "random-labels":
