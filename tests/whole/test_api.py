@@ -67,10 +67,11 @@ def test_default_settings_are_those_of_quick():
 
 
 def test_presets_hold_what_the_sources_say():
-    mnist = {"quick", "shu-fc1", "shu-fc1-lr0.1", "shu-lenet5", "frankle-lenet"}
+    mnist = {"quick", "shu-fc1", "shu-fc1-lr0.1", "shu-lenet5", "frankle-lenet", "openlth-lenet", "zhou-fc"}
     lmc = {f"lmc-{net}{how}" for net in ("resnet20", "vgg16") for how in ("", "-low", "-warmup")}
-    frankle = {"frankle-conv2", "frankle-conv4", "frankle-conv6"}
-    assert set(preset_names()) == mnist | lmc | frankle | {"openlth-resnet20", "renda-resnet20"}
+    cifar = {"quick-cifar", "frankle-conv2", "frankle-conv4", "frankle-conv6"}
+    cifar |= {"openlth-resnet20", "renda-resnet20", "stabilizing-resnet20"}
+    assert set(preset_names()) == mnist | lmc | cifar
     for name in ("shu-fc1", "shu-fc1-lr0.1", "shu-lenet5"):
         preset = lottery_ticket.load_preset(name)
         assert (preset.rounds, preset.prune_rate, preset.batch_size, preset.optimizer) == (35, 0.1, 60, "adam")
@@ -111,6 +112,10 @@ def test_presets_for_cifar_hold_what_the_sources_say():
     assert (openlth.milestones, iterations_per_round(openlth, images)) == ((80 * 391, 120 * 391), 62_560)
     renda = in_iterations(lottery_ticket.load_preset("renda-resnet20"), images)
     assert (renda.milestones, renda.rewind_iteration, renda.weight_decay) == ((91 * 391, 136 * 391), 12 * 391, 2e-4)
+    stabilizing = in_iterations(lottery_ticket.load_preset("stabilizing-resnet20"), 45_000)
+    assert (stabilizing.milestones, stabilizing.keep_dense) == ((20_001, 24_999), ("output.*", "*.shortcut.*"))
+    quick = lottery_ticket.load_preset("quick-cifar")
+    assert (quick.model, quick.width, quick.rounds, quick.iterations) == ("conv2", 0.25, 11, 1000)
 
 
 def test_layers_flags_over_file_over_preset(tmp_path):
