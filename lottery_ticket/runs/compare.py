@@ -59,5 +59,5 @@ def _side(stored: Stored, arm: str) -> Side:
         raise InputError("RUN", f"{stored.run_id}:{arm}", f"has no finished round of that arm; allowed: {there}")
     if all(record.diverged for record in records):
         raise InputError("RUN", f"{stored.run_id}:{arm}", "has diverged with all seeds; allowed: one that has not")
-    name = f"{stored.run_id[:8]} {short(arm)} ({stored.name})"
+    name = f"{stored.run_id[:8]} {short(arm)} ({stored.name if len(stored.name) <= 60 else f'{stored.name[:59]}…'})"
     return Side(name, stored.settings, records, stored.data.digest if stored.data else "")
