@@ -13,7 +13,12 @@ from lottery_ticket.runs.seeds import MOST_SEEDS
 
 
 def reproduce(
-    report: Annotated[str, typer.Argument(metavar="REPORT", help="shu, frankle-lenet, frankle-conv, or a .toml file.")],
+    report: Annotated[
+        str,
+        typer.Argument(
+            metavar="REPORT", help="One of docs/reproduce.md (shu, frankle-lenet, zhou, …), or a .toml file."
+        ),
+    ],
     scale: Annotated[str, typer.Option("--scale", help="quick, or report: as large as the source's own.")] = "quick",
     only: Annotated[
         str | None, typer.Option("--only", help="Claims, separated by commas; default: all.", show_default=False)

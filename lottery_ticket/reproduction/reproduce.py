@@ -30,7 +30,7 @@ def reproduce(
     not trained again; the same call goes on after an interruption.
 
     Args:
-        report: the name of a shipped one (`shu`, `frankle-lenet`, `frankle-conv`), or the path of a `.toml` file.
+        report: the name of a shipped one (`shu`, `frankle-lenet`, …), or the path of a `.toml` file.
         scale: `quick`, or `report`: as large as the source's own.
         only: claims, in a sequence or separated by commas; default: all.
         dest: folder for the report; default: mlruns/reproductions/REPORT-SCALE, with `only` also its claims.
