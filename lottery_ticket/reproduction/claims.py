@@ -213,6 +213,29 @@ def gaps_by_round(setup: str, variant: str, reproduction: Reproduction, experime
     return {float(left): float(gap) for left, gap in (np.mean(gaps[r], axis=0) for r in sorted(gaps))}
 
 
+def reported_at(
+    part: Part, variant: str, reproduction: Reproduction, experiments: Experiments
+) -> tuple[str, float, float] | None:
+    """Where the source puts one side of a part, as (side, percent of weights left, value), by the other's mean here.
+
+    That is the side that is measured, where it is compared with the dense network or the winning arm, else the other: of
+    winning − reinit it is reinit. None where nothing is reported, or that round is not there.
+    """
+    other = part.minus or part.over
+    if part.reported is None or part.at_pct is None or other is None:
+        return None
+    forward = is_dense(other) or other == "winning"
+    placed, beside = (part.of, other) if forward else (other, part.of)
+    sides = _Sides(part.setup, variant, reproduction, experiments)
+    rounds = [each[0] if is_dense(beside) else _nearest(each, part.at_pct) for each in sides.of(beside).values()]
+    values = [value_of(record, part.measure) for record in rounds if record and not record.diverged]
+    if not values or not math.isfinite(mean := float(np.mean(values))):
+        return None
+    if part.over:
+        return placed, part.at_pct, mean * part.reported if forward else mean / part.reported
+    return placed, part.at_pct, mean + part.reported if forward else mean - part.reported
+
+
 def estimate(values: Mapping[int, float], level: float) -> Estimate:
     """Mean and t-interval over seeds; without bounds where there is but one, or all give the same."""
     found = [float(values[seed]) for seed in sorted(values)]

@@ -9,7 +9,7 @@ from lottery_ticket.analysis.figures import Axes, Figure, colormaps
 from lottery_ticket.analysis.plots import log_percent, save_all, style, subplots
 from lottery_ticket.method.arms import colours_of
 from lottery_ticket.record import Record
-from lottery_ticket.reproduction.claims import Experiments, Share, gaps_by_round, value_of
+from lottery_ticket.reproduction.claims import Experiments, Share, gaps_by_round, reported_at, value_of
 from lottery_ticket.reproduction.definition import Attribution, Drawing, Reproduction
 
 
@@ -28,7 +28,10 @@ def draw_reproduction(
 
 
 def draw_rounds(drawing: Drawing, reproduction: Reproduction, experiments: Experiments) -> Figure:
-    """A measure against percent of weights left: each seed thin, their mean, and the band they fill."""
+    """A measure against percent of weights left: each seed thin, their mean, and the band they fill.
+
+    A hollow diamond is where the source puts a side, where a claim of the drawing says it (`claims.reported_at`).
+    """
     count = len(drawing.variants)
     figure, axes = subplots(1, count, figsize=(1 + 4.2 * count, 4), sharey=True, squeeze=False)
     for panel, name in zip(axes[0], drawing.variants, strict=True):
@@ -36,6 +39,7 @@ def draw_rounds(drawing: Drawing, reproduction: Reproduction, experiments: Exper
         for side in drawing.sides:
             arm = variant.control if side == "control" else side
             _curve(panel, [record for record in records if record.arm == arm], arm, drawing.measure)
+        _draw_reported(panel, drawing, name, reproduction, experiments)
         log_percent(panel, "x", [record.weights_remaining_pct for record in records])
         panel.set_title(name, fontsize=10)
         panel.legend(loc="lower left")
@@ -43,6 +47,18 @@ def draw_rounds(drawing: Drawing, reproduction: Reproduction, experiments: Exper
     figure.suptitle(drawing.title)
     figure.tight_layout()
     return figure
+
+
+def _draw_reported(
+    axes: Axes, drawing: Drawing, variant: str, reproduction: Reproduction, experiments: Experiments
+) -> None:
+    parts = [part for claim in reproduction.claims if claim.id in drawing.claims for part in claim.parts]
+    mine = [part for part in parts if (part.setup, part.measure) == (drawing.setup, drawing.measure)]
+    found = [reported_at(part, variant, reproduction, experiments) for part in mine]
+    look = {"marker": "D", "markersize": 7, "markerfacecolor": "none", "markeredgewidth": 1.5, "linestyle": "none"}
+    for label, (side, pct, value) in enumerate(each for each in found if each and each[0] in drawing.sides):
+        arm = reproduction.variants[variant].control if side == "control" else side
+        axes.plot(pct, value, color=colours_of([arm])[arm], label="" if label else "the source", **look)
 
 
 def draw_attribution(
