@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from lottery_ticket.analysis.plots import log_counts, log_percent, save, style, subplots
 from lottery_ticket.analysis.runs_compared import Gap, Point, RunsCompared
@@ -24,7 +25,10 @@ def draw_runs(compared: RunsCompared, path: Path) -> None:
     everything = [point for points in compared.points.values() for point in points]
     spent = [point.spent for point in everything if point.spent]
     with style():
-        figure, panels = subplots(2, 2 if spent else 1, figsize=(10 if spent else 5.5, 7), squeeze=False)
+        size = (10 if spent else 5.5, 6.5 + 0.25 * len(compared.names))
+        figure, panels = subplots(
+            2, 2 if spent else 1, figsize=size, squeeze=False, layout=ConstrainedLayoutEngine(hspace=0.05)
+        )
         _draw_column(panels[:, 0], compared, colours, lambda point: 100 * point.density, lambda gap: 100 * gap.at[0])
         for panel in panels[:, 0]:
             log_percent(panel, "x", [100 * point.density for point in everything])
@@ -35,10 +39,8 @@ def draw_runs(compared: RunsCompared, path: Path) -> None:
             for panel in panels[:, 1]:
                 log_counts(panel, spent)
                 panel.set_xlabel("multiply-adds of all training that led to the network")
-        names = [textwrap.fill(name, 60) for name in compared.names]
         lines = [panels[0, 0].plot([], [], "-o", color=colours[name], markersize=4)[0] for name in compared.names]
-        figure.legend(lines, names, loc="lower center")
-        figure.tight_layout(rect=(0, 0.03 + 0.03 * len(names), 1, 1))
+        figure.legend(lines, compared.names, loc="outside lower center")
         path.parent.mkdir(parents=True, exist_ok=True)
         save(figure, path)
 
@@ -81,4 +83,4 @@ def _draw_column(
             markersize=4,
         )
     above.set_ylabel("test accuracy (%)")
-    below.set_ylabel(f"minus {textwrap.shorten(compared.names[0], 40)} (points)")
+    below.set_ylabel(f"minus {textwrap.shorten(compared.names[0], 30, placeholder=' …')} (points)")
