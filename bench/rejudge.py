@@ -3,8 +3,8 @@
     python bench/rejudge.py [NAME …]
 
 Reads results/reproduce/NAME/rounds.csv, judges every claim with the reproduction of that name at scale quick, and
-writes claims.csv, the table of claims in report.md, and report.html. Prints the answers that are not what they were.
-Which seeds diverged does not stand in files of before 0.4; rounds that are missing show.
+writes claims.csv, the table of claims in report.md, the figures, and report.html. Prints the answers that are not what
+they were. Which seeds diverged does not stand in files of before 0.4; rounds that are missing show.
 """
 
 import argparse
@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from lottery_ticket.record import Record
-from lottery_ticket.reproduction.claims import Experiment, decide
+from lottery_ticket.reproduction.claims import Experiment, attribute, decide
 from lottery_ticket.reproduction.definition import Reproduction
+from lottery_ticket.reproduction.figures import draw_reproduction
 from lottery_ticket.reproduction.jobs import Job, Reproduced, experiment_of
 from lottery_ticket.reproduction.keep import claims_csv
 from lottery_ticket.reproduction.parse import load_reproduction
@@ -36,7 +37,7 @@ def main() -> None:
 
 
 def rejudge(name: str, folder: Path) -> None:
-    """Judge a reproduction anew from the rounds in its folder and write the outcome there."""
+    """Judge a reproduction anew from the rounds in its folder, write the outcome there and draw its figures again."""
     told, _ = load_reproduction(name)
     experiments = read_experiments(folder / "rounds.csv", told)
     outcomes = decide(told, experiments)
@@ -60,7 +61,9 @@ def rejudge(name: str, folder: Path) -> None:
         asked = re.escape(line.partition("? ")[0])
         page = re.sub(rf"^{asked}\? .*$", lambda _, line=line: line, page, flags=re.MULTILINE)
     (folder / "report.md").write_text(page, encoding="utf-8")
-    figures = {path.stem: path.relative_to(folder).as_posix() for path in sorted((folder / "figures").glob("*.png"))}
+    taken_apart = [attribute(each, told, experiments) for each in told.attributions]
+    drawn = draw_reproduction(told, experiments, taken_apart, folder / "figures")
+    figures = {figure: path.relative_to(folder).as_posix() for figure, path in drawn.items()}
     (folder / "report.html").write_text(to_html(page, told.title, figures, folder), encoding="utf-8")
 
 

@@ -218,8 +218,8 @@ def reported_at(
 ) -> tuple[str, float, float] | None:
     """Where the source puts one side of a part, as (side, percent of weights left, value), by the other's mean here.
 
-    That is the side that is measured, where it is compared with the dense network or the winning arm, else the other: of
-    winning − reinit it is reinit. None where nothing is reported, or that round is not there.
+    That is the side that is measured, where it is compared with the dense network or the winning arm, else the other:
+    of winning − reinit it is reinit. None where nothing is reported, or that round is not there.
     """
     other = part.minus or part.over
     if part.reported is None or part.at_pct is None or other is None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -55,7 +56,13 @@ def _draw_reported(
     parts = [part for claim in reproduction.claims if claim.id in drawing.claims for part in claim.parts]
     mine = [part for part in parts if (part.setup, part.measure) == (drawing.setup, drawing.measure)]
     found = [reported_at(part, variant, reproduction, experiments) for part in mine]
-    look = {"marker": "D", "markersize": 7, "markerfacecolor": "none", "markeredgewidth": 1.5, "linestyle": "none"}
+    look: dict[str, Any] = {
+        "marker": "D",
+        "markersize": 7,
+        "markerfacecolor": "none",
+        "markeredgewidth": 1.5,
+        "linestyle": "none",
+    }
     for label, (side, pct, value) in enumerate(each for each in found if each and each[0] in drawing.sides):
         arm = reproduction.variants[variant].control if side == "control" else side
         axes.plot(pct, value, color=colours_of([arm])[arm], label="" if label else "the source", **look)

@@ -7,7 +7,7 @@ from scipy import stats
 
 from lottery_ticket.config import NOT_TRAINING, Settings, load_preset
 from lottery_ticket.errors import InputError
-from lottery_ticket.reproduction.claims import Experiment, attribute, decide, estimate, read_as
+from lottery_ticket.reproduction.claims import Experiment, attribute, decide, estimate, read_as, reported_at
 from lottery_ticket.reproduction.jobs import experiment_of, make_jobs
 from lottery_ticket.reproduction.parse import load_reproduction, parse, reproduction_names
 from lottery_ticket.reproduction.records import sources_of
@@ -337,6 +337,31 @@ def test_a_variant_reads_its_own_accuracy():
     assert read_as(rounds, variant)[0].test_accuracy == 0.9
     assert read_as(rounds, variant.model_copy(update={"accuracy": "best"}))[0].test_accuracy == 0.95
     assert read_as(rounds, variant.model_copy(update={"accuracy": "early-stop"})) == []
+
+
+@pytest.mark.parametrize(
+    ("part", "side", "value"),
+    [
+        ({"minus": "control", "at_pct": 10, "above": 0, "reported": 10}, "control", 88),
+        ({"minus": "dense", "at_pct": 10, "above": 0, "reported": 0.5}, "winning", 98.5),
+        ({"of": "reinit", "minus": "winning", "at_pct": 10, "below": 0, "reported": -3}, "reinit", 95),
+        ({"over": "dense", "at_pct": 10, "below": 1, "reported": 0.62, "measure": "early_stop"}, "winning", 620),
+        (
+            {"of": "reinit", "over": "winning", "at_pct": 10, "above": 1, "reported": 2.5, "measure": "early_stop"},
+            "reinit",
+            2500,
+        ),
+    ],
+)
+def test_where_the_source_puts_a_side(part, side, value):
+    curves = [curve("winning", flat(0.98), stop=flat(1000)), curve("reinit", flat(0.95), stop=flat(1500))]
+    experiments = {("fc1", "paper"): Experiment([r for each in curves for r in each], 1.0, 0.0, 0.0)}
+    told = file(part)
+    (asked,) = told.claims[0].parts
+    found = reported_at(asked, "paper", told, experiments)
+    assert found == (side, 10, pytest.approx(value, abs=0.1 if value < 100 else 2))
+    assert reported_at(asked.model_copy(update={"reported": None}), "paper", told, experiments) is None
+    assert reported_at(asked.model_copy(update={"at_pct": 0.1, "minus": "control"}), "paper", told, experiments) is None
 
 
 def test_a_gap_is_taken_apart():
