@@ -105,6 +105,7 @@ class RunsCompared:
         points: side → its rounds.
         others: the comparisons.
         seconds: side → seconds of training, mean over seeds, all rounds.
+        diverged: side → seeds that diverged in a round.
         tolerance, level: see `compare_sides`.
     """
 
@@ -114,6 +115,7 @@ class RunsCompared:
     points: dict[str, tuple[Point, ...]]
     others: tuple[Compared, ...]
     seconds: dict[str, float]
+    diverged: dict[str, tuple[int, ...]]
     tolerance: float
     level: float
 
@@ -141,6 +143,7 @@ def compare_sides(sides: Sequence[Side], tolerance: float = 0.1, level: float = 
         points=points,
         others=tuple(_against(points[first.name], points[o.name], o.name, tolerance, level) for o in others),
         seconds={side.name: _seconds(side.records) for side in sides},
+        diverged={side.name: tuple(sorted({r.seed for r in side.records if r.diverged})) for side in sides},
         tolerance=tolerance,
         level=level,
     )

@@ -11,12 +11,9 @@ from rich.table import Table
 
 from lottery_ticket.cli.options import Json, TrackingUri, output
 from lottery_ticket.cli.say import say
-from lottery_ticket.errors import InputError
 
 if TYPE_CHECKING:
     from lottery_ticket.analysis.runs_compared import Gap, RunsCompared
-
-_FORMATS = (".png", ".pdf", ".svg")
 
 
 def compare(
@@ -37,7 +34,7 @@ def compare(
         Path | None,
         typer.Option(
             "--figure",
-            help="Draw it there, as .png, .pdf or .svg. Default: mlruns/figures/compare-A-B.png.",
+            help="Draw it there, as .png, .pdf or .svg. Default: mlruns/figures/compare-RUN-ARM-….png.",
             show_default=False,
         ),
     ] = None,
@@ -49,21 +46,16 @@ def compare(
     from lottery_ticket.store import reach
     from lottery_ticket.untrusted import must_be_new
 
-    if not tolerance > 0 or tolerance == float("inf"):
-        raise InputError("--tolerance", tolerance, "is not allowed; allowed: more than 0, as 0.1 for a tenth")
-    if not 0.5 < level < 1:
-        raise InputError("--level", level, "is not allowed; allowed: more than 0.5, less than 1")
-    if figure is not None and figure.suffix.lower() not in _FORMATS:
-        raise InputError("--figure", str(figure), f"is no picture; allowed: a path that ends in {', '.join(_FORMATS)}")
+    named = check_sides(runs, tolerance, level, figure)
     if figure is not None:
         must_be_new(figure, "--figure")
-    ids = [run_id for run_id, _ in check_sides(runs)]
-    for run_id in ids:
+    for run_id, _ in named:
         reach.must_know(run_id, "RUN", tracking_uri)
 
     from lottery_ticket.runs.compare import compare_runs
 
-    path = figure or Path("mlruns/figures", f"compare-{ids[0][:8]}-{ids[1][:8]}.png")
+    sides = [f"{run_id[:8]}-{arm.replace(':', '.')}" for run_id, arm in named]
+    path = figure or Path("mlruns/figures", f"compare-{'-'.join(sides)[:200]}.png")
     compared = compare_runs(*runs, tolerance=tolerance, level=level, figure=path, tracking_uri=tracking_uri)
     if as_json:
         say(json.dumps(asdict(compared) | {"figure": str(path)}))
@@ -91,8 +83,10 @@ def _print(found: "RunsCompared") -> None:
             console.print(f"{letter} has no round within {found.tolerance:.0%} of A's density in A's round {rounds}.")
         if other.by_spent:
             console.print(_gaps(found, other.by_spent, letter, "multiply-adds"))
-        else:
+        elif all(any(point.spent is not None for point in found.points[name]) for name in (found.names[0], other.name)):
             console.print(f"No rounds of A and {letter} took as many multiply-adds within {found.tolerance:.0%}.")
+        else:
+            console.print(f"What A and {letter} took in multiply-adds is not known of both.")
     console.print(_cost(found, letters))
 
 
@@ -130,7 +124,8 @@ def _cost(found: "RunsCompared", letters: "Sequence[str]") -> Table:
 
     table = Table(
         title="Cost",
-        caption="of all rounds, mean over seeds; multiply-adds as they were done, with those of finding the mask",
+        caption="means over seeds; multiply-adds that led to the last round's network, as they were done, with those "
+        "of finding its mask; seconds of all rounds",
     )
     for column in ("", "rounds", "multiply-adds", "seconds", "diverged"):
         table.add_column(column, justify="right")
@@ -142,7 +137,7 @@ def _cost(found: "RunsCompared", letters: "Sequence[str]") -> Table:
             str(len(points)),
             "–" if spent is None else in_short(spent),
             f"{found.seconds[name]:.1f}",
-            str(len({seed for point in points for seed in point.diverged})),
+            str(len(found.diverged[name])),
         )
     return table
 

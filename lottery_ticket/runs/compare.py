@@ -5,7 +5,6 @@ from pathlib import Path
 from lottery_ticket.analysis.runs_compared import RunsCompared, Side, compare_sides
 from lottery_ticket.analysis.runs_compared_figure import draw_runs
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
-from lottery_ticket.plugins import short
 from lottery_ticket.runs.sides import check_sides
 from lottery_ticket.store import connection, reach, reading
 from lottery_ticket.store.reading import Stored
@@ -28,7 +27,8 @@ def compare_runs(
         tracking_uri: of the MLflow store, as for `run`.
 
     Raises:
-        InputError: fewer than two sides, a run or an arm that is not there, runs judged by other scores.
+        InputError: fewer than two sides, a run or an arm that is not there, runs judged by other scores, a tolerance,
+            level or figure that is not allowed.
         LotteryTicketError: what the store has is damaged, or the figure cannot be written.
 
     Example:
@@ -36,7 +36,7 @@ def compare_runs(
         >>> [(gap.rounds, gap.by, gap.seeds) for gap in compared.others[0].by_density]
         [((0, 0), 'paired', (2, 2)), ((1, 1), 'paired', (2, 2))]
     """
-    named = check_sides(sides)
+    named = check_sides(sides, tolerance, level, figure)
     client = connection.connect(tracking_uri, create=False)
     stored = {run_id: reading.read_run(client, run_id) for run_id in dict.fromkeys(run_id for run_id, _ in named)}
     made = [_side(stored[run_id], arm) for run_id, arm in named]
@@ -59,5 +59,5 @@ def _side(stored: Stored, arm: str) -> Side:
         raise InputError("RUN", f"{stored.run_id}:{arm}", f"has no finished round of that arm; allowed: {there}")
     if all(record.diverged for record in records):
         raise InputError("RUN", f"{stored.run_id}:{arm}", "has diverged with all seeds; allowed: one that has not")
-    name = f"{stored.run_id[:8]} {short(arm)} ({stored.name if len(stored.name) <= 60 else f'{stored.name[:59]}…'})"
+    name = f"{stored.run_id[:8]} {arm} ({stored.name if len(stored.name) <= 60 else f'{stored.name[:59]}…'})"
     return Side(name, stored.settings, records, stored.data.digest if stored.data else "")

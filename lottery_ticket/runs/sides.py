@@ -1,7 +1,9 @@
 """What names an arm of a run, in the words of `lt compare`."""
 
+import math
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from lottery_ticket.errors import InputError
 from lottery_ticket.names import ARM
@@ -10,8 +12,22 @@ _SIDE = re.compile(rf"([0-9a-f]{{32}})(?::({ARM}))?")
 """What names a side: RUN or RUN:ARM."""
 
 
-def check_sides(sides: Sequence[str]) -> list[tuple[str, str]]:
-    """(run id, arm) of each side; InputError where they are too few, name one twice, or are no references."""
+_FORMATS = (".png", ".pdf", ".svg")
+
+
+def check_sides(
+    sides: Sequence[str], tolerance: float, level: float, figure: Path | str | None
+) -> list[tuple[str, str]]:
+    """(run id, arm) of each side; InputError for what cannot be compared, or not so.
+
+    That is too few sides, one that is named twice or is no reference, and a number or figure that is not allowed.
+    """
+    if not 0 < tolerance < math.inf:
+        raise InputError("--tolerance", tolerance, "is not allowed; allowed: more than 0, as 0.1 for a tenth")
+    if not 0.5 < level < 1:
+        raise InputError("--level", level, "is not allowed; allowed: more than 0.5, less than 1")
+    if figure is not None and Path(figure).suffix.lower() not in _FORMATS:
+        raise InputError("--figure", str(figure), f"is no picture; allowed: a path that ends in {', '.join(_FORMATS)}")
     named = [_parsed(side) for side in sides]
     if len(sides) < 2:
         raise InputError("RUN", ", ".join(sides), "is nothing to compare with; allowed: two or more, RUN or RUN:ARM")
