@@ -151,7 +151,7 @@ def find(
     where = f", tracking_uri={public(tracking_uri)!r}" if tracking_uri else ""
     call = f'lottery_ticket.find(…, resume="{{}}"{where})'
     if resume is None:
-        chosen = _settings(model_factory, example, settings)
+        chosen = _settings(model_factory, example, settings, tracking_uri)
         plan = _plan(chosen, model_factory, train, evaluate, example, judged, told.warned)
         tags = {"lt.kind": OWN_LOOP, SCORE: str(judged)}
         title = name or f"{chosen.model} {chosen.dataset}"
@@ -167,7 +167,7 @@ def find(
         stored = _stored(client, resume, judged)
         beside = {"prune_rate"} if stored.settings.tensor_densities else set()
         own = stored.settings.model_dump(exclude={"model", *OF_THE_LOOP, *beside})
-        _must_be(_settings(model_factory, example, own | settings), stored)
+        _must_be(_settings(model_factory, example, own | settings, tracking_uri), stored)
         plan = _plan(stored.settings, model_factory, train, evaluate, example, judged, told.warned, stored.records)
         differences = _differences(plan, stored, client, changed_code)
         with clock.part("tracking"):
@@ -178,14 +178,14 @@ def find(
             return carry_out(OnItsWay(plan, lambda: tracker, tracker.about.records, clock, told), _method(plan))
 
 
-def _settings(factory: Any, example: Any, given: Mapping[str, Any]) -> Settings:
+def _settings(factory: Any, example: Any, given: Mapping[str, Any], tracking_uri: str | None) -> Settings:
     """The settings of a run of a user's own loop; InputError where they cannot be."""
     if given.get("prunable") == "products" and example is None:
         why = "follows what the module is called with; allowed with it: example="
         raise InputError("--prunable", "products", why)
     ours = {"model": label(factory), "dataset": "own", "init": "module"}
     settings = merge(({**ours, "prunable": "layers" if example is None else "products"}, None), (dict(given), None))
-    settings = with_densities(settings)
+    settings = with_densities(settings, tracking_uri)
     check_arms(settings)
     if wrong := next((name for name in settings.arms if arm_named(name).training != "usual"), None):
         why = "is trained otherwise than the others, which a loop of your own knows nothing of"
