@@ -43,7 +43,7 @@ def draw_rounds(drawing: Drawing, reproduction: Reproduction, experiments: Exper
         _draw_reported(panel, drawing, name, reproduction, experiments)
         log_percent(panel, "x", [record.weights_remaining_pct for record in records])
         panel.set_title(name, fontsize=10)
-        panel.legend(loc="lower left")
+        panel.legend(loc="best")
     axes[0][0].set_ylabel({"accuracy": "test accuracy (%)", "early_stop": "early-stopping iteration"}[drawing.measure])
     figure.suptitle(drawing.title)
     figure.tight_layout()
