@@ -1,5 +1,6 @@
 """When weights are pruned, in how many steps, and how many survive each round."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -10,7 +11,7 @@ from lottery_ticket.errors import InputError
 from lottery_ticket.masks import Mask, survivors
 from lottery_ticket.method.arms import arm_named
 from lottery_ticket.method.criteria import criterion_named
-from lottery_ticket.method.densities import as_told, erk, smart_ratio
+from lottery_ticket.method.densities import Shapes, as_told, erk, smart_ratio
 from lottery_ticket.method.pruning import Left, keep, left_by
 from lottery_ticket.models.network import Network
 
@@ -42,9 +43,11 @@ def check_schedule(settings: Settings) -> None:
 
 def check_shares(settings: Settings, network: Network) -> None:
     """InputError where the tensors cannot have the shares that the settings ask for, in one of the rounds."""
+    shapes = {name: kept.shape for name, kept in network.dense_mask().items()}
+    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
     for r in range(1, settings.rounds):
         try:
-            left_after(settings, network, network.dense_mask(), r)
+            _left(settings, network, sizes, shapes, r)
         except ValueError as error:
             left = f"{100 * _density(settings, r):.3g} % of the weights, left in round {r}"
             raise InputError("--scope", settings.scope, f"{error}: {left}; allowed: layer, global, erk") from None
@@ -81,8 +84,12 @@ def left_after(settings: Settings, network: Network, before: Mask, r: int) -> Le
     Raises:
         ValueError: the tensors cannot have such shares of so few weights, with the reason.
     """
-    now, sizes = survivors(before), {name: kept.numel() for name, kept in before.items()}
-    shapes = {name: kept.shape for name, kept in before.items()}
+    return _left(settings, network, survivors(before), {name: kept.shape for name, kept in before.items()}, r)
+
+
+def _left(settings: Settings, network: Network, now: Mapping[str, int], shapes: Shapes, r: int) -> Left:
+    """As `left_after`, which says it, of so many survivors of tensors of these shapes."""
+    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
     shared = settings.scope not in ("layer", "global")
     if settings.density is None and settings.tensor_densities is None and not shared:
         times = 1 if pruning_of(settings) == "iterative" else r

@@ -14,7 +14,7 @@ from lottery_ticket.config import Settings, params_then
 from lottery_ticket.data.sources import load_images
 from lottery_ticket.engine.job import iterations_per_round
 from lottery_ticket.errors import InputError, LotteryTicketError
-from lottery_ticket.method.arms import check_arms, in_order
+from lottery_ticket.method.arms import across_seeds, check_arms, in_order
 from lottery_ticket.method.trajectory import alive
 from lottery_ticket.record import Record
 from lottery_ticket.reproduction.claims import Experiment, Outcome, Share, attribute, decide, read_as, steady_seconds
@@ -258,6 +258,9 @@ def _check(settings: Settings, reproduction: Reproduction, setup: str, variant: 
         check_arms(settings)
     except InputError as error:
         raise InputError(f"setup {setup}, variant {variant}: arms", error.value, error.allowed) from None
+    if apart := across_seeds(settings.arms, extended(settings.seeds, len(settings.seeds) + 1)):
+        why = "takes its masks from another seed, but each seed that is not there yet is trained apart"
+        raise InputError(f"setup {setup}, variant {variant}: arms", apart[0], f"{why}; allowed: arms of one seed")
     if reproduction.variants[variant].accuracy == "early-stop" and not settings.validation_size:
         where = f"variant {variant}: accuracy"
         raise InputError(

@@ -28,13 +28,17 @@ def check_most(settings: Settings, most: int) -> int:
 def until_decided(settings: Settings, most: int) -> tuple[Settings, tuple[int, ...]]:
     """The settings with the seeds of the first look, and how many there are at each; InputError if none can decide."""
     from lottery_ticket.analysis.sequential import looks
-    from lottery_ticket.method.arms import controls_among
+    from lottery_ticket.method.arms import across_seeds, controls_among
 
     first = check_most(settings, most)
     if "winning" not in settings.arms or not controls_among(settings.arms):
         arms = ",".join(settings.arms)
         raise InputError("--arms", arms, "has nothing to be decided; allowed with --max-seeds: winning and a control")
-    return settings.model_copy(update={"seeds": extended(settings.seeds, first)}), looks(first, most)
+    seeds = extended(settings.seeds, first)
+    if apart := across_seeds(settings.arms, seeds):
+        why = "takes its masks from another seed, but seeds that are added are trained apart"
+        raise InputError("--arms", apart[0], f"{why}; allowed with --max-seeds: arms of one seed")
+    return settings.model_copy(update={"seeds": seeds}), looks(first, most)
 
 
 def more_seeds(stored: "Stored", verdict: "Verdict | None") -> tuple[int, ...]:

@@ -13,6 +13,9 @@ from lottery_ticket.data.prepared import DataInfo
 from lottery_ticket.engine.executors import trainer
 from lottery_ticket.engine.job import Train, check_length, in_iterations
 from lottery_ticket.errors import LotteryTicketError
+from lottery_ticket.method.arms import check_arms
+from lottery_ticket.method.schedule import check_schedule, check_shares
+from lottery_ticket.runs.densities import with_densities
 from lottery_ticket.runs.plan import Plan, make_plan
 from lottery_ticket.store import reading
 from lottery_ticket.store.limits import may_be
@@ -57,7 +60,13 @@ class Stacks:
         self._told: set[str] = set()
 
     def plan(self, settings: Settings, experiments: int) -> Plan:
-        """The plan of a trial, one of so many that are begun together; data, network and allocation are shared."""
+        """The plan of a trial, one of so many that are begun together; data, network and allocation are shared.
+
+        InputError where its settings cannot be run: what it has of its own is checked for each trial.
+        """
+        settings = with_densities(settings, self._client.tracking_uri)
+        check_arms(settings)
+        check_schedule(settings)
         asked = stackable(settings)
         if asked in self._images:
             settings = in_iterations(settings, self._images[asked])
@@ -73,6 +82,7 @@ class Stacks:
                     self._told.add(note)
         images = len(self._plans[key].data.train)
         check_length(settings, images)  # what it looks at is no part of the key
+        check_shares(settings, self._plans[key].network)
         return replace(self._plans[key], settings=in_iterations(settings, images), rounds=range(settings.rounds))
 
     def trainer(self, key: Key) -> Train:

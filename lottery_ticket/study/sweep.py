@@ -78,7 +78,7 @@ def sweep(
     if not name:
         raise InputError("name", name, "is missing; allowed: one for the storage, where load_study made no study of it")
     reach.check(tracking_uri, experiment)
-    plan = check(study)
+    plan = check(study, tracking_uri)
     definition = study.definition() | ({} if "dataset" in study.space else {"data digest": plan.images.digest})
     opened_storage = open_storage(storage)
     client = connection.connect(tracking_uri, experiment=experiment)

@@ -274,6 +274,11 @@ def test_wrong_input_is_one_line_and_writes_nothing(lt, tmp_path, arguments, nam
             '"winning", "reinit-own", "rienit"',
             "variant own: arms: 'rienit' is unknown; did you",
         ),
+        (
+            '"winning", "reinit-own"',
+            '"winning", "reinit-own", "other-seed"',
+            "variant own: arms: 'other-seed' takes its masks from another seed, ",
+        ),
         ("rounds = 5", "rounds = 5, validation_size = 9999999", "setup fc1, variant paper: validation_size: 9999999 "),
         ('accuracy = "best"', 'accuracy = "early-stop"', "variant own: accuracy: 'early-stop' needs validation images"),
         ("wrong.", "\\u001b]0;evil", "has characters that do not print, in '"),

@@ -46,6 +46,7 @@ def test_the_first_look_has_three_seeds_or_those_that_are_asked_for(settings):
     [
         ({}, 3, "--max-seeds: 3 leaves no seed to add; allowed: more than 3"),
         ({"arms": ("winning",)}, 9, "--arms: 'winning' has nothing to be decided"),
+        ({"arms": ("winning", "reinit", "other-seed")}, 9, "--arms: 'other-seed' takes its masks from another seed, "),
     ],
 )
 def test_what_could_decide_nothing_is_refused(settings, given, most, told):

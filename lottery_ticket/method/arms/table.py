@@ -1,7 +1,7 @@
 """The arms by name, ours and guests'."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from lottery_ticket import plugins
 from lottery_ticket.config import Settings
@@ -70,6 +70,11 @@ def in_order(arms: Iterable[str]) -> tuple[str, ...]:
 def controls_among(arms: Iterable[str]) -> tuple[str, ...]:
     """Those of these arms that winning tickets have to beat, ours first."""
     return tuple(name for name in in_order(arms) if arm_named(name).control)
+
+
+def across_seeds(arms: Iterable[str], seeds: Sequence[int]) -> tuple[str, ...]:
+    """Those of these arms that take masks from another seed than their own: seeds of theirs are not trained apart."""
+    return tuple(name for name in arms if any(arm_named(name).finder(name, seed, seeds)[1] != seed for seed in seeds))
 
 
 def check_arms(settings: Settings) -> None:
