@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from lottery_ticket.config import JUDGING, Settings, as_text, differences, merge
+from lottery_ticket.config import JUDGING, OF_CHANGES, Settings, as_text, differences, merge
 from lottery_ticket.data.prepared import Data
 from lottery_ticket.engine.job import Member, Train, Watch
 from lottery_ticket.errors import InputError
@@ -98,6 +98,7 @@ def retrain_settings(ticket: Ticket, overrides: Mapping[str, Any]) -> Settings:
         "rounds": ticket.origin.round + 1,
         "density": None,  # it may be of a round before the last
         "tensor_densities": None,
+        **{name: Settings.model_fields[name].default for name in OF_CHANGES},
     }
     named = {"model": ticket.settings.model}  # the caller has had it built
     settings = merge((own, "the ticket"), (named | dict(overrides), None))
@@ -112,7 +113,7 @@ def retrain_settings(ticket: Ticket, overrides: Mapping[str, Any]) -> Settings:
 
 def _borrows(arm: Arm) -> bool:
     """Whether it takes the winning ticket's mask, which is all that a ticket has."""
-    return not arm.own_mask and arm.lender is None
+    return not arm.own_mask and arm.lender is None and not arm.changing
 
 
 @dataclass(frozen=True)

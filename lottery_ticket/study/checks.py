@@ -9,6 +9,7 @@ from mlflow.exceptions import MlflowException
 from optuna.distributions import BaseDistribution
 
 from lottery_ticket.engine.job import check_length
+from lottery_ticket.method.arms import check_changes
 from lottery_ticket.models.network import make_network
 from lottery_ticket.runs.plan import Plan, make_plan
 from lottery_ticket.store import reading
@@ -30,7 +31,9 @@ def check(study: Study) -> Plan:
     for name, values in ends.items():
         for value in values:
             if name not in ("dataset", "validation_size"):  # of which there would be other images
-                check_length(study.settings_of(anyone | {name: value}), len(plan.data.train))
+                settings = study.settings_of(anyone | {name: value})
+                check_length(settings, len(plan.data.train))
+                check_changes(settings, len(plan.data.train))
     return plan
 
 

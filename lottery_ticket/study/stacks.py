@@ -13,6 +13,7 @@ from lottery_ticket.data.prepared import DataInfo
 from lottery_ticket.engine.executors import trainer
 from lottery_ticket.engine.job import Train, check_length, in_iterations
 from lottery_ticket.errors import LotteryTicketError
+from lottery_ticket.method.arms import check_changes
 from lottery_ticket.runs.plan import Plan, make_plan
 from lottery_ticket.store import reading
 from lottery_ticket.store.limits import may_be
@@ -73,6 +74,7 @@ class Stacks:
                     self._told.add(note)
         images = len(self._plans[key].data.train)
         check_length(settings, images)  # what it looks at is no part of the key
+        check_changes(settings, images)
         return replace(self._plans[key], settings=in_iterations(settings, images), rounds=range(settings.rounds))
 
     def trainer(self, key: Key) -> Train:

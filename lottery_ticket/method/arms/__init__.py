@@ -1,6 +1,25 @@
 """Arms: how the survivors of a round's mask get their starting values. A new arm is one function in here."""
 
 from lottery_ticket.method.arms.contract import Arm, Moment, Start
-from lottery_ticket.method.arms.table import ARMS, arm_named, check_arms, colours_of, controls_among, in_order
+from lottery_ticket.method.arms.table import (
+    ARMS,
+    arm_named,
+    check_arms,
+    check_changes,
+    colours_of,
+    controls_among,
+    in_order,
+)
 
-__all__ = ["ARMS", "Arm", "Moment", "Start", "arm_named", "check_arms", "colours_of", "controls_among", "in_order"]
+__all__ = [
+    "ARMS",
+    "Arm",
+    "Moment",
+    "Start",
+    "arm_named",
+    "check_arms",
+    "check_changes",
+    "colours_of",
+    "controls_among",
+    "in_order",
+]
