@@ -26,6 +26,9 @@ NOT_TRAINING = ("device", "engine", "engine_threads", "executor", "stack", "jobs
 GAMMA = 0.1
 """The default of `gamma`."""
 
+OF_CHANGES = ("mask_every", "mask_from", "mask_until", "mask_fraction")
+"""Settings of arms whose masks change while they are trained."""
+
 MOST_SEEDS = 1000
 
 MOST_FROM_FILES = 1000
@@ -35,7 +38,7 @@ OF_THE_LOOP = (
     *("validation_size", "normalise", "augment", "epochs", "iterations", "batch_size", "evaluate_every", "frozen"),
     *("optimizer", "lr", "momentum", "weight_decay", "weight_decay_on", "label_smoothing"),
     *("schedule", "milestones", "gamma", "warmup_iterations", "device", "precision", "stack", "jobs"),
-    *("engine", "engine_threads", "executor", "width"),
+    *("engine", "engine_threads", "executor", "width", *OF_CHANGES),
 )
 """Settings of this package's own training loop, which say nothing of a run that a user's loop trains."""
 
@@ -137,9 +140,15 @@ if TYPE_CHECKING:  # what they are once `engine.job.in_iterations` has resolved 
     Length = int
     LengthOver0 = int
     Milestones = tuple[int, ...]
+    Milestone = int
 else:
     Length = Annotated[int | str, BeforeValidator(_length), _Words(f"a whole number ≥ 0 {_OF_LENGTH}")]
     LengthOver0 = Annotated[int | str, BeforeValidator(_length_over_0), _Words(f"a whole number ≥ 1 {_OF_LENGTH}")]
+    Milestone = Annotated[
+        int | float | str,
+        BeforeValidator(_milestone),
+        _Words("a length as 80ep or 32000it, or a part of a round as 0.5"),
+    ]
     Milestones = Annotated[
         tuple[Annotated[int | float | str, BeforeValidator(_milestone)], ...],
         BeforeValidator(lambda value: _names(value.rstrip(", ") if isinstance(value, str) else value)),
@@ -293,6 +302,18 @@ class Settings(BaseModel):
     milestones: Milestones | None = Field(None, description="where schedule step lowers the learning rate")
     gamma: float = Field(GAMMA, gt=0, lt=1, description="by what schedule step multiplies the learning rate")
     warmup_iterations: Length = Field(0, description="length of linear learning-rate warm-up")
+    mask_every: LengthOver0 = Field(
+        100, description="length between changes of the masks of arms whose masks change in training (docs/arms.md)"
+    )
+    mask_from: Length = Field(0, description="length of training before these masks begin to change")
+    mask_until: Milestone | None = Field(
+        None, description="where in a round they stop changing, by then as sparse as in the end; default: 0.75"
+    )
+    mask_fraction: Rate = Field(
+        0.3,
+        description="part of the weights that goes and grows elsewhere at a change, less and less by a cosine "
+        "(arms set, rigl)",
+    )
     evaluate_every: LengthOver0 | None = Field(
         None, description="length between evaluations; each epoch's end is always evaluated"
     )

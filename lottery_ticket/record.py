@@ -48,7 +48,8 @@ class Cost(BaseModel):
     Attributes:
         images: how many were trained on, each as often as it was.
         inference: parameter → those of one image's forward pass.
-        training: parameter → those of one image in training, forwards and of the gradients.
+        training: parameter → those of one image in training, forwards and of the gradients; where the mask changed in
+            the round, the mean over its images.
         computed: of the whole round as it was done: over survivors alone where `Record.sparse` says so, else dense,
             and with the gradients that the criterion asked for at its end.
         to_find: what the mask has cost: `computed` of the rounds before this one, the dense one among them, of the

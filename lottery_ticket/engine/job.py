@@ -14,13 +14,23 @@ from lottery_ticket.masks import Mask, Weights
 from lottery_ticket.models.network import Network
 from lottery_ticket.record import Point
 
-Training = Literal["usual", "last-rate", "pruned-frozen", "random-labels", "half-data"]
+Training = Literal["usual", "last-rate", "pruned-frozen", "random-labels", "half-data", "gmp", "set", "rigl"]
 """How a member is trained.
 
 As the settings say (`usual`); after the dense round with the learning rate that the schedule ends with; its pruned
 weights frozen at the values they start from, not at zero; on the training images with their labels in random order; on
-half of the images, each twice as often.
+half of the images, each twice as often; under a mask that changes on the way, as `CHANGING` says.
 """
+
+CHANGING: tuple[Training, ...] = ("gmp", "set", "rigl")
+"""The trainings whose masks change on the way (see `engine.changing`).
+
+Pruned gradually, from the dense network to as many weights of each tensor as the member's mask has; sparse from the
+start, weights going and growing elsewhere at random, or where the gradient is largest.
+"""
+
+REGROWING: tuple[Training, ...] = ("set", "rigl")
+"""Those of them in which weights grow."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,28 @@ class Member:
         """Whether its pruned weights stay what they start from, and are not zero."""
         return self.training == "pruned-frozen"
 
+    @property
+    def changing(self) -> bool:
+        """Whether its mask changes while it is trained; not that of a dense network."""
+        return self.training in CHANGING and not all(bool(kept.all()) for kept in self.mask.values())
+
+
+@dataclass(frozen=True)
+class Changed:
+    """How a member's mask changed while it was trained.
+
+    Attributes:
+        mask: the mask that its training ended with.
+        densities: prunable tensor → the part of it that survived, the mean over the images trained on.
+        dense_gradients: of how many images the gradients of pruned weights were asked for too.
+        settled_at: the iteration after which there were as many weights as in the end.
+    """
+
+    mask: Mask
+    densities: Mapping[str, float]
+    dense_gradients: int
+    settled_at: int
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -65,6 +97,7 @@ class Trained:
         measured: what else was measured, by name.
         sparse: the tensors that were trained over survivors alone.
         images: how many it was trained on, each as often as it was.
+        changed: how its mask changed on the way; None where it stayed the member's.
 
     Of a loop of a user's own `correct` may be empty, and majority, constant and connected are None: not known.
     """
@@ -83,6 +116,7 @@ class Trained:
     sparse: tuple[str, ...] = ()
     evaluation_seconds: float = 0.0
     images: int = 0
+    changed: Changed | None = None
 
 
 @dataclass(frozen=True)
@@ -132,14 +166,20 @@ def in_iterations(settings: Settings, images: int) -> Settings:
     A length over 0 is one iteration at least. Milestones that are parts are so of the iteration at which a round ends.
     """
     per_epoch = math.ceil(images / settings.batch_size)
-    given = {name: getattr(settings, name) for name in ("rewind_iteration", "warmup_iterations", "evaluate_every")}
+    names = ("rewind_iteration", "warmup_iterations", "evaluate_every", "mask_every", "mask_from")
+    given = {name: getattr(settings, name) for name in names}
     lengths: dict[str, Any] = {name: _whole(each, per_epoch) for name, each in given.items() if isinstance(each, str)}
+
+    def within(place: float | str) -> int:
+        """A place in a round in iterations."""
+        if isinstance(place, float):
+            return max(1, round(place * iterations_per_round(settings, images)))
+        return _whole(place, per_epoch)
+
     if settings.milestones and any(not isinstance(each, int) for each in settings.milestones):
-        end = iterations_per_round(settings, images)
-        lengths["milestones"] = tuple(
-            max(1, round(each * end)) if isinstance(each, float) else _whole(each, per_epoch)
-            for each in settings.milestones
-        )
+        lengths["milestones"] = tuple(map(within, settings.milestones))
+    if settings.mask_until is not None and not isinstance(settings.mask_until, int):
+        lengths["mask_until"] = within(settings.mask_until)
     return settings.model_copy(update=lengths) if lengths else settings
 
 

@@ -45,6 +45,7 @@ class Optimizer:
         total: iterations of the round, for the schedule.
         first: the iteration that the first step is, for the schedule and warm-up.
         frozen: pruned weights are not zero, and stay what they are bit for bit.
+        changing: the masks change on the way (`change`).
     """
 
     def __init__(
@@ -55,12 +56,13 @@ class Optimizer:
         total: int,
         first: int = 0,
         frozen: bool = False,
+        changing: bool = False,
     ) -> None:
         self._settings = settings[0]
         device = next((each.device for each in parameters if isinstance(each, Tensor)), torch.device("cpu"))
         self._fused = device.type in ("cpu", "cuda")
         self._tensors = [
-            _Flat(p) if isinstance(p, SparseWeight) else _Survivors(p, mask, frozen)
+            _Flat(p) if isinstance(p, SparseWeight) else _Survivors(p, mask, frozen, changing)
             for p, mask in zip(parameters, masks, strict=True)
         ]
         paces: dict[_Pace, list[int]] = {}
@@ -110,9 +112,23 @@ class Optimizer:
             self._update(group, group.of(flat), lr)
         for own in self._tensors:
             own.put_back()
+        self.skip()
+
+    def skip(self) -> None:
+        """An iteration without a step: the schedule goes on."""
         self._iteration += 1
         if any(table is not None for table in self._tables):
             self._counter += 1
+
+    @torch.no_grad()
+    def change(self, masks: Sequence[Tensor | None]) -> None:
+        """Other masks from now on, where they are `changing`: what goes is zero, and what grows has no moments yet."""
+        stayed = [own.change(mask) for own, mask in zip(self._tensors, masks, strict=True)]
+        for group in self._groups:
+            for moments in (group.first, group.second):
+                for moment, kept in zip(moments, group.of(stayed), strict=False):
+                    if moment is not None:
+                        moment.masked_fill_(~kept, 0)
 
     def _update(self, group: "_Group", gradients: list[Tensor], lr: float | Tensor) -> None:
         if self._settings.optimizer in ("adam", "adamw"):
@@ -183,14 +199,14 @@ class _Survivors:
     These where they are few, or where what is pruned is `frozen` and not zero.
     """
 
-    def __init__(self, parameter: Tensor, mask: Tensor | None, frozen: bool = False) -> None:
+    def __init__(self, parameter: Tensor, mask: Tensor | None, frozen: bool = False, changing: bool = False) -> None:
         self._whole = parameter.detach().view(-1)
         self._prunable = mask is not None
         self._index: Tensor | None = None
         self._mask: Tensor | None = None
         counts = torch.full((len(parameter),), parameter[0].numel())
-        if mask is not None and not mask.all():
-            if frozen or mask.float().mean() < GATHERED_BELOW:
+        if mask is not None and (changing or not mask.all()):
+            if not changing and (frozen or mask.float().mean() < GATHERED_BELOW):
                 self._index = mask.view(-1).nonzero().view(-1)
                 counts = mask.flatten(1).sum(1)
             else:
@@ -219,6 +235,15 @@ class _Survivors:
         elif self._mask is not None:
             self._whole.mul_(self._mask)
 
+    def change(self, mask: Tensor | None) -> Tensor:
+        """Take another mask, where there is one; which of `values` have been kept, and are, bool."""
+        if mask is None or self._mask is None:
+            return torch.ones_like(self.values, dtype=torch.bool)
+        now, stayed = mask.view(-1), mask.view(-1) & self._mask.bool()
+        self._mask = now.to(self._whole.dtype)
+        self.put_back()
+        return stayed
+
 
 class _Flat:
     """Survivors that are flat already."""
@@ -237,6 +262,10 @@ class _Flat:
 
     def put_back(self) -> None:
         """Nothing: what was stepped is the parameter."""
+
+    def change(self, mask: Tensor | None) -> Tensor:
+        """All of them: what is trained over survivors alone has one mask."""
+        return torch.ones_like(self.values, dtype=torch.bool)
 
 
 class _Group:

@@ -15,8 +15,9 @@ from lottery_ticket.config import Settings
 from lottery_ticket.data.augment import augment, augmentations
 from lottery_ticket.data.prepared import Data, Split
 from lottery_ticket.engine.altered import half_of, in_random_order, twice
+from lottery_ticket.engine.changing import Changes, begun_under
 from lottery_ticket.engine.device import arithmetic, keep_freed_memory
-from lottery_ticket.engine.job import Member, Progress, Trained, Watch, evenly, iterations_per_round, steps
+from lottery_ticket.engine.job import CHANGING, Member, Progress, Trained, Watch, evenly, iterations_per_round, steps
 from lottery_ticket.engine.optim import Optimizer
 from lottery_ticket.engine.sparse.perceptron import Perceptron, linear_layers
 from lottery_ticket.engine.sparse.rule import Rule
@@ -64,7 +65,8 @@ def train(
     before, total = 0, steps(members, settings, len(data.train))
     with arithmetic(settings, data.train.x.device):
         rule = Rule(network, settings, data.train.x.device)
-        alone = [() if architecture.unknown or member.frozen else rule(member.mask) for member in members]
+        whole = [bool(architecture.unknown) or member.frozen or member.changing for member in members]
+        alone = [() if dense else rule(member.mask) for dense, member in zip(whole, members, strict=True)]
         for stacked in stacks(members, size, alone):
             group = [members[index] for index in stacked]
             results = _Training(network, architecture, group, alone[stacked[0]], data, settings, round).run(
@@ -83,7 +85,8 @@ def stacks(members: Sequence[Member], size: int, alone: Sequence[tuple[str, ...]
     """
     alike: dict[tuple[Any, ...], list[int]] = {}
     for index, member in enumerate(members):
-        training = "usual" if member.training == "last-rate" else member.training
+        still = member.training in CHANGING and not member.changing
+        training = "usual" if member.training == "last-rate" or still else member.training
         alike.setdefault((member.begins_at, training, alone[index] if alone else ()), []).append(index)
     return [stacked for indices in alike.values() for stacked in evenly(indices, size)]
 
@@ -114,7 +117,7 @@ class _Training:
         self._begins_at = members[0].begins_at
         weights = stack([member.weights for member in members], device)
         self._sparse = sparse
-        masks = stack([member.mask for member in members], device)
+        masks = stack([begun_under(member) for member in members], device)
         for name, kept in () if members[0].frozen else masks.items():
             weights[name].mul_(kept)
         layers = {name: network.module.get_submodule(name.rpartition(".")[0]) for name in sparse}
@@ -139,7 +142,9 @@ class _Training:
             self._total,
             self._begins_at,
             members[0].frozen,
+            members[0].changing,
         )
+        self._changes = Changes(members, masks, settings, round, self._total) if members[0].changing else None
         self._generators = [
             torch.Generator(device).manual_seed(derive(member.seed, "dropout", round))
             for member in members
@@ -169,7 +174,12 @@ class _Training:
                 for first in range(batches_done * size, len(data.train), size):
                     batch = order[:, first : first + size]
                     self._seed_augmentations(iteration)
-                    step(batch)
+                    if self._changes:
+                        self._changes.passed(batch.shape[1], iteration + 1)
+                    if self._changes and self._changes.due(iteration + 1):
+                        self._change(self._changes, batch, iteration + 1)
+                    else:
+                        step(batch)
                     seen += batch.shape[1]
                     self._trained_on += batch.shape[1]
                     iteration += 1
@@ -196,14 +206,27 @@ class _Training:
 
     def _step(self, batch: Tensor) -> None:
         """One iteration on the images K×B."""
+        self._optimizer.step(self._gradients(batch))
+
+    def _change(self, changes: Changes, batch: Tensor, iteration: int) -> None:
+        """An iteration on the images K×B with which the masks change: after its step, or with RigL in its place."""
+        gradients = self._gradients(batch)
+        if changes.by_gradient:
+            self._optimizer.skip()
+        else:
+            self._optimizer.step(gradients)
+        changes.change(iteration, self._weights, dict(zip(self._network.trainable, gradients, strict=True)))
+        self._optimizer.change([changes.masks.get(name) for name in self._network.trainable])
+
+    def _gradients(self, batch: Tensor) -> Sequence[Tensor]:
+        """Those of what is trained, on the images K×B, pruned weights' too where they are multiplied as zeros."""
         images, labels, flat = self._data.train.x, self._data.train.y, batch.flatten()
         if self._perceptron is not None:
             if not isinstance(images, Tensor):
                 images, labels, batch = images[flat], labels[flat], torch.arange(len(flat)).view_as(batch)
             each, gradients = self._perceptron(images, labels, batch)
-            self._optimizer.step([gradients[name] for name in self._network.trainable])
             self._loss_sum += each.sum(1)
-            return
+            return [gradients[name] for name in self._network.trainable]
         y = labels.index_select(0, flat) if self._labels is None else self._labels.gather(1, batch).flatten()
         x = images.index_select(0, flat).unflatten(0, batch.shape)
         x = augment(x, self._augmentations, self._images) if self._augmentations else x
@@ -212,12 +235,13 @@ class _Training:
         each = F.cross_entropy(scores.flatten(0, 1).float(), y, reduction="none", label_smoothing=smoothing)
         losses = each.view_as(batch).sum(1)
         total = losses.sum() / batch.shape[1]  # no term has two members in it, so each gets its own gradients
-        self._optimizer.step(torch.autograd.grad(total, self._trainable, materialize_grads=True))
         self._loss_sum += losses.detach()
+        return torch.autograd.grad(total, self._trainable, materialize_grads=True)
 
     def _capturable(self) -> bool:
         in_memory = isinstance(self._data.train.x, Tensor)
-        return self._device.type == "cuda" and self._architecture.unknown is None and in_memory
+        alike = self._architecture.unknown is None and self._changes is None
+        return self._device.type == "cuda" and alike and in_memory
 
     @contextmanager
     def _global_generator(self) -> Iterator[None]:
@@ -305,6 +329,8 @@ class _Training:
         seconds = (time.perf_counter() - self._begun) / len(self._members)
         labels = self._data.test.y
         majority = int(labels.cpu().bincount().max()) / len(labels)
+        changed = self._changes.made() if self._changes else []
+        masks = [each.mask for each in changed or self._members]
         return [
             Trained(
                 weights=trained,
@@ -318,10 +344,11 @@ class _Training:
                 sparse=self._sparse,
                 connected=not self._constant[k]
                 or self._members[k].frozen
-                or connected(self._network.module, self._members[k].mask, self._data.input_shape),
+                or connected(self._network.module, masks[k], self._data.input_shape),
                 seconds=seconds,
                 evaluation_seconds=self._evaluating / len(self._members),
                 images=self._trained_on,
+                changed=changed[k] if changed else None,
             )
             for k, trained in enumerate(self._unstacked())
         ]

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from lottery_ticket.masks import Mask, survivors
+from lottery_ticket.masks import Mask, strongest, survivors
 
 Left = Mapping[str, int] | int
 """How many weights survive: of each tensor, or of all together, ranked together."""
@@ -51,28 +51,12 @@ def keep(scores: Mapping[str, Tensor], mask: Mask, left: Left) -> Mask:
         A mask nested in `mask`.
     """
     if not isinstance(left, int):
-        return {name: _highest(scores[name], kept, max(1, left[name])) for name, kept in mask.items()}
+        return {name: strongest(scores[name], kept, max(1, left[name])) for name, kept in mask.items()}
     ranked = {name: scores[name].masked_fill(~kept, -torch.inf).flatten() for name, kept in mask.items()}
     for each in ranked.values():  # the strongest survivor of each tensor stays whatever its score
         each[each.argmax()] = torch.inf
-    joined = _highest(
+    joined = strongest(
         torch.cat(list(ranked.values())), torch.cat([kept.flatten() for kept in mask.values()]), max(len(mask), left)
     )
     parts = joined.split([kept.numel() for kept in mask.values()])
     return {name: part.view(kept.shape) for (name, kept), part in zip(mask.items(), parts, strict=True)}
-
-
-def _highest(scores: Tensor, kept: Tensor, left: int) -> Tensor:
-    """`kept` less its lowest scores, so many that `left` survive."""
-    alive = kept.flatten().nonzero().flatten()
-    count = len(alive) - left
-    if count < 1:
-        return kept.clone()
-    candidates = scores.flatten()[alive]
-    threshold = candidates.kthvalue(count).values
-    below = candidates < threshold
-    tied = (candidates == threshold).nonzero().flatten()
-    pruned = torch.cat([alive[below], alive[tied[: count - int(below.sum())]]])
-    mask = kept.flatten().clone()
-    mask[pruned] = False
-    return mask.view(kept.shape)

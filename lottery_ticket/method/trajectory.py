@@ -29,7 +29,7 @@ class Round:
 
     Attributes:
         record: its numbers.
-        mask: prunable tensor → bool tensor, the survivors during this round.
+        mask: prunable tensor → bool tensor, the survivors during this round, or at its end where they changed.
         start: the values the training started from (θ₀ for a winning ticket); pruned ones do not count, but where an
             arm freezes them there.
         weights: the trained parameters and buffers, pruned weights exactly zero, or frozen at their start values.
@@ -195,10 +195,10 @@ class Trajectories:
         return self._pruning == "one-shot" and self._arms[arm].own_mask
 
     def _to_find(self, member: Member) -> int | None:
-        """The multiply-adds that a member's mask has cost; None where that is not known."""
+        """The multiply-adds that a member's mask has cost beforehand; None where that is not known."""
         finder = self._finder(member.arm, member.seed)
         before = [record for record in self._last if (record.arm, record.seed) == finder]
-        if self.round == 0:
+        if self.round == 0 or self._arms[member.arm].changing:
             return 0
         if not before or before[0].cost is None:
             return None
@@ -312,18 +312,21 @@ def finished_round(
 ) -> Round:
     """What training made of a member, as a round; for the last two see `MultiplyAdds.cost`."""
     counted = network.multiply_adds
-    cost = None
+    cost, changed = None, trained.changed
+    mask = changed.mask if changed else member.mask
     if isinstance(counted, MultiplyAdds):
-        multiplied = network.dense_mask() if member.frozen else member.mask
-        cost = counted.cost(multiplied, trained.images, trained.sparse, scored, to_find)
-    last, best, stop = trained.curve[-1], best_point(trained.curve), early_stop_point(trained.curve)
+        multiplied = network.dense_mask() if member.frozen else mask
+        more = (changed.densities, changed.dense_gradients) if changed else ()
+        cost = counted.cost(multiplied, trained.images, trained.sparse, scored, to_find, *more)
+    settled = [point for point in trained.curve if changed is None or point.iteration >= changed.settled_at]
+    last, best, stop = trained.curve[-1], best_point(settled), early_stop_point(settled)
     record = Record(
         arm=member.arm,
         seed=member.seed,
         round=index,
-        density=density(member.mask),
-        densities={name: float(kept.float().mean()) for name, kept in member.mask.items()},
-        survivors=survivors(member.mask),
+        density=density(mask),
+        densities={name: float(kept.float().mean()) for name, kept in mask.items()},
+        survivors=survivors(mask),
         iterations=last.iteration,
         begins_at=member.begins_at,
         train_loss=trained.train_loss,
@@ -351,4 +354,4 @@ def finished_round(
         cost=cost,
     )
     rewound = trained.snapshot if member.arm == "winning" else None
-    return Round(record, member.mask, member.weights, trained.weights, rewound, next_mask)
+    return Round(record, mask, member.weights, trained.weights, rewound, next_mask)

@@ -52,7 +52,14 @@ class MultiplyAdds:
         return sum(self.inference.values())
 
     def cost(
-        self, mask: Mask, images: int, sparse: Collection[str] = (), scored: int = 0, to_find: int | None = None
+        self,
+        mask: Mask,
+        images: int,
+        sparse: Collection[str] = (),
+        scored: int = 0,
+        to_find: int | None = None,
+        densities: Mapping[str, float] | None = None,
+        dense_gradients: int = 0,
     ) -> Cost:
         """The cost of a round.
 
@@ -62,8 +69,17 @@ class MultiplyAdds:
             sparse: the tensors that were trained over survivors alone.
             scored: images of which a criterion asked for gradients.
             to_find: see `Cost`.
+            densities: where the mask changed in the round, prunable tensor → the part that survived, the mean over
+                the images; the mask is then the one that it ended with.
+            dense_gradients: of how many images pruned weights had gradients taken too, each as many multiply-adds as
+                the forward pass.
         """
         training = _under(self.training, mask)
+        for name, mean in (densities or {}).items():
+            if name in training:
+                dense = training[name].dense
+                grown = self.inference.get(name, 0) * (1 - mean) * dense_gradients / images
+                training[name] = Both(dense, round(dense * mean + grown))
         an_image = sum(each.sparse if name in sparse else each.dense for name, each in training.items())
         scoring = scored * sum(self.training.values())
         return Cost(

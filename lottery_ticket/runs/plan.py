@@ -16,7 +16,7 @@ from lottery_ticket.engine.allocation import Allocation, allocate, by_threads
 from lottery_ticket.engine.device import arithmetic, choose_device, room_for_images
 from lottery_ticket.engine.executors import executor_named, trainer
 from lottery_ticket.engine.job import Train, check_length, in_iterations, iterations_per_round
-from lottery_ticket.method.arms import check_arms, controls_among
+from lottery_ticket.method.arms import check_arms, check_changes, controls_among
 from lottery_ticket.method.schedule import check_schedule, check_shares
 from lottery_ticket.models.cost import Uncounted
 from lottery_ticket.models.libraries import made_for_channels
@@ -172,6 +172,7 @@ def make_plan(
         augmentations(settings.augment or (), data.info, device)
         if not begun:
             check_length(settings, len(data.train))
+            check_changes(settings, len(data.train))
         settings = in_iterations(settings, len(data.train))
         iterations = iterations_per_round(settings, len(data.train))
         allocation = allocate(settings, network, data, experiments=experiments)

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from lottery_ticket.config import JUDGING, Settings, as_text, differences, merge
+from lottery_ticket.config import JUDGING, OF_CHANGES, Settings, as_text, differences, merge
 from lottery_ticket.data.prepared import Data
 from lottery_ticket.engine.job import Member, Train, Watch
 from lottery_ticket.errors import InputError
@@ -98,6 +98,7 @@ def retrain_settings(ticket: Ticket, overrides: Mapping[str, Any]) -> Settings:
         "rounds": ticket.origin.round + 1,
         "density": None,  # it may be of a round before the last
         "tensor_densities": None,
+        **{name: Settings.model_fields[name].default for name in OF_CHANGES},
     }
     named = {"model": ticket.settings.model}  # the caller has had it built
     settings = merge((own, "the ticket"), (named | dict(overrides), None))
@@ -181,7 +182,9 @@ def begin(ticket: Ticket, settings: Settings, network: Network, own: Network) ->
             values = under(begun.mask, begun.weights)
             if not all(value.isfinite().all() for value in values.values()):
                 why = "needs the values of all weights where the ticket was rewound to, which it does not hold"
-                raise InputError("--arms", arm, f"{why}; allowed: arms that take survivors' values or draw new ones, as reinit")
+                raise InputError(
+                    "--arms", arm, f"{why}; allowed: arms that take survivors' values or draw new ones, as reinit"
+                )
             if all(torch.equal(values[name], under(mask, start)[name]) for name in mask):
                 why = f"starts with seed {seed} from the values of this ticket, which is of the arm {ticket.origin.arm}"
                 raise InputError("--arms", arm, f"{why}; allowed: other --seeds, or --arms winning")

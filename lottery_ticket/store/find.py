@@ -218,6 +218,8 @@ def _start(
     else:
         initial = rewound = make_network().draw(origin.seed, "init")
         rewound_at = 0
+    if arm.changing:  # its mask is what the training ended with, and all that it started from is θ₀
+        return initial, initial
     found = reading.read_mask(client, ids[finder], origin.round) if origin.round in rounds else {}
     own = mask if arm.own_mask else found
     start = arm.start(Moment(make_network, origin.seed, origin.round, own, found, initial, rewound, rewound_at))

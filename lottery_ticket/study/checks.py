@@ -12,7 +12,7 @@ from optuna.distributions import BaseDistribution
 from lottery_ticket.config import Settings
 from lottery_ticket.engine.job import check_length
 from lottery_ticket.errors import InputError
-from lottery_ticket.method.arms import check_arms
+from lottery_ticket.method.arms import check_arms, check_changes
 from lottery_ticket.method.schedule import check_schedule, check_shares
 from lottery_ticket.models.network import Network, make_network
 from lottery_ticket.runs.densities import with_densities
@@ -59,7 +59,9 @@ def check(study: Study, tracking_uri: str | None = None) -> Plan:
     for name, values in ends.items():
         for value in values:
             if name not in ("dataset", "validation_size"):  # of which there would be other images
-                check_length(study.settings_of(anyone | {name: value}), len(plan.data.train))
+                settings = study.settings_of(anyone | {name: value})
+                check_length(settings, len(plan.data.train))
+                check_changes(settings, len(plan.data.train))
     return plan
 
 

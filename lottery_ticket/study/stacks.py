@@ -13,7 +13,7 @@ from lottery_ticket.data.prepared import DataInfo
 from lottery_ticket.engine.executors import trainer
 from lottery_ticket.engine.job import Train, check_length, in_iterations
 from lottery_ticket.errors import LotteryTicketError
-from lottery_ticket.method.arms import check_arms
+from lottery_ticket.method.arms import check_arms, check_changes
 from lottery_ticket.method.schedule import check_schedule, check_shares
 from lottery_ticket.runs.densities import with_densities
 from lottery_ticket.runs.plan import Plan, make_plan
@@ -83,6 +83,7 @@ class Stacks:
         images = len(self._plans[key].data.train)
         check_length(settings, images)  # what it looks at is no part of the key
         check_shares(settings, self._plans[key].network)
+        check_changes(settings, images)
         return replace(self._plans[key], settings=in_iterations(settings, images), rounds=range(settings.rounds))
 
     def trainer(self, key: Key) -> Train:

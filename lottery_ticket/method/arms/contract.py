@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from lottery_ticket.engine.job import Training
+from lottery_ticket.engine.job import CHANGING, Training
 from lottery_ticket.masks import Mask, Weights
 from lottery_ticket.models.network import Network
 
@@ -92,6 +92,11 @@ class Arm(NamedTuple):
     inverted: bool = False
     lender: Callable[[int, Sequence[int]], Trajectory] | None = None
     training: Training = "usual"
+
+    @property
+    def changing(self) -> bool:
+        """Whether the masks of its members change while they are trained."""
+        return self.training in CHANGING
 
     def finder(self, name: str, seed: int, seeds: Sequence[int]) -> Trajectory:
         """The trajectory whose training finds the masks of this arm, which goes by that name, for this seed."""

@@ -28,6 +28,23 @@ def random_mask(at: Moment) -> Start:
     return Start({name: permuted(kept, source) for name, kept in at.winning.items()}, at.rewound, at.rewound_at)
 
 
+def sparse_from_the_start(at: Moment) -> Start:
+    """θ₀ under the mask of `random_mask`, whose weights go and grow elsewhere in training. (See `engine.changing`.)
+
+    As `set` they grow at random: Mocanu et al. 2018 (arXiv 1707.04780). As `rigl` where the gradient is largest: Evci
+    et al. 2020 (arXiv 1911.11134).
+    """
+    return Start(random_mask(at).mask, at.initial)
+
+
+def dense_at_first(at: Moment) -> Start:
+    """θ₀, of which weights go in training until as many of each tensor are left as in the winning ticket's mask.
+
+    Gradual magnitude pruning: Zhu & Gupta 2017 (arXiv 1710.01878).
+    """
+    return Start(at.winning, at.initial)
+
+
 def degree_preserving(at: Moment) -> Start:
     """θ₀ under a random mask in which every unit has as many weights in and out as in the winning ticket's.
 

@@ -4,7 +4,9 @@ import re
 from collections.abc import Iterable, Sequence
 
 from lottery_ticket import plugins
-from lottery_ticket.config import Settings
+from lottery_ticket.config import OF_CHANGES, Settings, flag
+from lottery_ticket.engine.changing import When
+from lottery_ticket.engine.job import CHANGING, REGROWING, in_iterations, iterations_per_round
 from lottery_ticket.errors import InputError
 from lottery_ticket.method.arms import masks, trunk, values
 from lottery_ticket.method.arms.contract import Arm
@@ -40,6 +42,9 @@ ARMS = {
     "mask-random-labels": Arm(masks.of_another_training, own_mask=False, colour="#4A4E69", lender=masks.random_labels),
     "on-half-data": Arm(trunk.winning, own_mask=True, colour="#C9ADA7", goes_on=True, training="half-data"),
     "mask-half-data": Arm(masks.of_another_training, own_mask=False, colour="#7B2D26", lender=masks.half_data),
+    "gmp": Arm(masks.dense_at_first, own_mask=False, colour="#A6761D", training="gmp"),
+    "set": Arm(masks.sparse_from_the_start, own_mask=False, colour="#66A61E", training="set"),
+    "rigl": Arm(masks.sparse_from_the_start, own_mask=False, colour="#7570B3", training="rigl"),
 }
 
 _FREE = ("#56B4E9", "#F0E442", "#000000", "#8C564B", "#7F7F7F")
@@ -77,8 +82,39 @@ def across_seeds(arms: Iterable[str], seeds: Sequence[int]) -> tuple[str, ...]:
     return tuple(name for name in arms if any(arm_named(name).finder(name, seed, seeds)[1] != seed for seed in seeds))
 
 
+def check_changes(settings: Settings, images: int) -> None:
+    """InputError where a round of so many images has no iteration at which an arm's masks could change."""
+    arms = {name: arm_named(name) for name in settings.arms}
+    changing = [name for name, arm in arms.items() if arm.changing]
+    if not changing:
+        return
+    end = iterations_per_round(settings, images)
+    when = When.told(in_iterations(settings, images), end)
+    if when.until > end:
+        why = f"is after the end of a round; allowed: at most its {end} iterations"
+        raise InputError("--mask-until", settings.mask_until, why)
+    if when.first >= when.until:
+        why = f"is not before masks stop changing; allowed: fewer than {when.until} iterations"
+        raise InputError("--mask-from", settings.mask_from, why)
+    regrowing = next((name for name in changing if arms[name].training in REGROWING), None)
+    if regrowing and when.first + when.every >= when.until:
+        why = f"leaves {regrowing} no change before iteration {when.until}, where masks stop changing"
+        allowed = f"allowed: fewer than {when.until - when.first} iterations, or longer rounds"
+        raise InputError("--mask-every", settings.mask_every, f"{why}; {allowed}")
+
+
 def check_arms(settings: Settings) -> None:
     """InputError for an unknown arm, one with a name that it must not have, or one that cannot be trained so."""
+    trainings = {arm_named(name).training for name in settings.arms}
+    for field in OF_CHANGES:
+        given, default = getattr(settings, field), Settings.model_fields[field].default
+        needed = CHANGING if field != "mask_fraction" else REGROWING
+        if given != default and not trainings & set(needed):
+            why = f"has no meaning without an arm whose masks change so; allowed: with {', '.join(needed)}"
+            raise InputError(flag(field), given, f"{why} among --arms, or none")
+    if settings.frozen == "non-positive" and (regrowing := trainings & set(REGROWING)):
+        why = f"freezes weights that grow from 0; allowed with {', '.join(sorted(regrowing))}: pruned"
+        raise InputError("--frozen", settings.frozen, why)
     for name in settings.arms:
         arm = arm_named(name)
         if not re.fullmatch(ARM, name):
