@@ -112,7 +112,7 @@ def retrain_settings(ticket: Ticket, overrides: Mapping[str, Any]) -> Settings:
 
 
 def _borrows(arm: Arm) -> bool:
-    """Whether it takes the winning ticket's mask, which is all that a ticket has, and is trained as the settings say."""
+    """Whether it takes the winning ticket's mask, which is all that a ticket has, and is trained as settings say."""
     return not arm.own_mask and arm.lender is None and arm.training == "usual"
 
 
@@ -182,9 +182,7 @@ def begin(ticket: Ticket, settings: Settings, network: Network, own: Network) ->
             values = under(begun.mask, begun.weights)
             if not all(value.isfinite().all() for value in values.values()):
                 why = "needs the values of all weights where the ticket was rewound to, which it does not hold"
-                raise InputError(
-                    "--arms", arm, f"{why}; allowed: arms that take survivors' values or draw new ones, as reinit"
-                )
+                raise InputError("--arms", arm, f"{why}; allowed: arms that need survivors' alone, as reinit")
             if all(torch.equal(values[name], under(mask, start)[name]) for name in mask):
                 why = f"starts with seed {seed} from the values of this ticket, which is of the arm {ticket.origin.arm}"
                 raise InputError("--arms", arm, f"{why}; allowed: other --seeds, or --arms winning")
