@@ -18,33 +18,38 @@ _NEAREST = 1.35
 """A round stands for a density where the ratio of the two is at most this."""
 
 
-def measure(verdict: Verdict, records: Sequence[Record], densities: Iterable[float], rounds: int) -> dict[str, float]:
+def measure(
+    verdict: Verdict, records: Sequence[Record], densities: Iterable[float], rounds: int, pruning: str
+) -> dict[str, float]:
     """The measures of a trial, by name; accuracies and differences are fractions, 0–1.
 
     `smallest_winning_pct`, `smallest_matching_pct`: percent of weights left, 100 where no ticket is there.
-    `winning_margin`: by how much tickets win; see `winning_margin`. `cost`: optimiser steps of one network until the
-    smallest winning ticket, or through all rounds where none wins. `dense_accuracy`: see `comparable.dense_accuracy`.
-    `seconds`: of training. At each density (`…/10.7pct`, the round nearest to it), over the seeds that can be compared:
-    `weights_remaining_pct`, what that round really had, `winning_accuracy`, `reinit_accuracy`, `winning_minus_reinit`,
-    `winning_minus_dense`, and `early_stop_speedup`, the dense network's early-stopping iteration over the ticket's,
-    where all of these came before the end.
+    `winning_margin`: by how much tickets win; see `winning_margin`. `cost`: optimiser steps of one network that the
+    smallest winning ticket takes, or where none wins that of the last round: of all rounds up to its own, with one-shot
+    pruning of the dense round and its own, with pruning at initialisation of its own alone. `dense_accuracy`: see
+    `comparable.dense_accuracy`. `seconds`: of training. At each density (`…/10.7pct`, the round nearest to it), over
+    the seeds that can be compared: `weights_remaining_pct`, what that round really had, `winning_accuracy`,
+    `reinit_accuracy`, `winning_minus_reinit`, `winning_minus_dense`, and `early_stop_speedup`, the dense network's
+    early-stopping iteration over the ticket's, where all of these came before the end.
 
     Args:
         verdict: on the trial.
         records: of all its rounds.
         densities: percents of weights left.
         rounds: how many the trial was to have.
+        pruning: when weights are pruned, as `method.schedule.pruning_of` says it.
     """
     dense = [record for record in records if record.round == 0 and record.arm == "winning"]
     smallest = verdict.smallest_winning_pct
     won = [judged.round for judged in verdict.rounds if judged.wins == "yes"]
     steps = {record.round: record.iterations - record.begins_at for record in records if record.arm == "winning"}
-    trained = won[-1] + 1 if won else rounds
+    ticket = won[-1] if won else rounds - 1
+    takes = {"iterative": range(ticket + 1), "one-shot": sorted({0, ticket}), "init": [ticket]}[pruning]
     measured = {
         SMALLEST: smallest,
         MATCHING: verdict.smallest_matching_pct,
         MARGIN: winning_margin(verdict),
-        COST: float(sum(steps.get(r, steps[max(steps)]) for r in range(trained))),
+        COST: float(sum(steps.get(r, steps[max(steps)]) for r in takes)),
         DENSE: verdict.dense,
         "seconds": math.fsum(record.seconds for record in records),
     }

@@ -80,6 +80,7 @@ def parse(source: str, values: Mapping[str, Any], overrides: Mapping[str, Any], 
         raise InputError(
             where, study.sampler, f"is for objective phase; allowed with {study.objective}: grid, qmc, tpe, gp"
         )
+    _check_densities(source, study, settings)
     for name, searched in study.space.items():
         _check_space(source, study, name, searched)
     if {"epochs", "iterations"} <= study.space.keys():
@@ -131,6 +132,27 @@ def _check_settings(source: str, study: Study, options: Mapping[str, Any]) -> No
         raise InputError(
             where, as_text(settings.arms), "cannot show that tickets win; allowed: winning,reinit and more"
         )
+
+
+_BY_TYPE = ("prune_rate_conv", "prune_rate_output")
+_INSTEAD = {
+    "prune_rate": ("density", "tensor_densities"),
+    "density": ("prune_rate", "tensor_densities", *_BY_TYPE),
+    "tensor_densities": ("prune_rate", "density", *_BY_TYPE),
+}
+"""A setting that says how much survives → those that it stands instead of."""
+
+
+def _check_densities(source: str, study: Study, options: Mapping[str, Any]) -> None:
+    """InputError where what is searched would stand instead of a prune rate or density that is set, or searched too."""
+    for name, others in _INSTEAD.items():
+        for other in others if name in study.space else ():
+            if other in study.space:
+                raise InputError(f"{source}: space", f"{name}, {other}", "exclude each other; allowed: one of the two")
+            if other in study.settings:
+                where = flag(other) if other in options else f"{source}: settings.{other}"
+                why = f"cannot stand beside space.{name}; allowed: one of the two"
+                raise InputError(where, study.settings[other], why)
 
 
 def _check_space(source: str, study: Study, name: str, searched: Range | Choices) -> None:

@@ -15,6 +15,7 @@ from lottery_ticket.analysis.verdict import judge
 from lottery_ticket.config import Settings
 from lottery_ticket.errors import LotteryTicketError, one_line
 from lottery_ticket.method.arms import controls_among
+from lottery_ticket.method.schedule import pruning_of
 from lottery_ticket.method.trajectory import Trajectories
 from lottery_ticket.record import Record
 from lottery_ticket.runs.conclude import conclude
@@ -97,7 +98,8 @@ class Running:
         reason = self._reason
         verdict, _ = conclude(self.tracker)
         assert verdict is not None
-        measured = measure(verdict, self.records, self.study.densities, self.settings.rounds)
+        densities, pruning = self.study.densities, pruning_of(self.settings)
+        measured = measure(verdict, self.records, densities, self.settings.rounds, pruning)
         left = self.settings.rounds - self.round if reason else 0
         saved = left * math.fsum(record.seconds for record in self.records if record.round == self.round - 1)
         at = max(record.finished_at for record in self.records)

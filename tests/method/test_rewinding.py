@@ -101,7 +101,7 @@ def test_who_trains_how_long(settings, small, reading):
             equal = k + record.iterations - record.begins_at - settings.more_than_dense
             assert equal == end, "with the iterations before θₖ as many as the dense network"
     records = [done.record for rounds in (dense, *later) for done in rounds]
-    measured = measure(judge(records), records, [], 3)
+    measured = measure(judge(records), records, [], 3, "iterative")
     assert measured["cost"] == end + 2 * (end - goes_on_at)
 
 

@@ -38,7 +38,7 @@ def test_the_margin_is_positive_where_tickets_win():
 
 def test_measures():
     records = rounds([0.98, 0.985, 0.95], [0.96, 0.96, 0.94])
-    found = measure(judge(records), records, [64.0, 10.7], rounds=4)
+    found = measure(judge(records), records, [64.0, 10.7], 4, "iterative")
     assert found["smallest_winning_pct"] == pytest.approx(64)
     assert found["smallest_matching_pct"] == pytest.approx(64)
     assert found["cost"] == 3  # iterations of rounds 0, 1 and 2
@@ -52,13 +52,28 @@ def test_measures():
 
 def test_what_the_nearest_round_really_had_is_told():
     records = rounds([0.98, 0.98], [0.96, 0.96])
-    assert measure(judge(records), records, [70.0], rounds=3)["weights_remaining_pct/70pct"] == pytest.approx(64)
+    assert measure(judge(records), records, [70.0], 3, "iterative")["weights_remaining_pct/70pct"] == pytest.approx(64)
 
 
 def test_no_ticket_costs_all_rounds():
     records = rounds([0.9, 0.9], [0.96, 0.96])
-    found = measure(judge(records), records, [], rounds=9)
+    found = measure(judge(records), records, [], 9, "iterative")
     assert (found["smallest_winning_pct"], found["cost"]) == (100, 9)
+
+
+@pytest.mark.parametrize(("pruning", "won", "none"), [("iterative", 7, 11), ("one-shot", 5, 5), ("init", 4, 4)])
+def test_a_ticket_costs_the_rounds_that_it_takes_by_its_schedule(pruning, won, none):
+    """Round r takes 2^r iterations; round 3, which was not trained, as many as round 2."""
+
+    def cost(winning, asked):
+        records = [
+            each.model_copy(update={"iterations": 10 + 2**each.round, "begins_at": 10})
+            for each in rounds(winning, [0.96, 0.96])
+        ]
+        return measure(judge(records), records, [], asked, pruning)["cost"]
+
+    assert cost([0.98, 0.98], 3) == won
+    assert cost([0.9, 0.9], 4) == none
 
 
 def test_an_answer_is_settled_far_below_dense_or_diverged():
@@ -97,7 +112,7 @@ def test_a_speedup_is_of_stops_that_came_before_the_end():
     def speedup(dense, ticket):
         stops = [r.model_copy(update={"iterations": 100, "early_stop_iteration": dense if r.round == 0 else ticket})
                  for r in rounds([0.98], [0.96])]  # fmt: skip
-        return measure(judge(stops), stops, [80.0], rounds=2).get("early_stop_speedup/80pct")
+        return measure(judge(stops), stops, [80.0], 2, "iterative").get("early_stop_speedup/80pct")
 
     assert speedup(80, 40) == pytest.approx(2)
     assert speedup(100, 40) is None  # at least 2.5
@@ -115,7 +130,7 @@ def test_a_diverged_seed_is_left_out_on_both_sides():
         else:
             records.append(each)
     verdict = judge(records)
-    found = measure(verdict, records, [80.0], rounds=3)
+    found = measure(verdict, records, [80.0], 3, "iterative")
     assert found["dense_accuracy"] == pytest.approx(0.9054, abs=2e-4)
     assert found["winning_minus_dense/80pct"] == pytest.approx(0.0308, abs=3e-4)
     assert [(r.counted, r.wins) for r in verdict.rounds] == [("5 of 8", "yes"), ("5 of 8", "yes")]

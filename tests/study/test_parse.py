@@ -81,6 +81,19 @@ WRONG = [
     ("trials", "trials", "does not exist"),
     ("=", "", "STUDY: 'x.toml' is not valid TOML"),
 ]
+BESIDE = [
+    ("density = 0.1", "prune_rate = { low = 0.1, high = 0.5, points = 2 }", "density: 0.1 cannot", "prune_rate"),
+    (
+        'tensor_densities = "*=0.1"',
+        "prune_rate = { choices = [0.2, 0.5] }",
+        "tensor_densities: '*=0.1' cann",
+        "prune_rate",
+    ),
+    ("prune_rate = 0.5", "density = { choices = [0.1, 0.2] }", "prune_rate: 0.5 cannot", "density"),
+    ("prune_rate_conv = 0.5", "density = { choices = [0.1, 0.2] }", "prune_rate_conv: 0.5 cannot", "density"),
+    ("density = 0.1", 'tensor_densities = { choices = ["*=0.1"] }', "density: 0.1 cannot", "tensor_densities"),
+    ("prune_rate = 0.5", 'tensor_densities = { choices = ["*=0.1"] }', "prune_rate: 0.5 cannot", "tensor_densities"),
+]
 OPTIONS = [
     (["lrr"], "STUDY: 'lrr' is unknown; did you mean 'lr'?"),
     (["x.toml", "--trials", "0"], "--trials: 0 is not allowed; allowed: a whole number ≥ 1"),
@@ -103,6 +116,23 @@ def test_a_wrong_file(old, new, said):
     with pytest.raises(InputError) as told:
         _load(GOOD.replace(old, new), source)
     assert said in str(told.value)
+
+
+@pytest.mark.parametrize(("fixed", "searched", "said", "beside"), BESIDE)
+def test_what_is_searched_replaces_nothing_that_is_set(fixed, searched, said, beside):
+    text = f"[settings]\n{fixed}\nepochs = 1\n[space]\n{searched}\n"
+    with pytest.raises(InputError) as told:
+        _load(f'sampler = "grid"\n{text}', "x.toml")
+    assert str(told.value).startswith(f"x.toml: settings.{said}")
+    assert str(told.value).endswith(f"stand beside space.{beside}; allowed: one of the two")
+
+
+def test_an_option_replaces_nothing_that_is_searched():
+    with pytest.raises(InputError, match=r"^--density: '0.1' cannot stand beside space.prune_rate; allowed: one of"):
+        load_study("prune-rate", density="0.1")
+    both = {"space": {"prune_rate": {"choices": [0.1]}, "density": {"choices": [0.2]}}}
+    with pytest.raises(InputError, match=r"^my.toml: space: 'prune_rate, density' exclude each other; allowed: one"):
+        parse("my.toml", both, {}, {})
 
 
 def _load(text, source):
