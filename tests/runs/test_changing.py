@@ -78,3 +78,15 @@ def test_the_sparse_engine_leaves_them_alone(kept):
     """By its rule winning's last round may go over survivors; these never do, and lengths are told in iterations."""
     assert all(record.sparse == () for record in kept.rounds if record.arm in ARMS)
     assert kept.stored.settings.mask_every == 3
+
+
+def test_the_command(lt, quick_flags):
+    arms = ["--arms", "winning,gmp,set,rigl", "--model", "mlp:12"]
+    refused = lt("run", *quick_flags, *arms)
+    assert (refused.code, refused.out) == (2, "")
+    assert "--mask-every: 100 leaves set no change before iteration 15, where masks stop changing" in refused.err
+    done = lt("run", *quick_flags, *arms, "--mask-every", "5it", "--mask-until", "0.6", "--json")
+    assert done.code == 0, done.err
+    left = {(each["arm"], each["round"]): each["survivors"] for each in done.json["rounds"]}
+    assert len(left) == 12
+    assert all(survivors == left["winning", r] for (_, r), survivors in left.items())
