@@ -80,6 +80,7 @@ def test_the_sparse_engine_leaves_them_alone(kept):
     assert kept.stored.settings.mask_every == 3
 
 
+@pytest.mark.slow
 def test_the_command(lt, quick_flags):
     arms = ["--arms", "winning,gmp,set,rigl", "--model", "mlp:12"]
     refused = lt("run", *quick_flags, *arms)

@@ -15,7 +15,7 @@ SCHEDULES = {
 }
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("name", ["one-shot", pytest.param("init", marks=pytest.mark.slow)])
 def test_a_run_that_is_gone_on_with_ends_in_the_same_bits(name, small_npz, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     how = {"model": "mlp:12", "dataset": str(small_npz), "validation_size": 200, "iterations": 12, "rounds": 4}

@@ -41,7 +41,8 @@ ARMS = (
 )
 
 
-@pytest.mark.parametrize("rewind", [pytest.param(0, marks=pytest.mark.slow), 3])
+@pytest.mark.slow
+@pytest.mark.parametrize("rewind", [0, 3])
 def test_a_run_goes_on_to_the_same_bits(small_npz, tmp_path, monkeypatch, rewind):
     monkeypatch.chdir(tmp_path)
     settings = lottery_ticket.load_preset(
