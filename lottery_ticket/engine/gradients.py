@@ -42,6 +42,10 @@ class Gradients:
         self._batch_size, self._draws, self._criterion = batch_size, draws, criterion
         self.seen = 0
 
+    def under(self, mask: Mask) -> "Gradients":
+        """The same under another mask; nothing has been put through the network yet."""
+        return Gradients(self._network, mask, self._data, self._batch_size, self._draws, self._criterion)
+
     def __call__(
         self, weights: Mapping[str, Tensor], images: Sequence[int] | None = None, temperature: float = 1.0
     ) -> Weights:

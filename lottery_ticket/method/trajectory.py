@@ -229,11 +229,13 @@ class Trajectories:
         arm = self._arms[member.arm]
         initial = judged.weights if arm.draws else self._initial[member.seed]
         inverted = (self._settings.prune_first == "highest") is not arm.inverted
+        seen = evidence(self._settings, self._network, self._data, at, judged, weights, initial)
 
         def score(mask: Mask) -> Weights:
-            so_far = replace(judged, mask=mask)
-            values = weights if member.frozen else under(mask, weights)
-            known = evidence(self._settings, self._network, self._data, at, so_far, values, initial)
+            values, multiplied = under(mask, weights), mask
+            if member.frozen:
+                values, multiplied = weights, self._network.dense_mask()
+            known = replace(seen, mask=mask, weights=values, gradients=seen.gradients.under(multiplied))
             scores = scores_by(self._settings.criterion, known, inverted)
             scored[member.arm, member.seed] += known.gradients.seen
             return scores

@@ -20,6 +20,7 @@ from lottery_ticket.record import Record
 from lottery_ticket.reproduction.claims import Experiment, Outcome, Share, attribute, decide, read_as, steady_seconds
 from lottery_ticket.reproduction.definition import Reproduction, Scale
 from lottery_ticket.reproduction.records import Folder, Source, but_seeds, sources_of
+from lottery_ticket.runs.densities import with_densities
 from lottery_ticket.runs.keeper import complete_rounds
 from lottery_ticket.runs.listener import Listener
 from lottery_ticket.runs.plan import make_plan
@@ -187,7 +188,7 @@ def carry_out(
     reproduction = reproduction.only(only) if only else reproduction
     for job in jobs:
         try:
-            plan = make_plan(job.settings)
+            plan = make_plan(with_densities(job.settings, tracking_uri))
         except InputError as error:
             setup, variant = job.experiments[0]
             key = error.option.removeprefix("--").replace("-", "_")

@@ -21,7 +21,6 @@ from lottery_ticket.method.schedule import check_schedule, check_shares
 from lottery_ticket.models.cost import Uncounted
 from lottery_ticket.models.libraries import made_for_channels
 from lottery_ticket.models.network import Network, make_network
-from lottery_ticket.runs.densities import with_densities
 from lottery_ticket.runs.rehearsal import rehearse
 from lottery_ticket.runs.stopwatch import Stopwatch
 from lottery_ticket.store.limits import TAG, cut
@@ -166,7 +165,6 @@ def make_plan(
             same = known if known and known.digest == images.digest else None
             data = prepare(images, settings.validation_size, device, same, settings.normalise, room_for_images(device))
         network = make_network(settings, data.input_shape, data.classes)
-        settings = with_densities(settings)
         if drawn:
             check_shares(settings, network)
         augmentations(settings.augment or (), data.info, device)
