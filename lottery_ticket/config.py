@@ -29,6 +29,9 @@ GAMMA = 0.1
 OF_CHANGES = ("mask_every", "mask_from", "mask_until", "mask_fraction")
 """Settings of arms whose masks change while they are trained."""
 
+OF_PRUNING = ("criterion", "prune_first", "prune_steps", "rewind_iteration")
+"""Settings of what is trained and then pruned, of which a mask that is learned knows nothing."""
+
 MOST_SEEDS = 1000
 
 MOST_FROM_FILES = 1000
@@ -203,9 +206,12 @@ class Settings(BaseModel):
         le=1000,
         description="times the published channels and hidden units of each layer (0.25 = a quarter)",
     )
-    init: Literal["xavier-normal", "xavier-uniform", "kaiming-normal", "kaiming-uniform", "module"] = Field(
+    init: Literal[
+        "xavier-normal", "xavier-uniform", "kaiming-normal", "kaiming-uniform", "signed-constant", "module"
+    ] = Field(
         "xavier-normal",
-        description="initial weights of linear and convolutional layers; module keeps the module's own",
+        description="initial weights of linear and convolutional layers; signed-constant: kaiming-normal's standard "
+        "deviation with random signs; module keeps the module's own",
     )
     bias_init: Literal["zero", "normal"] = Field(
         "zero", description="initial biases of those layers: 0 or N(0, 1); init=module keeps the module's own"

@@ -104,7 +104,8 @@ class Record(BaseModel):
 
     Accuracies are fractions of the test set, 0–1; losses mean cross-entropies. `_best` is at the epoch of highest
     test accuracy (chosen on the test set); `_early_stop` at the evaluation of minimum validation loss
-    (Frankle & Carbin 2019, section 2), None without a validation set.
+    (Frankle & Carbin 2019, section 2), None without a validation set and of a network that is not trained, whose
+    `train_loss` is None too.
 
     Attributes:
         iterations: where the round ends, counted as in `Point`; it trained `iterations − begins_at`.

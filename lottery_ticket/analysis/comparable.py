@@ -1,5 +1,6 @@
 """Which seeds a comparison rests on: the same ones on both sides, those that diverged on neither."""
 
+import math
 from collections.abc import Sequence
 
 from lottery_ticket.record import Record
@@ -50,6 +51,14 @@ def comparable(records: Sequence[Record], controls: Sequence[str] = CONTROLS) ->
     return [record for record in records if record.seed in shared[record.round] and not record.diverged]
 
 
+def trunk_of(records: Sequence[Record]) -> list[Record]:
+    """Those by whose weights left a round is told: of the arm `winning`, or where it is not there of the first arm.
+
+    Most arms have as many left; one that learns its mask, or that prunes none, has its own number.
+    """
+    return [r for r in records if r.arm == "winning"] or [r for r in records if r.arm == records[0].arm]
+
+
 def dense_accuracy(records: Sequence[Record], controls: Sequence[str] = CONTROLS) -> float | None:
     """Mean test accuracy of the dense networks, 0–1, of the seeds that count in the last round.
 
@@ -66,3 +75,8 @@ def dense_accuracy(records: Sequence[Record], controls: Sequence[str] = CONTROLS
 def mean_accuracy(records: Sequence[Record]) -> str:
     """The mean test accuracy in %, to be read; a dash where there is none."""
     return f"{100 * sum(r.test_accuracy for r in records) / len(records):.2f}" if records else "–"
+
+
+def mean_left(records: Sequence[Record]) -> float:
+    """The mean percent of weights left."""
+    return math.fsum(record.weights_remaining_pct for record in records) / len(records)

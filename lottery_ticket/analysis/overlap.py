@@ -18,9 +18,10 @@ def _overlap(run: StoredRun) -> Finding:
     for first, second in combinations(seeds, 2):
         shared = set(run.rounds("winning", first)) & set(run.rounds("winning", second))
         for r in sorted(shared - {0}):
+            here = [record for record in run.records if (record.arm, record.round) == ("winning", r)]
             iou, chance = mask_overlap(run.mask("winning", first, r), run.mask("winning", second, r))
-            left = next(record.weights_remaining_pct for record in run.records if record.round == r)
-            rows.append({"seeds": f"{first}, {second}", "round": r, "pct_left": left, "iou": iou, "by_chance": chance})
+            told = {"round": r, "pct_left": here[0].weights_remaining_pct, "iou": iou, "by_chance": chance}
+            rows.append({"seeds": f"{first}, {second}", **told})
     if not rows:
         raise InputError("RUN", run.run_id, "has no round after round 0 that two seeds share; allowed: more --rounds")
     with style():

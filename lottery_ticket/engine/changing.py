@@ -78,8 +78,8 @@ def _finite(scores: Tensor) -> Tensor:
 
 
 def begun_under(member: Member) -> Mask:
-    """The mask that a member's training begins with."""
-    if member.training != "gmp":
+    """The mask outside of which a member's weights are zero when its training begins."""
+    if member.how != "gmp" and not member.learning:
         return member.mask
     return {name: torch.ones_like(kept) for name, kept in member.mask.items()}
 

@@ -14,12 +14,25 @@ from lottery_ticket.masks import Mask, Weights
 from lottery_ticket.models.network import Network
 from lottery_ticket.record import Point
 
-Training = Literal["usual", "last-rate", "pruned-frozen", "random-labels", "half-data", "gmp", "set", "rigl"]
+Training = Literal[
+    "usual",
+    "last-rate",
+    "pruned-frozen",
+    "random-labels",
+    "half-data",
+    "gmp",
+    "set",
+    "rigl",
+    "untrained",
+    "edge-popup",
+    "supermask",
+]
 """How a member is trained.
 
 As the settings say (`usual`); after the dense round with the learning rate that the schedule ends with; its pruned
 weights frozen at the values they start from, not at zero; on the training images with their labels in random order; on
-half of the images, each twice as often; under a mask that changes on the way, as `CHANGING` says.
+half of the images, each twice as often; under a mask that changes on the way, as `CHANGING` says; not at all; its mask
+alone and no weight, as `LEARNING` says.
 """
 
 CHANGING: tuple[Training, ...] = ("gmp", "set", "rigl")
@@ -31,6 +44,16 @@ start, weights going and growing elsewhere at random, or where the gradient is l
 
 REGROWING: tuple[Training, ...] = ("set", "rigl")
 """Those of them in which weights grow."""
+
+LEARNING: tuple[Training, ...] = ("edge-popup", "supermask")
+"""The trainings in which the mask is learned and the weights stay what they are (see `engine.supermasks`).
+
+By scores, of which the largest make a mask of as many weights of each tensor as the member's; by the probabilities that
+weights are kept with, which begin as the densities of the member's mask.
+"""
+
+FIXED: tuple[Training, ...] = ("untrained", *LEARNING)
+"""The trainings in which no weight is trained."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +78,26 @@ class Member:
         return self.training == "pruned-frozen"
 
     @property
+    def how(self) -> Training:
+        """How it is trained in fact: a dense network has a mask that neither changes nor can be learned."""
+        if self.training not in (*CHANGING, *LEARNING) or not all(bool(kept.all()) for kept in self.mask.values()):
+            return self.training
+        return "usual" if self.training in CHANGING else "untrained"
+
+    @property
     def changing(self) -> bool:
-        """Whether its mask changes while it is trained; not that of a dense network."""
-        return self.training in CHANGING and not all(bool(kept.all()) for kept in self.mask.values())
+        """Whether its mask changes while its weights are trained."""
+        return self.how in CHANGING
+
+    @property
+    def learning(self) -> bool:
+        """Whether its mask is trained and not its weights."""
+        return self.how in LEARNING
 
 
 @dataclass(frozen=True)
 class Changed:
-    """How a member's mask changed while it was trained.
+    """How a member's mask changed while it was trained, or was learned.
 
     Attributes:
         mask: the mask that its training ended with.
@@ -85,7 +120,7 @@ class Trained:
         weights: the trained parameters and buffers, on the CPU; pruned weights are exactly zero, or what they started
             from where they are frozen there.
         curve: the evaluations, in order; the last is at the end of training.
-        train_loss: mean over the images of the last (perhaps partial) epoch.
+        train_loss: mean over the images of the last (perhaps partial) epoch; NaN where there was none.
         correct: for each test image, whether the trained network classes it right; bool.
         snapshot: the weights at the iteration asked for, if one was.
         diverged: whether a loss or a weight stopped being finite.
@@ -200,7 +235,8 @@ def iterations_per_round(settings: Settings, images: int) -> int:
 
 def steps(members: Sequence[Member], settings: Settings, images: int) -> int:
     """Optimiser steps of these members in one round, summed."""
-    return sum(iterations_per_round(settings, images) - member.begins_at for member in members)
+    trained = [member for member in members if member.how != "untrained"]
+    return sum(iterations_per_round(settings, images) - member.begins_at for member in trained)
 
 
 def at_last_rate(settings: Settings) -> Settings:

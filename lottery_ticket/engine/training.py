@@ -17,12 +17,13 @@ from lottery_ticket.data.prepared import Data, Split
 from lottery_ticket.engine.altered import half_of, in_random_order, twice
 from lottery_ticket.engine.changing import Changes, begun_under
 from lottery_ticket.engine.device import arithmetic, keep_freed_memory
-from lottery_ticket.engine.job import CHANGING, Member, Progress, Trained, Watch, evenly, iterations_per_round, steps
+from lottery_ticket.engine.job import FIXED, Member, Progress, Trained, Watch, evenly, iterations_per_round, steps
 from lottery_ticket.engine.optim import Optimizer
 from lottery_ticket.engine.sparse.perceptron import Perceptron, linear_layers
 from lottery_ticket.engine.sparse.rule import Rule
 from lottery_ticket.engine.sparse.weights import SparseWeight, survivors
 from lottery_ticket.engine.stack import Stack, architecture_of, stack, unstack
+from lottery_ticket.engine.supermasks import Supermasks
 from lottery_ticket.masks import Weights
 from lottery_ticket.models.network import Network
 from lottery_ticket.models.paths import connected, constant
@@ -65,7 +66,7 @@ def train(
     before, total = 0, steps(members, settings, len(data.train))
     with arithmetic(settings, data.train.x.device):
         rule = Rule(network, settings, data.train.x.device)
-        whole = [bool(architecture.unknown) or member.frozen or member.changing for member in members]
+        whole = [bool(architecture.unknown) or _multiplies_all(member) for member in members]
         alone = [() if dense else rule(member.mask) for dense, member in zip(whole, members, strict=True)]
         for stacked in stacks(members, size, alone):
             group = [members[index] for index in stacked]
@@ -77,16 +78,21 @@ def train(
     return [trained[index] for index in range(len(members))]
 
 
+def _multiplies_all(member: Member) -> bool:
+    """Whether pruned weights are multiplied too, whatever the engine: not zero, or to be others on the way."""
+    return member.frozen or member.changing or member.how in FIXED
+
+
 def stacks(members: Sequence[Member], size: int, alone: Sequence[tuple[str, ...]] | None = None) -> list[Sequence[int]]:
     """Which members, by index, are trained as one stack: at most `size` of those that are trained alike.
 
     These begin at one iteration, have the same tensors trained over survivors alone (`alone`, of each member), the same
-    images and labels, and pruned weights of zero or not. As few stacks as it takes, as equal as can be.
+    images and labels, pruned weights of zero or not, and the same that is trained. As few stacks as it takes, as equal
+    as can be.
     """
     alike: dict[tuple[Any, ...], list[int]] = {}
     for index, member in enumerate(members):
-        still = member.training in CHANGING and not member.changing
-        training = "usual" if member.training == "last-rate" or still else member.training
+        training = "usual" if member.how == "last-rate" else member.how
         alike.setdefault((member.begins_at, training, alone[index] if alone else ()), []).append(index)
     return [stacked for indices in alike.values() for stacked in evenly(indices, size)]
 
@@ -113,7 +119,8 @@ class _Training:
         self._network, self._architecture, self._members, self._data = network, architecture, members, data
         self._settings, self._round = settings, round
         self._device = device = data.train.x.device
-        self._total = iterations_per_round(settings, len(data.train))
+        idle = members[0].how == "untrained"
+        self._total = 0 if idle else iterations_per_round(settings, len(data.train))
         self._begins_at = members[0].begins_at
         weights = stack([member.weights for member in members], device)
         self._sparse = sparse
@@ -123,9 +130,16 @@ class _Training:
         layers = {name: network.module.get_submodule(name.rpartition(".")[0]) for name in sparse}
         alone = {name: survivors(layer, weights[name], masks[name]) for name, layer in layers.items()}
         self._weights: dict[str, Any] = weights | alone
-        parameters = [self._weights[name] for name in network.trainable]
+        self._asked = [] if idle else network.trainable  # of what gradients are asked for
+        parameters = [self._weights[name] for name in self._asked]
+        self._supermasks: Supermasks | None = None
+        if members[0].learning:
+            self._supermasks = Supermasks(members, {name: weights[name] for name in masks}, round)
+            self._weights |= self._supermasks.masked
+            self._asked, parameters = list(masks), list(self._supermasks.scores.values())
         self._trainable = [
-            each.values if isinstance(each, SparseWeight) else each.requires_grad_() for each in parameters
+            each.values if isinstance(each, SparseWeight) else each.requires_grad_()
+            for each in (self._weights[name] for name in self._asked)
         ]
         self._labels: Tensor | None = None
         if members[0].training == "random-labels":
@@ -138,7 +152,7 @@ class _Training:
         self._optimizer = Optimizer(
             [member.settings or settings for member in members],
             parameters,
-            [masks.get(name) for name in network.trainable],
+            [None if self._supermasks else masks.get(name) for name in self._asked],
             self._total,
             self._begins_at,
             members[0].frozen,
@@ -167,6 +181,8 @@ class _Training:
         correct = torch.zeros(0)
         iteration, seen, per_epoch = self._begins_at, 0, math.ceil(len(data.train) / size)
         with self._global_generator():
+            if not self._total:
+                correct = self._evaluate(0, None)
             while iteration < self._total:
                 epoch, batches_done = divmod(iteration, per_epoch)
                 order, seen = self._order(epoch), 0
@@ -197,7 +213,7 @@ class _Training:
                         watch(self._progress(iteration, {}))
                     if iteration == self._total:
                         break
-        return self._results((self._loss_sum / seen).tolist(), correct.cpu().numpy(), snapshot)
+        return self._results((self._loss_sum / seen).tolist(), correct.cpu().numpy(), snapshot)  # NaN over no images
 
     def _seed_augmentations(self, iteration: int) -> None:
         """Each iteration draws anew, so that all arms of a seed see the same images, those that begin late too."""
@@ -206,7 +222,12 @@ class _Training:
 
     def _step(self, batch: Tensor) -> None:
         """One iteration on the images K×B."""
-        self._optimizer.step(self._gradients(batch))
+        if self._supermasks is None:
+            self._optimizer.step(self._gradients(batch))
+            return
+        self._supermasks.train_under(batch.shape[1])
+        gradients = self._gradients(batch)
+        self._optimizer.step(self._supermasks.gradients(dict(zip(self._asked, gradients, strict=True))))
 
     def _change(self, changes: Changes, batch: Tensor, iteration: int) -> None:
         """An iteration on the images K×B with which the masks change: after its step, or with RigL in its place."""
@@ -215,18 +236,18 @@ class _Training:
             self._optimizer.skip()
         else:
             self._optimizer.step(gradients)
-        changes.change(iteration, self._weights, dict(zip(self._network.trainable, gradients, strict=True)))
-        self._optimizer.change([changes.masks.get(name) for name in self._network.trainable])
+        changes.change(iteration, self._weights, dict(zip(self._asked, gradients, strict=True)))
+        self._optimizer.change([changes.masks.get(name) for name in self._asked])
 
     def _gradients(self, batch: Tensor) -> Sequence[Tensor]:
-        """Those of what is trained, on the images K×B, pruned weights' too where they are multiplied as zeros."""
+        """Those of `_asked`, on the images K×B, pruned weights' too where they are multiplied as zeros."""
         images, labels, flat = self._data.train.x, self._data.train.y, batch.flatten()
         if self._perceptron is not None:
             if not isinstance(images, Tensor):
                 images, labels, batch = images[flat], labels[flat], torch.arange(len(flat)).view_as(batch)
             each, gradients = self._perceptron(images, labels, batch)
             self._loss_sum += each.sum(1)
-            return [gradients[name] for name in self._network.trainable]
+            return [gradients[name] for name in self._asked]
         y = labels.index_select(0, flat) if self._labels is None else self._labels.gather(1, batch).flatten()
         x = images.index_select(0, flat).unflatten(0, batch.shape)
         x = augment(x, self._augmentations, self._images) if self._augmentations else x
@@ -240,7 +261,7 @@ class _Training:
 
     def _capturable(self) -> bool:
         in_memory = isinstance(self._data.train.x, Tensor)
-        alike = self._architecture.unknown is None and self._changes is None
+        alike = self._architecture.unknown is None and self._changes is None and self._supermasks is None
         return self._device.type == "cuda" and alike and in_memory
 
     @contextmanager
@@ -268,6 +289,8 @@ class _Training:
     def _evaluate(self, iteration: int, epoch: int | None) -> Tensor:
         """Evaluate every member on validation and test images, extend the curves; test correctness K×N."""
         begun = time.perf_counter()
+        if self._supermasks:
+            self._supermasks.evaluate_under(iteration)
         test_loss, correct, constant = self._measure(self._data.test)
         self._constant = constant.tolist()
         test_accuracy = correct.double().mean(1).tolist()
@@ -329,7 +352,9 @@ class _Training:
         seconds = (time.perf_counter() - self._begun) / len(self._members)
         labels = self._data.test.y
         majority = int(labels.cpu().bincount().max()) / len(labels)
-        changed = self._changes.made() if self._changes else []
+        learned = self._changes or self._supermasks
+        changed = learned.made() if learned else []
+        sound = self._supermasks.finite() if self._supermasks else [True] * len(self._members)
         masks = [each.mask for each in changed or self._members]
         return [
             Trained(
@@ -338,7 +363,9 @@ class _Training:
                 train_loss=train_loss[k],
                 correct=correct[k],
                 snapshot=snapshot[k] if snapshot else None,
-                diverged=self._diverged[k] or not all(bool(value.isfinite().all()) for value in trained.values()),
+                diverged=self._diverged[k]
+                or not sound[k]
+                or not all(bool(value.isfinite().all()) for value in trained.values()),
                 majority=majority,
                 constant=self._constant[k],
                 sparse=self._sparse,

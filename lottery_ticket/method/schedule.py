@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from lottery_ticket.config import Settings
@@ -85,6 +86,17 @@ def left_after(settings: Settings, network: Network, before: Mask, r: int) -> Le
         ValueError: the tensors cannot have such shares of so few weights, with the reason.
     """
     return _left(settings, network, survivors(before), {name: kept.shape for name, kept in before.items()}, r)
+
+
+def as_many(settings: Settings, network: Network, r: int) -> Mask:
+    """A mask of as many weights of each tensor as survive round after round until round r, whichever they are.
+
+    Not of settings by which all tensors are ranked together (`--scope global`).
+    """
+    dense = network.dense_mask()
+    left = left_after(settings.model_copy(update={"pruning": "one-shot"}), network, dense, r) if r else survivors(dense)
+    assert not isinstance(left, int)
+    return {name: (torch.arange(kept.numel()) < left[name]).view(kept.shape) for name, kept in dense.items()}
 
 
 def _left(settings: Settings, network: Network, now: Mapping[str, int], shapes: Shapes, r: int) -> Left:

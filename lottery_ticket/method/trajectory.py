@@ -11,12 +11,12 @@ from lottery_ticket.config import Settings
 from lottery_ticket.data.prepared import Data
 from lottery_ticket.engine.altered import seen_by
 from lottery_ticket.engine.gradients import Gradients
-from lottery_ticket.engine.job import Member, Train, Trained, Watch, at_last_rate, in_iterations
+from lottery_ticket.engine.job import LEARNING, Member, Train, Trained, Watch, at_last_rate, in_iterations
 from lottery_ticket.engine.training import train as train_here
 from lottery_ticket.masks import Mask, Weights, density, survivors, under
 from lottery_ticket.method.arms import Moment, arm_named
 from lottery_ticket.method.criteria import Evidence, scores_by
-from lottery_ticket.method.schedule import next_mask, pruning_of
+from lottery_ticket.method.schedule import as_many, next_mask, pruning_of
 from lottery_ticket.models.cost import MultiplyAdds
 from lottery_ticket.models.network import Network
 from lottery_ticket.randomness import derive
@@ -198,7 +198,7 @@ class Trajectories:
         """The multiply-adds that a member's mask has cost beforehand; None where that is not known."""
         finder = self._finder(member.arm, member.seed)
         before = [record for record in self._last if (record.arm, record.seed) == finder]
-        if self.round == 0 or self._arms[member.arm].changing:
+        if self.round == 0 or self._arms[member.arm].makes_mask:
             return 0
         if not before or before[0].cost is None:
             return None
@@ -254,6 +254,8 @@ class Trajectories:
     def _moment(self, arm: str, seed: int) -> Moment:
         own_mask = self._arms[arm].own_mask
         found = self._masks.get(("winning", seed) if own_mask else self._finder(arm, seed), {})
+        if self._arms[arm].training in LEARNING:
+            found = as_many(self._settings, self._network, self.round)
         own = self._masks[arm, seed] if own_mask else found
         initial, rewound = self._initial[seed], self._rewound.get(seed, self._initial[seed])
         rewound_at = self._settings.rewound_at if seed in self._rewound else 0
@@ -266,9 +268,12 @@ class Trajectories:
 
 
 def alive(settings: Settings, last: Sequence[Record]) -> list[tuple[str, int]]:
-    """The (arm, seed) that go on after a round: all at the start, then those whose mask could be found."""
+    """The (arm, seed) that go on after a round: all at the start, then those whose mask could be found.
+
+    One that learns its mask goes on whatever it learned before.
+    """
     arms = {name: arm_named(name) for name in settings.arms}
-    found = {(r.arm, r.seed) for r in last if arms[r.arm].own_mask and r.goes_on}
+    found = {(r.arm, r.seed) for r in last if (arms[r.arm].own_mask and r.goes_on) or arms[r.arm].training in LEARNING}
     return [
         (name, seed)
         for name, arm in arms.items()
@@ -321,7 +326,8 @@ def finished_round(
         more = (changed.densities, changed.dense_gradients) if changed else ()
         cost = counted.cost(multiplied, trained.images, trained.sparse, scored, to_find, *more)
     settled = [point for point in trained.curve if changed is None or point.iteration >= changed.settled_at]
-    last, best, stop = trained.curve[-1], best_point(settled), early_stop_point(settled)
+    last, best = trained.curve[-1], best_point(settled)
+    stop = early_stop_point(settled) if member.how != "untrained" else None
     record = Record(
         arm=member.arm,
         seed=member.seed,

@@ -1,5 +1,6 @@
 """A network: how it is built, how its weights are drawn, which tensors are prunable."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -129,11 +130,20 @@ class Network:
         return {name: own[kind] or settings.prune_rate for name, kind in self.kinds.items()}
 
 
+@torch.no_grad()
+def _signed_constant(weight: Tensor) -> Tensor:
+    """± the standard deviation of `kaiming-normal`. Ramanujan et al. 2020 (arXiv 1911.13299), section 4."""
+    fan_in = weight[0].numel()
+    nn.init.kaiming_normal_(weight, nonlinearity="relu")
+    return weight.copy_(torch.where(weight < 0, -1.0, 1.0) * math.sqrt(2 / fan_in))
+
+
 _INIT: dict[str, Callable[[Tensor], Tensor]] = {
     "xavier-normal": nn.init.xavier_normal_,
     "xavier-uniform": nn.init.xavier_uniform_,
     "kaiming-normal": lambda weight: nn.init.kaiming_normal_(weight, nonlinearity="relu"),
     "kaiming-uniform": lambda weight: nn.init.kaiming_uniform_(weight, nonlinearity="relu"),
+    "signed-constant": _signed_constant,
 }
 
 

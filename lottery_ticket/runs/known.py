@@ -21,7 +21,7 @@ OURS: Mapping[Kind, tuple[str, ...]] = {
         *("sign-only", "signs-random", "shuffle", "shuffle-all", "reinit-own", "lr-rewinding", "finetune"),
         "dense-as-long",
         *("freeze", "freeze-towards-zero", "on-random-labels", "mask-random-labels", "on-half-data", "mask-half-data"),
-        *("gmp", "set", "rigl"),
+        *("gmp", "set", "rigl", "untrained", "untrained-signs", "edge-popup", "supermask"),
     ),
     "criteria": (
         *("magnitude", "magnitude-init", "magnitude-increase", "movement"),

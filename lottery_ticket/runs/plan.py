@@ -16,7 +16,7 @@ from lottery_ticket.engine.allocation import Allocation, allocate, by_threads
 from lottery_ticket.engine.device import arithmetic, choose_device, room_for_images
 from lottery_ticket.engine.executors import executor_named, trainer
 from lottery_ticket.engine.job import Train, check_length, in_iterations, iterations_per_round
-from lottery_ticket.method.arms import check_arms, check_changes, controls_among
+from lottery_ticket.method.arms import arm_named, check_arms, check_changes, controls_among
 from lottery_ticket.method.schedule import check_schedule, check_shares
 from lottery_ticket.models.cost import Uncounted
 from lottery_ticket.models.libraries import made_for_channels
@@ -127,8 +127,9 @@ class Plan(Undertaking):
 
     @property
     def work(self) -> int:
-        """Iterations of all members."""
-        return self.members * self.iterations
+        """Iterations of all members that are trained."""
+        trained = [arm for arm in self.settings.arms if arm_named(arm).training != "untrained"]
+        return len(trained) * len(self.settings.seeds) * self.iterations
 
     def trainer(self) -> AbstractContextManager[Train]:
         """This process, or workers beside it."""

@@ -4,12 +4,15 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from lottery_ticket.analysis.comparable import comparable, mean_accuracy
+from lottery_ticket.analysis.comparable import comparable, mean_accuracy, mean_left, trunk_of
 from lottery_ticket.analysis.cost import sparse_in_short, ticket_in_words
 from lottery_ticket.analysis.verdict import Difference, RoundVerdict, Verdict
 from lottery_ticket.record import Record
 from lottery_ticket.store.reading import Stored
 from lottery_ticket.store.summary import in_words, longer_in_words
+
+_ALIKE = 0.01
+"""Part by which an arm's weights left may differ from those of its row without a word."""
 
 
 @dataclass(frozen=True)
@@ -66,25 +69,30 @@ def rounds_table(stored: Stored, verdict: Verdict | None) -> RoundsTable:
     rows = []
     for index, those in shared.items():
         here = [record for record in records if record.round == index]
-        left = sum(r.weights_remaining_pct for r in here) / len(here)
-        cells = [str(index), f"{left:.4g}", *([sparse_in_short(here)] if told else [])]
+        trunk = trunk_of(here)
+        left = mean_left(trunk)
+        cells = [str(index), f"{left:.4g}", *([sparse_in_short(trunk)] if told else [])]
         cells += [f"{len(those)} of {len(seeds)}"] if lost else []
         cells += [mean_accuracy([record for record in dense if record.seed in those])] if dense else []
-        cells += [_of_arm([record for record in here if record.arm == arm], those) for arm in arms]
+        cells += [_of_arm([record for record in here if record.arm == arm], those, left) for arm in arms]
         if judged:
             cells += _judged(judged.get(index))
         rows.append(Row(cells, index in judged and judged[index].wins == "yes"))
     return RoundsTable(stored.name, caption, columns, rows)
 
 
-def _of_arm(records: Sequence[Record], seeds: Collection[int]) -> str:
-    """The mean of an arm in a round over those of the seeds with which it has not diverged, and what else it did."""
+def _of_arm(records: Sequence[Record], seeds: Collection[int], left: float) -> str:
+    """The mean of an arm in a round over those of the seeds with which it has not diverged, and what else it did.
+
+    `left` is what the row says of the weights, in percent; an arm that has others left says so.
+    """
     counted = [record for record in records if record.seed in seeds and not record.diverged]
     diverged = sum(record.diverged for record in records)
     if diverged and not counted:
         return "diverged"
     notes = [f"{diverged} diverged"] if diverged else []
     notes += [f"of {len(counted)} seeds"] if len(counted) < len(seeds) else []
+    notes += [f"{own:.3g} % left"] if counted and abs((own := mean_left(counted)) / left - 1) > _ALIKE else []
     notes += ["constant"] if counted and all(record.constant for record in counted) else []
     return ", ".join([mean_accuracy(counted), *notes])
 

@@ -203,6 +203,10 @@ def _start(
     if _origin(run):  # the only round of this trajectory, but for the dense control
         return reading.read_weights(client, mine, layout.REWOUND if origin.arm == "winning" else layout.INIT), None
 
+    if arm.makes_mask:  # its mask is what the training ended with, and all that it started from is θ₀
+        initial = reading.read_weights(client, mine, layout.INIT)
+        return initial, initial
+
     @cache
     def make_network() -> Network:
         return network_of(ticket.settings, ticket.data, model, ticket.fingerprint)
@@ -218,8 +222,6 @@ def _start(
     else:
         initial = rewound = make_network().draw(origin.seed, "init")
         rewound_at = 0
-    if arm.changing:  # its mask is what the training ended with, and all that it started from is θ₀
-        return initial, initial
     found = reading.read_mask(client, ids[finder], origin.round) if origin.round in rounds else {}
     own = mask if arm.own_mask else found
     start = arm.start(Moment(make_network, origin.seed, origin.round, own, found, initial, rewound, rewound_at))

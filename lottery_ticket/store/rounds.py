@@ -96,7 +96,8 @@ def write(done: Round, precision: str, first_round: bool, drawn: bool, folder: P
     arm = arm_named(done.record.arm)
     frozen = arm.training == "pruned-frozen"
     kept = None if done.record.diverged or frozen else done.mask
-    exactly = "float32" if arm.keep_start or frozen else precision  # its next start may depend on them
+    whole = arm.keep_start or frozen or arm.fixed  # its next start may depend on them, or they are θ₀
+    exactly = "float32" if whole else precision
     save_weights(done.weights, first / place(r) / "weights.safetensors", kept, exactly)
     if done.next_mask is not None:
         (first / place(r + 1)).mkdir()

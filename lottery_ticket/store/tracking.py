@@ -12,7 +12,7 @@ from mlflow.entities import DatasetInput, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from lottery_ticket.address import public, tracking_uri
-from lottery_ticket.analysis.comparable import comparable
+from lottery_ticket.analysis.comparable import comparable, mean_left, trunk_of
 from lottery_ticket.analysis.verdict import Verdict
 from lottery_ticket.config import OF_THE_LOOP, Settings
 from lottery_ticket.data.images import Images
@@ -269,18 +269,20 @@ class Tracker:
         """Of a round: means over the seeds that can be compared, and how many these are."""
         at, r = max(record.finished_at for record in records), records[0].round
         counted = [record for record in comparable(self.about.records, self.about.controls) if record.round == r]
-        trunk = [record for record in counted or records if record.arm == "winning"] or counted or records
-        left = math.fsum(record.weights_remaining_pct for record in trunk) / len(trunk)
-        metrics = [Metric(LEFT, left, at, r), Metric("seeds", float(len({each.seed for each in counted})), at, r)]
+        trunk = trunk_of(counted or records)
+        metrics = [
+            Metric(LEFT, mean_left(trunk), at, r),
+            Metric("seeds", float(len({each.seed for each in counted})), at, r),
+        ]
         costs = [record.cost for record in trunk if record.cost]
         if len(costs) == len(trunk):
             sparse = math.fsum(cost.an_image.sparse for cost in costs) / len(costs)
             metrics.append(Metric(f"{MULTIPLY_ADDS}/inference_sparse", sparse, at, r))
         for arm in dict.fromkeys(record.arm for record in counted):
-            each = [record.test_accuracy for record in counted if record.arm == arm]
-            mean = math.fsum(each) / len(each)
+            mine = [record for record in counted if record.arm == arm]
+            mean = math.fsum(record.test_accuracy for record in mine) / len(mine)
             metrics.append(Metric(f"test_accuracy/{arm}", mean, at, r))
-            metrics.append(Metric(f"{BY_COMPRESSION}/{arm}", mean, at, compression_step(left)))
+            metrics.append(Metric(f"{BY_COMPRESSION}/{arm}", mean, at, compression_step(mean_left(mine))))
         self._delivery.log(self.run_id, "the run", metrics)
 
     def finish(self, verdict: Verdict | None, figures: Sequence[Path], metrics: Mapping[str, float], at: int) -> None:

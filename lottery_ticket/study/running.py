@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
-from lottery_ticket.analysis.comparable import comparable
+from lottery_ticket.analysis.comparable import comparable, mean_left, trunk_of
 from lottery_ticket.analysis.verdict import judge
 from lottery_ticket.config import Settings
 from lottery_ticket.errors import LotteryTicketError, one_line
@@ -79,7 +79,7 @@ class Running:
         for index in range(r + 1):
             there = [record for record in self.records if record.round == index]
             here = [record for record in counted if record.round == index] or there
-            row = {"pct": _mean([record.weights_remaining_pct for record in here])}
+            row = {"pct": mean_left(trunk_of(here))}
             for arm in self.settings.arms:
                 accuracies = [record.test_accuracy for record in here if record.arm == arm]
                 if accuracies:

@@ -158,6 +158,14 @@ def test_spread_of_weights(model, name, fan_in, fan_out, init):
         assert weight.abs().max().item() > 3 * std
 
 
+@pytest.mark.parametrize(("model", "name", "fan_in"), [("fc1", "fc2.weight", 300), ("lenet5", "conv2.weight", 64 * 9)])
+def test_signed_constants(model, name, fan_in):
+    first, other = (network(model, init="signed-constant").draw(seed, "init")[name] for seed in (0, 1))
+    assert first.abs().unique().tolist() == [pytest.approx(math.sqrt(2 / fan_in))]
+    assert (first > 0).float().mean().item() == pytest.approx(0.5, abs=0.02)
+    assert (first == other).float().mean().item() == pytest.approx(0.5, abs=0.02)
+
+
 @pytest.mark.parametrize("model", ["fc1", "lenet5"])
 def test_biases(model):
     zero, normal = (network(model, bias_init=kind).draw(0, "init") for kind in ("zero", "normal"))

@@ -40,6 +40,16 @@ def test_without_the_winning_arm_there_is_no_dense_column():
     assert table.columns == ["round", "% left", "reinit"]
 
 
+def test_an_arm_with_other_weights_left_says_so():
+    """The row is told by the trunk's, wherever that stands."""
+    records = [record(arm, 0, r, 0.8) for r in (0, 1) for arm in ("supermask", "winning", "random-mask")]
+    records[3] = records[3].model_copy(update={"density": 0.471})
+    rows, _, _ = told(records)
+    assert [row["% left"] for row in rows] == ["100", "80"]
+    assert [row["supermask"] for row in rows] == ["80.00", "80.00, 47.1 % left"]
+    assert [row["random-mask"] for row in rows] == ["80.00", "80.00"]
+
+
 def some_diverged():
     """Eight seeds, three of which diverge at once: dense 90.53 and winning 93.61 of the other five."""
     records = []

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from lottery_ticket.engine.job import CHANGING, Training
+from lottery_ticket.engine.job import CHANGING, FIXED, LEARNING, Training
 from lottery_ticket.masks import Mask, Weights
 from lottery_ticket.models.network import Network
 
@@ -30,7 +30,8 @@ class Moment:
         own: the mask that this arm's own trained weights led to (the dense mask in round 0), or of an arm that borrows
             its masks, the same as `winning`.
         winning: the mask of the arm `winning` at this round and seed, or the one that an arm with a `lender` borrows;
-            empty where that is not there any more.
+            where a mask is learned, one of as many weights of each tensor as the settings leave. Empty where that is
+            not there any more.
         initial: θ₀ of this seed.
         rewound: θ₀, or θₖ with late rewinding. When `lt train` trains a late-rewound ticket, which holds θₖ of its
             survivors alone, the other values are NaN, and an arm that needs them is refused.
@@ -78,7 +79,8 @@ class Arm(NamedTuple):
         draws: it draws values with the network, and so cannot be asked again where nobody has that.
         inverted: of its own masks the weights with the highest scores go first, not those with the lowest.
         lender: from its seed and all seeds of the run, in their order, the trajectory whose masks it borrows; default:
-            `winning` of its seed.
+            `winning` of its seed. Where each round of the lender makes a mask of its own, it is that of the same round:
+            the borrower is trained after it.
         training: how its members are trained, where that differs from all others (see `Training`).
     """
 
@@ -94,12 +96,17 @@ class Arm(NamedTuple):
     training: Training = "usual"
 
     @property
-    def changing(self) -> bool:
-        """Whether the masks of its members change while they are trained."""
-        return self.training in CHANGING
+    def makes_mask(self) -> bool:
+        """Whether each of its rounds makes a mask of its own, which changes or is learned while it is trained."""
+        return self.training in (*CHANGING, *LEARNING)
+
+    @property
+    def fixed(self) -> bool:
+        """Whether no weight of its members is trained."""
+        return self.training in FIXED
 
     def finder(self, name: str, seed: int, seeds: Sequence[int]) -> Trajectory:
         """The trajectory whose training finds the masks of this arm, which goes by that name, for this seed."""
-        if self.own_mask:
+        if self.own_mask or self.training in LEARNING:
             return name, seed
         return self.lender(seed, seeds) if self.lender else ("winning", seed)

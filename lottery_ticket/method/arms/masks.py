@@ -45,6 +45,35 @@ def dense_at_first(at: Moment) -> Start:
     return Start(at.winning, at.initial)
 
 
+def learned(at: Moment) -> Start:
+    """θ₀, which is never trained, under a mask that is learned. (See `engine.supermasks`.)
+
+    As `edge-popup` of as many weights of each tensor as the settings leave: Ramanujan et al. 2020 (arXiv 1911.13299).
+    As `supermask` each weight with a probability of its own, which begins as that part: Zhou, Lan, Liu & Yosinski 2019
+    (arXiv 1905.01067), section 5.
+    """
+    return Start(at.winning, at.initial)
+
+
+def of_the_same_round(at: Moment) -> Start:
+    """θ₀ under the mask that another arm made in this round, trained as any other.
+
+    As `mask-gmp` that of gradual pruning: the lottery experiment of Evci, Ioannou, Keskin & Dauphin 2022 (arXiv
+    2010.03533). As `mask-edge-popup` whether the weights under a supermask can still be trained.
+    """
+    return Start(at.winning, at.initial)
+
+
+def gradual(seed: int, seeds: Sequence[int]) -> Trajectory:
+    """The trajectory that makes masks by gradual pruning."""
+    return "gmp", seed
+
+
+def popped_up(seed: int, seeds: Sequence[int]) -> Trajectory:
+    """The trajectory that learns masks by edge-popup."""
+    return "edge-popup", seed
+
+
 def degree_preserving(at: Moment) -> Start:
     """θ₀ under a random mask in which every unit has as many weights in and out as in the winning ticket's.
 

@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterable, Sequence
 
 from lottery_ticket import plugins
-from lottery_ticket.config import OF_CHANGES, Settings, flag
+from lottery_ticket.config import OF_CHANGES, OF_PRUNING, Settings, flag
 from lottery_ticket.engine.changing import When
-from lottery_ticket.engine.job import CHANGING, REGROWING, in_iterations, iterations_per_round
+from lottery_ticket.engine.job import CHANGING, LEARNING, REGROWING, in_iterations, iterations_per_round
 from lottery_ticket.errors import InputError
 from lottery_ticket.method.arms import masks, trunk, values
 from lottery_ticket.method.arms.contract import Arm
@@ -45,6 +45,10 @@ ARMS = {
     "gmp": Arm(masks.dense_at_first, own_mask=False, colour="#A6761D", training="gmp"),
     "set": Arm(masks.sparse_from_the_start, own_mask=False, colour="#66A61E", training="set"),
     "rigl": Arm(masks.sparse_from_the_start, own_mask=False, colour="#7570B3", training="rigl"),
+    "untrained": Arm(trunk.untrained, own_mask=False, colour="#B2ABD2", training="untrained"),
+    "untrained-signs": Arm(values.untrained_signs, own_mask=False, colour="#696969", training="untrained"),
+    "edge-popup": Arm(masks.learned, own_mask=False, colour="#E7298A", training="edge-popup"),
+    "supermask": Arm(masks.learned, own_mask=False, colour="#40004B", training="supermask"),
 }
 
 _FREE = ("#56B4E9", "#F0E442", "#000000", "#8C564B", "#7F7F7F")
@@ -85,7 +89,7 @@ def across_seeds(arms: Iterable[str], seeds: Sequence[int]) -> tuple[str, ...]:
 def check_changes(settings: Settings, images: int) -> None:
     """InputError where a round of so many images has no iteration at which an arm's masks could change."""
     arms = {name: arm_named(name) for name in settings.arms}
-    changing = [name for name, arm in arms.items() if arm.changing]
+    changing = [name for name, arm in arms.items() if arm.training in CHANGING]
     if not changing:
         return
     end = iterations_per_round(settings, images)
@@ -115,6 +119,7 @@ def check_arms(settings: Settings) -> None:
     if settings.frozen == "non-positive" and (regrowing := trainings & set(REGROWING)):
         why = f"freezes weights that grow from 0; allowed with {', '.join(sorted(regrowing))}: pruned"
         raise InputError("--frozen", settings.frozen, why)
+    _check_learned(settings)
     for name in settings.arms:
         arm = arm_named(name)
         if not re.fullmatch(ARM, name):
@@ -131,3 +136,25 @@ def check_arms(settings: Settings) -> None:
         if arm.training == "last-rate" and settings.schedule == "cosine":
             why = f"is next to 0 at its end, where {name} goes on; allowed: constant, step"
             raise InputError("--schedule", settings.schedule, why)
+
+
+def _check_learned(settings: Settings) -> None:
+    """InputError where settings leave open, or say what has no meaning, of an arm that learns its mask."""
+    arms = {name: arm_named(name) for name in settings.arms}
+    learning = next((name for name, arm in arms.items() if arm.training in LEARNING), None)
+    if learning is None:
+        return
+    if settings.scope == "global":
+        why = f"leaves it to trained weights how many of each tensor stay, and {learning} has none"
+        allowed = "allowed: layer (by --tensor-densities TICKET as many as a ticket found so has), erk, smart-ratio"
+        raise InputError("--scope", settings.scope, f"{why}; {allowed}")
+    if settings.frozen == "non-positive":
+        raise InputError(
+            "--frozen", settings.frozen, f"freezes weights, of which {learning} trains none; allowed: pruned"
+        )
+    pruned = any(arm.own_mask for arm in arms.values())
+    for field in () if pruned else OF_PRUNING:
+        given, default = getattr(settings, field), Settings.model_fields[field].default
+        if given != default:
+            why = f"has no meaning without an arm whose weights are pruned; allowed: winning beside {learning}"
+            raise InputError(flag(field), given, f"{why}, or {default}")

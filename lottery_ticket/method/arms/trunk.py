@@ -14,6 +14,11 @@ def winning(at: Moment) -> Start:
     return Start(at.own, at.rewound, at.rewound_at)
 
 
+def untrained(at: Moment) -> Start:
+    """θ₀ under the winning ticket's mask, which is not trained. Zhou, Lan, Liu & Yosinski 2019, section 5."""
+    return Start(at.winning, at.initial)
+
+
 def reinit(at: Moment) -> Start:
     """The winning ticket's mask with new random weights. Frankle & Carbin 2019, section 2."""
     return Start(at.winning, at.fresh())

@@ -5,6 +5,7 @@ sizes or order are kept, and training goes on at iteration k. What no mask has, 
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -17,6 +18,11 @@ def sign_only(at: Moment) -> Start:
     """The signs alone: every survivor of a tensor is ± the standard deviation of that tensor's θ₀."""
     size = {name: at.initial[name].double().std(correction=0) for name in at.winning}
     return _changed(at, lambda name, values: (values.sign() * size[name]).to(values.dtype))
+
+
+def untrained_signs(at: Moment) -> Start:
+    """The values of `sign_only` as drawn, whatever is rewound to: not trained. Zhou et al. 2019, section 5."""
+    return sign_only(replace(at, rewound=at.initial, rewound_at=0))
 
 
 def signs_random(at: Moment) -> Start:
