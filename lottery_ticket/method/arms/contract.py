@@ -80,6 +80,9 @@ class Arm(NamedTuple):
         lender: from its seed and all seeds of the run, in their order, the trajectory whose masks it borrows; default:
             `winning` of its seed.
         training: how its members are trained, where that differs from all others (see `Training`).
+        size_alone: of the mask that it borrows it takes the number of weights alone, as near to it as its own mask can
+            come, which nothing was spent on to find.
+        unfit: tells why a network cannot have it, None where it can; default: every network can.
     """
 
     start: Callable[[Moment], Start]
@@ -92,6 +95,8 @@ class Arm(NamedTuple):
     inverted: bool = False
     lender: Callable[[int, Sequence[int]], Trajectory] | None = None
     training: Training = "usual"
+    size_alone: bool = False
+    unfit: Callable[[Network], str | None] | None = None
 
     @property
     def changing(self) -> bool:
