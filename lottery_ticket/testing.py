@@ -95,7 +95,7 @@ def check_arm(arm: Arm) -> None:
         for name, kept in start.mask.items():
             assert kept.dtype == torch.bool, f"gives no mask of {name}"
             assert kept.shape == at.own[name].shape, f"gives a mask of {name} of another shape"
-        if not arm.own_mask:
+        if not arm.own_mask and not arm.size_alone:
             assert survivors(start.mask) == survivors(at.winning), "borrows its mask but keeps other numbers of weights"
         assert density(start.mask) > 0, "leaves no weight"
         for name, value in start.weights.items():

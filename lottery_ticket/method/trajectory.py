@@ -198,7 +198,8 @@ class Trajectories:
         """The multiply-adds that a member's mask has cost beforehand; None where that is not known."""
         finder = self._finder(member.arm, member.seed)
         before = [record for record in self._last if (record.arm, record.seed) == finder]
-        if self.round == 0 or self._arms[member.arm].makes_mask:
+        arm = self._arms[member.arm]
+        if self.round == 0 or arm.makes_mask or arm.size_alone:
             return 0
         if not before or before[0].cost is None:
             return None

@@ -12,7 +12,7 @@ from lottery_ticket.address import public
 from lottery_ticket.config import OF_THE_LOOP, Settings, as_text, flag, merge
 from lottery_ticket.engine.job import Member, Train, Watch
 from lottery_ticket.errors import InputError
-from lottery_ticket.method.arms import ARMS, arm_named, check_arms
+from lottery_ticket.method.arms import ARMS, arm_named, check_arms, check_network
 from lottery_ticket.method.criteria import scores_by
 from lottery_ticket.method.schedule import check_schedule, check_shares
 from lottery_ticket.method.trajectory import Checkpoint, Round, evidence, find_tickets
@@ -215,6 +215,7 @@ def _plan(
     """Check what can be wrong, and evaluate the network as it is drawn. InputError if something is."""
     with _of_the_factory():
         network = own_network(factory, settings, example, train, evaluate)
+        check_network(settings, network)
         check_shares(settings, network)
         check_draws(settings, network)
     trainer = OwnTrain(train, evaluate, score, warn, kept)

@@ -19,7 +19,7 @@ OURS: Mapping[Kind, tuple[str, ...]] = {
     "arms": (
         *("winning", "reinit", "random-mask", "degree-preserving", "mask-inverted", "other-seed"),
         *("sign-only", "signs-random", "shuffle", "shuffle-all", "reinit-own", "lr-rewinding", "finetune"),
-        "dense-as-long",
+        *("dense-as-long", "small-dense"),
         *("freeze", "freeze-towards-zero", "on-random-labels", "mask-random-labels", "on-half-data", "mask-half-data"),
         *("gmp", "set", "rigl", "untrained", "untrained-signs", "edge-popup", "supermask"),
     ),

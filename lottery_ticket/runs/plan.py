@@ -16,7 +16,7 @@ from lottery_ticket.engine.allocation import Allocation, allocate, by_threads
 from lottery_ticket.engine.device import arithmetic, choose_device, room_for_images
 from lottery_ticket.engine.executors import executor_named, trainer
 from lottery_ticket.engine.job import Train, check_length, in_iterations, iterations_per_round
-from lottery_ticket.method.arms import arm_named, check_arms, check_changes, controls_among
+from lottery_ticket.method.arms import arm_named, check_arms, check_changes, check_network, controls_among
 from lottery_ticket.method.schedule import check_schedule, check_shares
 from lottery_ticket.models.cost import Uncounted
 from lottery_ticket.models.libraries import made_for_channels
@@ -166,6 +166,7 @@ def make_plan(
             same = known if known and known.digest == images.digest else None
             data = prepare(images, settings.validation_size, device, same, settings.normalise, room_for_images(device))
         network = make_network(settings, data.input_shape, data.classes)
+        check_network(settings, network)
         if drawn:
             check_shares(settings, network)
         augmentations(settings.augment or (), data.info, device)

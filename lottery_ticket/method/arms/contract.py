@@ -82,6 +82,9 @@ class Arm(NamedTuple):
             `winning` of its seed. Where each round of the lender makes a mask of its own, it is that of the same round:
             the borrower is trained after it.
         training: how its members are trained, where that differs from all others (see `Training`).
+        size_alone: of the mask that it borrows it takes the number of weights alone, as near to it as its own mask can
+            come, which nothing was spent on to find.
+        unfit: tells why a network cannot have it, None where it can; default: every network can.
     """
 
     start: Callable[[Moment], Start]
@@ -94,6 +97,8 @@ class Arm(NamedTuple):
     inverted: bool = False
     lender: Callable[[int, Sequence[int]], Trajectory] | None = None
     training: Training = "usual"
+    size_alone: bool = False
+    unfit: Callable[[Network], str | None] | None = None
 
     @property
     def makes_mask(self) -> bool:

@@ -8,8 +8,10 @@ from lottery_ticket.config import OF_CHANGES, OF_PRUNING, Settings, flag
 from lottery_ticket.engine.changing import When
 from lottery_ticket.engine.job import CHANGING, LEARNING, REGROWING, in_iterations, iterations_per_round
 from lottery_ticket.errors import InputError
-from lottery_ticket.method.arms import masks, trunk, values
+from lottery_ticket.method.arms import masks, small, trunk, values
 from lottery_ticket.method.arms.contract import Arm
+from lottery_ticket.models.narrow import obstacle
+from lottery_ticket.models.network import Network
 from lottery_ticket.names import ARM
 
 ARMS = {
@@ -29,6 +31,9 @@ ARMS = {
         trunk.trained_last, own_mask=True, keep_start=True, colour="#661100", goes_on=True, training="last-rate"
     ),
     "dense-as-long": Arm(trunk.dense_as_long, own_mask=True, keep_start=True, colour="#222255", goes_on=True),
+    "small-dense": Arm(
+        small.small_dense, own_mask=False, colour="#A50026", draws=True, size_alone=True, unfit=obstacle
+    ),
     "freeze": Arm(trunk.freeze, own_mask=True, colour="#6699CC", goes_on=True, training="pruned-frozen"),
     "freeze-towards-zero": Arm(
         trunk.freeze_towards_zero,
@@ -105,6 +110,13 @@ def check_changes(settings: Settings, images: int) -> None:
         why = f"leaves {regrowing} no change before iteration {when.until}, where masks stop changing"
         allowed = f"allowed: fewer than {when.until - when.first} iterations, or longer rounds"
         raise InputError("--mask-every", settings.mask_every, f"{why}; {allowed}")
+
+
+def check_network(settings: Settings, network: Network) -> None:
+    """InputError where one of the arms cannot be had of this network."""
+    for name in settings.arms:
+        if (unfit := arm_named(name).unfit) and (why := unfit(network)):
+            raise InputError("--arms", name, f"cannot be had: {why}; allowed: other arms, or a network that can")
 
 
 def check_arms(settings: Settings) -> None:
