@@ -90,6 +90,7 @@ class Finding:
     Attributes:
         at: percent of weights left in the densest and in the sparsest round that it was measured in, where it is of
             rounds; these are rarely the very ones that the part names.
+        other_at: the same of the other side, where the part says where that is measured.
         more: where it is undecided, how many more seeds would decide it if all stays as it is (None: not known, or more
             than anybody trains).
     """
@@ -98,6 +99,7 @@ class Finding:
     estimate: Estimate | None
     answer: Answer
     at: tuple[float, float] | None = None
+    other_at: tuple[float, float] | None = None
     more: int | None = None
 
 
@@ -225,15 +227,16 @@ def reported_at(
     if part.reported is None or part.at_pct is None or other is None:
         return None
     forward = is_dense(other) or other == "winning"
-    placed, beside = (part.of, other) if forward else (other, part.of)
+    first, second = (part.of, part.at_pct), (other, part.other_at_pct or part.at_pct)
+    (placed, pct), (beside, beside_pct) = (first, second) if forward else (second, first)
     sides = _Sides(part.setup, variant, reproduction, experiments)
-    rounds = [each[0] if is_dense(beside) else _nearest(each, part.at_pct) for each in sides.of(beside).values()]
+    rounds = [each[0] if is_dense(beside) else _nearest(each, beside_pct) for each in sides.of(beside).values()]
     values = [value_of(record, part.measure) for record in rounds if record and not record.diverged]
     if not values or not math.isfinite(mean := float(np.mean(values))):
         return None
     if part.over:
-        return placed, part.at_pct, mean * part.reported if forward else mean / part.reported
-    return placed, part.at_pct, mean + part.reported if forward else mean - part.reported
+        return placed, pct, mean * part.reported if forward else mean / part.reported
+    return placed, pct, mean + part.reported if forward else mean - part.reported
 
 
 def estimate(values: Mapping[int, float], level: float) -> Estimate:
@@ -313,9 +316,13 @@ def _find(part: Part, variant: str, reproduction: Reproduction, experiments: Exp
             found = found._replace(low=found.mean, high=found.mean)  # a stack's time, which is measured for all at once
     decided = found is not None and not found.lost
     said = answer(found, part.above, part.below) if found and decided else "undecided"
-    of_rounds = found is not None and part.measure in ("accuracy", "early_stop", "fluctuation")
+    at = other_at = None
+    if found is not None and part.measure in ("accuracy", "early_stop", "fluctuation"):
+        at = _span(r for records in sides.of(part.of).values() for r in _chosen(records, part))
+        if (other := part.minus or part.over) and (pct := part.other_at_pct):
+            other_at = _span(r for records in sides.of(other).values() if (r := _nearest(records, pct)))
     more = _more(found, part, level) if found and said == "undecided" else None
-    return Finding(part, found, said, _measured_at(part, sides) if of_rounds else None, more)
+    return Finding(part, found, said, at, other_at, more)
 
 
 def _ratio(found: Estimate) -> Estimate:
@@ -342,8 +349,9 @@ def _chosen(records: Sequence[Record], part: Part) -> list[Record]:
     return [nearest] if nearest else []
 
 
-def _measured_at(part: Part, sides: "_Sides") -> tuple[float, float] | None:
-    left = [r.weights_remaining_pct for records in sides.of(part.of).values() for r in _chosen(records, part)]
+def _span(records: Iterable[Record]) -> tuple[float, float] | None:
+    """Percent of weights left in the densest and in the sparsest of these rounds."""
+    left = [record.weights_remaining_pct for record in records]
     return (max(left), min(left)) if left else None
 
 
@@ -367,7 +375,8 @@ def _over_rounds(part: Part, sides: _Sides, _: Experiment) -> tuple[dict[int, En
         if other is None or mine is None:
             return mine
         beside = others.get(seed, [])
-        match = beside[0] if beside and is_dense(other) else _nearest(beside, record.weights_remaining_pct)
+        at = part.other_at_pct or record.weights_remaining_pct
+        match = beside[0] if beside and is_dense(other) else _nearest(beside, at)
         theirs = _ends(match, part.measure) if match else None
         if theirs is None or (part.over and min(mine.low, theirs.low) <= 0):
             return None

@@ -87,6 +87,7 @@ class Part(_Table):
         of: the side that is measured.
         minus, over: another side, to which it is the difference or the ratio.
         at_pct: percent of weights left where it is measured; the nearest round.
+        other_at_pct: the same of the other side; without it, where the first one has been measured.
         from_pct, to_pct: from here (more weights) to there (fewer); all rounds between.
         take: the mean, least or largest over those rounds.
         above, below: where the value has to lie.
@@ -101,6 +102,7 @@ class Part(_Table):
     minus: str | None = None
     over: str | None = None
     at_pct: Percent | None = None
+    other_at_pct: Percent | None = None
     from_pct: Percent = 100
     to_pct: Percent | None = None
     take: Literal["mean", "least", "largest"] = "mean"

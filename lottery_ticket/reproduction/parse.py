@@ -22,9 +22,9 @@ from lottery_ticket.reproduction.definition import (
 )
 
 _UNUSED = {
-    "fluctuation": ("over", "at_pct", "take"),
-    "hours": ("of", "minus", "over", "at_pct", "from_pct", "to_pct", "take"),
-    "winning_streak": ("of", "minus", "over", "at_pct", "from_pct", "to_pct", "take"),
+    "fluctuation": ("over", "at_pct", "other_at_pct", "take"),
+    "hours": ("of", "minus", "over", "at_pct", "other_at_pct", "from_pct", "to_pct", "take"),
+    "winning_streak": ("of", "minus", "over", "at_pct", "other_at_pct", "from_pct", "to_pct", "take"),
 }
 """Keys of a part that its measure does not look at."""
 
@@ -109,6 +109,10 @@ def _check_part(where: str, part: Part, variants: tuple[str, ...], made: Reprodu
             raise InputError(
                 f"{where}: {key}", getattr(part, key), f"has no meaning with measure {part.measure}; allowed: none"
             )
+    other = part.minus or part.over
+    if part.other_at_pct is not None and (other is None or is_dense(other)):
+        why = "has no meaning without another side that is pruned; allowed: minus or over, of an arm"
+        raise InputError(f"{where}: other_at_pct", part.other_at_pct, why)
     if part.minus is not None and part.over is not None:
         raise InputError(f"{where}: over", part.over, "cannot stand beside minus; allowed: one of the two")
     if part.measure in ("accuracy", "early_stop") and (part.at_pct is None) == (part.to_pct is None):

@@ -218,12 +218,17 @@ def _others(part: Part) -> str:
 
 def _where_measured(finding: Finding) -> str:
     """At how many percent left, where these are not the ones that the part names."""
-    part, at = finding.part, finding.at
+    part, told = finding.part, ""
     asked = (part.at_pct, part.at_pct) if part.at_pct is not None else (part.from_pct, part.to_pct)
-    named = [(pct, there) for pct, there in zip(asked, at or (), strict=False) if pct]
-    if at is None or all(abs(there / pct - 1) < 0.01 for pct, there in named):
-        return ""
-    return f" at {at[0]:.3g} % left" if part.at_pct is not None else f" from {at[0]:.3g} to {at[1]:.3g} % left"
+    if (at := finding.at) and not _as_asked(at, asked):
+        told = f" at {at[0]:.3g} % left" if part.at_pct is not None else f" from {at[0]:.3g} to {at[1]:.3g} % left"
+    if (at := finding.other_at) and not _as_asked(at, (part.other_at_pct, part.other_at_pct)):
+        told += f" (the other at {at[0]:.3g} %)"
+    return told
+
+
+def _as_asked(at: tuple[float, float], asked: tuple[float | None, float | None]) -> bool:
+    return all(abs(there / pct - 1) < 0.01 for pct, there in zip(asked, at, strict=True) if pct)
 
 
 def _attribution(shares: Sequence[Share]) -> list[str]:

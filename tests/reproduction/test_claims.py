@@ -118,6 +118,29 @@ def test_it_is_told_at_how_many_percent_a_part_was_measured():
     assert _where_measured(exact) == ""
 
 
+def test_the_other_side_may_be_measured_at_another_density():
+    """Falling from 98 % at 41 % left to 90 at 10.7 and 70 at 4.4, reinit one lower; by the values of each seed."""
+
+    def fall(density):
+        return {0.8**4: 0.98, 0.8**10: 0.90, 0.8**14: 0.70}.get(density, 0.8)
+
+    curves = [curve("winning", fall), curve("reinit", lambda density: fall(density) - 0.01, spread=-0.0004)]
+    at = {"at_pct": 41, "other_at_pct": 10, "above": 7}
+    for of, minus, gap in (("winning", "winning", 8), ("winning", "reinit", 9), ("reinit", "winning", 7)):
+        (found,) = judged(at | {"of": of, "minus": minus}, *curves).findings
+        by_seed = {(r.arm, r.seed, r.round): 100 * r.test_accuracy for each in curves for r in each}
+        expected = [by_seed[of, seed, 4] - by_seed[minus, seed, 10] for seed in range(SEEDS)]
+        assert found.estimate.values == pytest.approx(expected)
+        assert found.estimate.mean == pytest.approx(gap, abs=0.02)
+        assert (found.at, found.other_at) == (pytest.approx((40.96, 40.96)), pytest.approx((10.74, 10.74), abs=0.01))
+        assert _where_measured(found) == " (the other at 10.7 %)"
+    (found,) = judged(at | {"minus": "reinit", "at_pct": 38, "other_at_pct": 4.4}, *curves).findings
+    assert _where_measured(found) == " at 41 % left"
+    on_the_way = {"minus": "reinit", "from_pct": 41, "to_pct": 4.4, "take": "largest", "other_at_pct": 4.4, "above": 0}
+    assert judged(on_the_way, *curves).findings[0].estimate.mean == pytest.approx(29, abs=0.1)
+    assert judged(at | {"minus": "reinit", "other_at_pct": 1}, *curves).findings[0].estimate is None
+
+
 def test_a_claim_of_several_parts_holds_in_part():
     curves = curve("winning", flat(0.98)), curve("reinit", flat(0.96))
     assert judged([GAP, GAP | {"above": 1, "below": 3}], *curves).word == "holds in part"
@@ -364,6 +387,21 @@ def test_where_the_source_puts_a_side(part, side, value):
     assert reported_at(asked.model_copy(update={"at_pct": 0.1, "minus": "control"}), "paper", told, experiments) is None
 
 
+@pytest.mark.parametrize(
+    ("part", "found"),
+    [
+        ({"minus": "control"}, ("control", 40, 80)),  # the winning arm's 90 % at 10 % left, less 10
+        ({"of": "reinit", "minus": "winning"}, ("reinit", 10, 105)),  # its 95 % at 40 %, and 10 more
+    ],
+)
+def test_where_the_source_puts_a_side_at_another_density(part, found):
+    curves = curve("winning", lambda density: 0.95 if density > 0.4 else 0.9), curve("reinit", flat(0.5))
+    experiments = {("fc1", "paper"): Experiment([r for each in curves for r in each], 1.0, 0.0, 0.0)}
+    told = file(part | {"at_pct": 10, "other_at_pct": 40, "above": 0, "reported": 10})
+    side, pct, value = reported_at(told.claims[0].parts[0], "paper", told, experiments)
+    assert (side, pct, value) == (*found[:2], pytest.approx(found[2], abs=0.1))
+
+
 def test_a_gap_is_taken_apart():
     more = {
         "attributions": [{"name": "gap", "title": "g", "setup": "fc1", "at_pct": 10, "variants": ["paper", "own"]}],
@@ -527,6 +565,12 @@ def test_wrong_files_are_refused_by_name(change, names):
         ({"at_pct": 10, "above": 10, "below": 1}, "above: 10.* is not below below"),
         ({"minus": ":winning", "at_pct": 10, "above": 0}, "setup: '' is unknown"),
         ({"measure": "hours", "at_pct": 10, "above": 0}, "at_pct: 10.* has no meaning with measure hours"),
+        ({"measure": "hours", "other_at_pct": 10, "above": 0}, "other_at_pct: 10.* has no meaning with measure hours"),
+        ({"at_pct": 10, "other_at_pct": 50, "above": 0}, "other_at_pct: 50.* without another side that is pruned"),
+        (
+            {"minus": "dense", "at_pct": 10, "other_at_pct": 50, "above": 0},
+            "other_at_pct: 50.* without another side that is pruned",
+        ),
         (
             {"measure": "early_stop", "over": "other:winning", "at_pct": 10, "above": 0},
             "measure: 'early_stop' needs validation images",

@@ -1,0 +1,87 @@
+"""The packaged reproductions: what each asks for is trained, at the densities that its settings give."""
+
+import functools
+import math
+
+import pytest
+import torch
+
+from lottery_ticket.config import load_preset
+from lottery_ticket.method.arms import arm_named
+from lottery_ticket.method.schedule import left_after, pruning_of
+from lottery_ticket.models.network import make_network
+from lottery_ticket.reproduction.claims import Experiment, decide, read_as
+from lottery_ticket.reproduction.jobs import _joined, make_jobs
+from lottery_ticket.reproduction.parse import load_reproduction, reproduction_names
+from lottery_ticket.reproduction.records import sources_of
+from tests.analysis.test_verdict import record
+
+SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
+
+
+PRUNING = ("model", "width", "dataset", "rounds", "prune_rate", "prune_rate_conv", "prune_rate_output", "density",
+           "tensor_densities", "scope", "criterion", "pruning", "keep_dense", "prune_only", "output_layer")  # fmt: skip
+"""What the densities of the arm winning depend on."""
+
+a_record = functools.cache(record)
+
+
+@functools.cache
+def densities(told):
+    """Survivors / weights of the arm winning in each round, by the values of `PRUNING`."""
+    settings = load_preset().model_copy(update=dict(zip(PRUNING, told, strict=True)))
+    network = make_network(settings, SHAPES[settings.dataset], 10)
+    dense = before = network.dense_mask()
+    total = sum(kept.numel() for kept in dense.values())
+    made = [1.0]
+    for r in range(1, settings.rounds):
+        counts = left_after(settings, network, before, r)
+        if isinstance(counts, int):  # of all tensors together: whichever they are
+            rest, counts = counts, {}
+            for name, kept in dense.items():
+                counts[name] = min(kept.numel(), rest)
+                rest -= counts[name]
+        made.append(sum(counts.values()) / total)
+        if pruning_of(settings) == "iterative":
+            before = {
+                name: (torch.arange(kept.numel()) < counts[name]).view(kept.shape) for name, kept in dense.items()
+            }
+    return made
+
+
+def rounds_of(settings):
+    """Made-up rounds of every arm and seed, with what such an arm's records have and lack."""
+    made = []
+    for r, density in enumerate(densities(tuple(getattr(settings, name) for name in PRUNING))):
+        for arm in settings.arms:
+            training = arm_named(arm).training
+            untrained = training == "untrained" or (training in ("edge-popup", "supermask") and r == 0)
+            kept = 0.7 * density if training == "supermask" and r else density  # which is where training takes it
+            for seed in settings.seeds:
+                accuracy = 0.9 + 0.001 * ((3 * seed + len(arm) + r) % 5)
+                more = {"density": kept, "iterations": 1000, "test_accuracy_best": accuracy}
+                if settings.validation_size and not untrained:
+                    more |= {"early_stop_iteration": 500 + seed, "test_accuracy_early_stop": accuracy}
+                made.append(a_record(arm, seed, r, accuracy).model_copy(update=more))
+    return made
+
+
+@pytest.mark.parametrize("scale", ["quick", "report"])
+@pytest.mark.parametrize("name", reproduction_names())
+def test_every_part_is_measured(name, scale):
+    told, _ = load_reproduction(name)
+    experiments = {}
+    jobs = make_jobs(told, scale)
+    for job in jobs:
+        assert len(job.settings.seeds) >= 3
+        job.found = sources_of(job.settings, "", "", {}, "", rounds_of(job.settings))
+    for pair in told.experiments:
+        pieces = [job for job in jobs if pair in job.experiments]
+        records = pieces[0].records if len(pieces) == 1 else _joined(pieces)
+        experiments[pair] = Experiment(read_as(records, told.variants[pair[1]]), 1.0, 1.0, 1.0)
+    for outcome in decide(told, experiments):
+        for finding in outcome.findings:
+            where = f"{outcome.claim.id}, {outcome.variant}: {finding.part.says}"
+            assert finding.estimate is not None, where
+            assert finding.estimate.lost == 0, where
+            assert finding.part.measure == "winning_streak" or math.isfinite(finding.estimate.mean), where
