@@ -172,6 +172,13 @@ class Progress:
 Watch = Callable[[Progress], None]
 
 
+def shifted(watch: Watch | None, before: int, total: int) -> Watch:
+    """A watch for one part of a round that reports on all its `total` iterations, `before` of them done by others."""
+    if watch is None:
+        return lambda progress: None
+    return lambda p: watch(Progress(p.round, before + p.done, total, p.accuracy))
+
+
 class Train(Protocol):
     """`train`, what does the same in other processes, or a user's own loop, which is given no data (None)."""
 

@@ -17,7 +17,17 @@ from lottery_ticket.data.prepared import Data, Split
 from lottery_ticket.engine.altered import half_of, in_random_order, twice
 from lottery_ticket.engine.changing import Changes, begun_under
 from lottery_ticket.engine.device import arithmetic, keep_freed_memory
-from lottery_ticket.engine.job import FIXED, Member, Progress, Trained, Watch, evenly, iterations_per_round, steps
+from lottery_ticket.engine.job import (
+    FIXED,
+    Member,
+    Progress,
+    Trained,
+    Watch,
+    evenly,
+    iterations_per_round,
+    shifted,
+    steps,
+)
 from lottery_ticket.engine.optim import Optimizer
 from lottery_ticket.engine.sparse.perceptron import Perceptron, linear_layers
 from lottery_ticket.engine.sparse.rule import Rule
@@ -71,7 +81,7 @@ def train(
         for stacked in stacks(members, size, alone):
             group = [members[index] for index in stacked]
             results = _Training(network, architecture, group, alone[stacked[0]], data, settings, round).run(
-                snapshot_at, _shifted(watch, before, total)
+                snapshot_at, shifted(watch, before, total)
             )
             trained |= zip(stacked, results, strict=True)
             before += steps(group, settings, len(data.train))
@@ -419,10 +429,3 @@ class _Replayed:
             with torch.cuda.graph(self._graph):
                 self._step(batch)
         return self._graph
-
-
-def _shifted(watch: Watch | None, before: int, total: int) -> Watch:
-    """A watch for one stack that reports on a whole round of `total` iterations, `before` of them done by others."""
-    if watch is None:
-        return lambda progress: None
-    return lambda p: watch(Progress(p.round, before + p.done, total, p.accuracy))

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -11,7 +11,18 @@ from lottery_ticket.config import Settings
 from lottery_ticket.data.prepared import Data
 from lottery_ticket.engine.altered import seen_by
 from lottery_ticket.engine.gradients import Gradients
-from lottery_ticket.engine.job import LEARNING, Member, Train, Trained, Watch, at_last_rate, in_iterations
+from lottery_ticket.engine.job import (
+    LEARNING,
+    Member,
+    Train,
+    Trained,
+    Watch,
+    at_last_rate,
+    in_iterations,
+    iterations_per_round,
+    shifted,
+    steps,
+)
 from lottery_ticket.engine.training import train as train_here
 from lottery_ticket.masks import Mask, Weights, density, survivors, under
 from lottery_ticket.method.arms import Moment, arm_named
@@ -51,6 +62,10 @@ class Round:
     next_mask: Mask | None = field(default=None, repr=False)
 
 
+Result = tuple[Member, Trained]
+"""What was trained, and what became of it."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """All that a run goes on with after a complete round.
@@ -84,7 +99,7 @@ def find_tickets(
     """Iterative magnitude pruning with rewinding: yields each round's trajectories as they are finished.
 
     A trajectory ends that diverged, so that its own mask cannot be found, or whose mask leaves no path from the images
-    to the scores; the others go on.
+    to the scores, and so does one that would borrow that mask; the others go on.
 
     Args:
         settings: arms, seeds, rounds, rates and training.
@@ -106,15 +121,52 @@ def find_tickets(
     """
     settings = in_iterations(settings, len(data.train)) if data else settings
     state = Trajectories(settings, network, data, after)
-    while members := state.members():
-        trained = train(network, members, data, settings, state.round, state.snapshot_at, watch)
-        yield state.finish(members, trained)
+    while state.alive:
+        (rounds,) = train_round([state], network, data, settings, watch, train)
+        yield rounds
+
+
+def train_round(
+    experiments: Sequence["Trajectories"],
+    network: Network,
+    data: Data | None,
+    settings: Settings,
+    watch: Watch | None = None,
+    train: Train = train_here,
+) -> list[list[Round]]:
+    """The next round of several experiments that are at the same one, trained side by side.
+
+    In turns, where arms borrow masks that others make in this round: those that lend first.
+
+    Args:
+        experiments: of settings that differ from `settings` in nothing but what a member may have of its own.
+        network, data, settings, watch, train: as for `find_tickets`.
+    """
+    r, snapshot_at = experiments[0].round, experiments[0].snapshot_at
+    done: list[list[Result]] = [[] for _ in experiments]
+    before, waiting = 0, sum(each.waiting for each in experiments)
+    while any(turn := [each.members(results) for each, results in zip(experiments, done, strict=True)]):
+        members = [
+            member if each.settings == settings else replace(member, settings=member.settings or each.settings)
+            for each, own in zip(experiments, turn, strict=True)
+            for member in own
+        ]
+        heard = watch
+        if waiting and data:
+            images = len(data.train)
+            after = before + steps(members, settings, images)
+            later = 0 if before else waiting * iterations_per_round(settings, images)
+            heard, before = shifted(watch, before, after + later), after
+        trained = iter(train(network, members, data, settings, r, snapshot_at, heard))
+        for results, own in zip(done, turn, strict=True):
+            results += [(member, next(trained)) for member in own]
+    return [each.finish(results) for each, results in zip(experiments, done, strict=True)]
 
 
 class Trajectories:
     """The trajectories of one experiment between two rounds: what is to be trained next, and what came of it.
 
-    `find_tickets` goes through them; a sweep goes through those of several experiments side by side.
+    `find_tickets` goes through them; a sweep goes through those of several experiments side by side (`train_round`).
 
     Args:
         settings: arms, seeds, rounds and rates.
@@ -136,6 +188,11 @@ class Trajectories:
         self._rewound, self._trained, self._dense = dict(after.rewound), dict(after.trained), dict(after.dense)
 
     @property
+    def settings(self) -> Settings:
+        """Arms, seeds, rounds and rates."""
+        return self._settings
+
+    @property
     def round(self) -> int:
         """The round to train next."""
         return self._last[0].round + 1 if self._last else 0
@@ -150,21 +207,38 @@ class Trajectories:
         """The (arm, seed) of the next round; none where the experiment ends."""
         return alive(self._settings, self._last) if self.round < self._settings.rounds else []
 
-    def members(self) -> list[Member]:
-        """What to train in the next round, each from its start under its mask."""
-        return [self._member(arm, seed) for arm, seed in self.alive]
+    @property
+    def waiting(self) -> int:
+        """How many in the next round borrow masks that others make in it."""
+        return sum(self._waits(*key) for key in self.alive)
 
-    def _member(self, name: str, seed: int) -> Member:
+    def members(self, done: Sequence[Result] = ()) -> list[Member]:
+        """What to train next in that round, of which these are done, each from its start under its mask.
+
+        At first all that need no mask of this round, then those whose mask was made.
+        """
+        if not done:
+            return [self._member(*key, {}) for key in self.alive if not self._waits(*key)]
+        made = {(member.arm, member.seed): _mask_of(member, result) for member, result in done if _goes_on(result)}
+        there = {(member.arm, member.seed) for member, _ in done}
+        return [self._member(*key, made) for key in self.alive if key not in there and self._finder(*key) in made]
+
+    def _waits(self, arm: str, seed: int) -> bool:
+        """Whether its mask is another's that is made in the next round; round 0 is dense."""
+        finder = self._finder(arm, seed)
+        return self.round > 0 and finder != (arm, seed) and self._arms[finder[0]].makes_mask
+
+    def _member(self, name: str, seed: int, made: Mapping[tuple[str, int], Mask]) -> Member:
         arm = self._arms[name]
         held = at_last_rate(self._settings) if self.round > 0 and arm.training == "last-rate" else None
-        return Member(name, seed, *arm.start(self._moment(name, seed)), held, arm.training)
+        return Member(name, seed, *arm.start(self._moment(name, seed, made)), held, arm.training)
 
-    def finish(self, members: Sequence[Member], trained: Sequence[Trained]) -> list[Round]:
+    def finish(self, done: Sequence[Result]) -> list[Round]:
         """The round that was trained; the next one begins."""
         r = self.round
         going_on = r + 1 < self._settings.rounds
         scored = Counter[tuple[str, int]]()
-        by_arm = {(member.arm, member.seed): result for member, result in zip(members, trained, strict=True)}
+        by_arm = {(member.arm, member.seed): result for member, result in done}
         if r == 0:
             self._rewound |= {
                 seed: each.snapshot
@@ -172,31 +246,31 @@ class Trajectories:
                 if arm == "winning" and each.snapshot is not None
             }
             self._dense = {key: each.weights for key, each in by_arm.items() if self._needs_dense(key[0])}
-        self._masks = self._next_masks(members, trained, scored) if going_on else {}
-        rounds = [
-            finished_round(
-                r,
-                member,
-                result,
-                self._masks.get((member.arm, member.seed)),
-                self._network,
-                scored[member.arm, member.seed],
-                self._to_find(member),
-            )
-            for member, result in zip(members, trained, strict=True)
-        ]
+        self._masks = self._next_masks(done, scored) if going_on else {}
+        rounds: dict[tuple[str, int], Round] = {}
+        for member, result in done:
+            key = member.arm, member.seed
+            to_find = self._to_find(member, rounds)
+            rounds[key] = finished_round(r, member, result, self._masks.get(key), self._network, scored[key], to_find)
         self._trained = {
             key: self._dense.get(key, each.weights) for key, each in by_arm.items() if self._arms[key[0]].keep_start
         }
-        self._last = [done.record for done in rounds]
-        return rounds
+        in_order = [rounds[key] for key in self.alive if key in rounds]
+        self._last = [finished.record for finished in in_order]
+        return in_order
 
     def _needs_dense(self, arm: str) -> bool:
         return self._pruning == "one-shot" and self._arms[arm].own_mask
 
-    def _to_find(self, member: Member) -> int | None:
-        """The multiply-adds that a member's mask has cost beforehand; None where that is not known."""
+    def _to_find(self, member: Member, now: Mapping[tuple[str, int], Round]) -> int | None:
+        """The multiply-adds that a member's mask has cost beforehand; None where that is not known.
+
+        `now` are the rounds of those that were trained before it.
+        """
         finder = self._finder(member.arm, member.seed)
+        if self._waits(member.arm, member.seed):
+            cost = now[finder].record.cost
+            return None if cost is None else cost.found_with
         before = [record for record in self._last if (record.arm, record.seed) == finder]
         arm = self._arms[member.arm]
         if self.round == 0 or arm.makes_mask or arm.size_alone:
@@ -208,17 +282,15 @@ class Trajectories:
         once = self._pruning == "one-shot" and self.round > 1  # the dense round, which the one before has told
         return before[0].cost.to_find if once else before[0].cost.found_with
 
-    def _next_masks(
-        self, members: Sequence[Member], trained: Sequence[Trained], scored: Counter[tuple[str, int]]
-    ) -> dict[tuple[str, int], Mask]:
+    def _next_masks(self, done: Sequence[Result], scored: Counter[tuple[str, int]]) -> dict[tuple[str, int], Mask]:
         """(arm, seed) → mask of the next round, for the arms that find their own and go on.
 
         `scored` is told of how many images a criterion asks for gradients.
         """
         return {
             (member.arm, member.seed): self._pruned(member, result, scored)
-            for member, result in zip(members, trained, strict=True)
-            if self._arms[member.arm].own_mask and not result.diverged and result.connected is not False
+            for member, result in done
+            if self._arms[member.arm].own_mask and _goes_on(result)
         }
 
     def _pruned(self, member: Member, result: Trained, scored: Counter[tuple[str, int]]) -> Mask:
@@ -252,9 +324,10 @@ class Trajectories:
         )
         return Member(member.arm, seed, dense, start.weights, training=member.training)
 
-    def _moment(self, arm: str, seed: int) -> Moment:
+    def _moment(self, arm: str, seed: int, made: Mapping[tuple[str, int], Mask]) -> Moment:
         own_mask = self._arms[arm].own_mask
-        found = self._masks.get(("winning", seed) if own_mask else self._finder(arm, seed), {})
+        masks = made if self._waits(arm, seed) else self._masks
+        found = masks.get(("winning", seed) if own_mask else self._finder(arm, seed), {})
         if self._arms[arm].training in LEARNING:
             found = as_many(self._settings, self._network, self.round)
         own = self._masks[arm, seed] if own_mask else found
@@ -268,19 +341,37 @@ class Trajectories:
         return self._arms[arm].finder(arm, seed, self._settings.seeds)
 
 
-def alive(settings: Settings, last: Sequence[Record]) -> list[tuple[str, int]]:
+def alive(settings: Settings, last: Sequence[Record], now: Sequence[Record] = ()) -> list[tuple[str, int]]:
     """The (arm, seed) that go on after a round: all at the start, then those whose mask could be found.
 
-    One that learns its mask goes on whatever it learned before.
+    One that learns its mask goes on whatever it learned before. Of the round itself `now` are those records that are
+    there: who would borrow a mask that it made, and that could not be found, does not go on.
     """
     arms = {name: arm_named(name) for name in settings.arms}
-    found = {(r.arm, r.seed) for r in last if (arms[r.arm].own_mask and r.goes_on) or arms[r.arm].training in LEARNING}
-    return [
-        (name, seed)
-        for name, arm in arms.items()
-        for seed in settings.seeds
-        if not last or arm.finder(name, seed, settings.seeds) in found
-    ]
+    there = {(r.arm, r.seed) for r in last}
+    found = {(r.arm, r.seed) for r in last if arms[r.arm].own_mask and r.goes_on}
+    lost = {(r.arm, r.seed) for r in now if not r.goes_on}
+
+    def goes_on(name: str, seed: int) -> bool:
+        finder = arms[name].finder(name, seed, settings.seeds)
+        if (name, seed) not in there:
+            return False
+        if arms[finder[0]].makes_mask:
+            return finder == (name, seed) or (finder not in lost and goes_on(*finder))
+        return finder in found
+
+    every = [(name, seed) for name in arms for seed in settings.seeds]
+    return [key for key in every if goes_on(*key)] if last else every
+
+
+def _goes_on(result: Trained) -> bool:
+    """As `Record.goes_on`."""
+    return not result.diverged and result.connected is not False
+
+
+def _mask_of(member: Member, result: Trained) -> Mask:
+    """The mask of a member when its training ended."""
+    return result.changed.mask if result.changed else member.mask
 
 
 def evidence(
@@ -321,7 +412,7 @@ def finished_round(
     """What training made of a member, as a round; for the last two see `MultiplyAdds.cost`."""
     counted = network.multiply_adds
     cost, changed = None, trained.changed
-    mask = changed.mask if changed else member.mask
+    mask = _mask_of(member, trained)
     if isinstance(counted, MultiplyAdds):
         multiplied = network.dense_mask() if member.frozen else mask
         more = (changed.densities, changed.dense_gradients) if changed else ()

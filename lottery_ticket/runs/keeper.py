@@ -26,7 +26,7 @@ def complete_rounds(settings: Settings, records: Sequence[Record]) -> tuple[list
     last: list[Record] = []
     for r in range(settings.rounds):
         here = {(record.arm, record.seed): record for record in records if record.round == r}
-        wanted = alive(settings, last)
+        wanted = alive(settings, last, list(here.values()))
         if not wanted or not set(wanted) <= set(here):
             break
         last = [here[key] for key in wanted]

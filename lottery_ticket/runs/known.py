@@ -22,6 +22,7 @@ OURS: Mapping[Kind, tuple[str, ...]] = {
         *("dense-as-long", "small-dense"),
         *("freeze", "freeze-towards-zero", "on-random-labels", "mask-random-labels", "on-half-data", "mask-half-data"),
         *("gmp", "set", "rigl", "untrained", "untrained-signs", "edge-popup", "supermask"),
+        *("mask-gmp", "reinit-gmp", "mask-edge-popup"),
     ),
     "criteria": (
         *("magnitude", "magnitude-init", "magnitude-increase", "movement"),

@@ -4,7 +4,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import optuna
 from mlflow import MlflowClient
@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 
 from lottery_ticket.engine.job import Progress
 from lottery_ticket.errors import InputError
+from lottery_ticket.method.trajectory import train_round
 from lottery_ticket.store import connection, reach
 from lottery_ticket.study import liveness, running
 from lottery_ticket.study.checks import check, check_networks
@@ -181,22 +182,15 @@ class _Sweep:
         first = min(self._running, key=lambda each: each.round)
         r = first.round
         group = [each for each in self._running if each.round == r and each.key == first.key]
-        members = [
-            [replace(own, settings=own.settings or each.settings) for own in each.trajectories.members()]
-            for each in group
-        ]
-        everyone = [member for own in members for member in own]
         plan, numbers = first.plan, [each.number for each in group]
 
         def watch(progress: Progress) -> None:
             self._listener.progress(numbers, progress)
 
-        trained = self._stacks.trainer(first.key)(
-            plan.network, everyone, plan.data, plan.resolved, r, first.trajectories.snapshot_at, watch
-        )
-        for each, own in zip(group, members, strict=True):
-            results, trained = trained[: len(own)], trained[len(own) :]
-            records = each.keeper.keep(each.trajectories.finish(own, results))
+        trainer, trajectories = self._stacks.trainer(first.key), [each.trajectories for each in group]
+        finished = train_round(trajectories, plan.network, plan.data, plan.resolved, watch, trainer)
+        for each, rounds in zip(group, finished, strict=True):
+            records = each.keeper.keep(rounds)
             each.records += records
             self._listener.round_finished(each.number, records)
             try:

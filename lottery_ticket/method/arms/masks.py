@@ -58,8 +58,9 @@ def learned(at: Moment) -> Start:
 def of_the_same_round(at: Moment) -> Start:
     """θ₀ under the mask that another arm made in this round, trained as any other.
 
-    As `mask-gmp` that of gradual pruning: the lottery experiment of Evci, Ioannou, Keskin & Dauphin 2022 (arXiv
-    2010.03533). As `mask-edge-popup` whether the weights under a supermask can still be trained.
+    As `mask-gmp` that of gradual pruning, and as `reinit-gmp` new values under it: the experiments lottery and scratch
+    of Evci, Ioannou, Keskin & Dauphin 2022 (arXiv 2010.03533). As `mask-edge-popup` whether the weights under a
+    supermask can still be trained.
     """
     return Start(at.winning, at.initial)
 

@@ -54,6 +54,9 @@ ARMS = {
     "untrained-signs": Arm(values.untrained_signs, own_mask=False, colour="#696969", training="untrained"),
     "edge-popup": Arm(masks.learned, own_mask=False, colour="#E7298A", training="edge-popup"),
     "supermask": Arm(masks.learned, own_mask=False, colour="#40004B", training="supermask"),
+    "mask-gmp": Arm(masks.of_the_same_round, own_mask=False, colour="#FDB863", lender=masks.gradual),
+    "reinit-gmp": Arm(trunk.reinit, own_mask=False, colour="#A63603", draws=True, lender=masks.gradual),
+    "mask-edge-popup": Arm(masks.of_the_same_round, own_mask=False, colour="#F781BF", lender=masks.popped_up),
 }
 
 _FREE = ("#56B4E9", "#F0E442", "#000000", "#8C564B", "#7F7F7F")
@@ -142,6 +145,9 @@ def check_arms(settings: Settings) -> None:
         finder, seed = arm.finder(name, settings.seeds[0], settings.seeds)
         if finder not in settings.arms:
             raise InputError("--arms", name, f"takes its masks from {finder}; allowed: {finder} beside it")
+        lends = arm_named(finder)
+        if not (lends.own_mask or lends.makes_mask):
+            raise InputError("--arms", name, f"takes its masks from {finder}, which finds none; allowed: one that does")
         if arm.lender and (finder, seed) == ("winning", settings.seeds[0]):
             why = f"has no second seed, whose mask {name} could take; allowed: two seeds or more"
             raise InputError("--seeds", settings.seeds[0], why)
