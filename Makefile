@@ -37,6 +37,7 @@ bench: .venv/installed        ## measured claims, printed
 	$(BIN)/python bench/cifar.py
 	$(BIN)/python bench/both_engines.py
 	$(BIN)/python bench/criteria.py
+	$(BIN)/python bench/changing.py
 	$(BIN)/python bench/pages.py
 	$(BIN)/python bench/streamed.py
 	$(BIN)/python bench/denormals.py
