@@ -40,7 +40,7 @@ app = typer.Typer(
 
 
 def run(
-    study: Annotated[str, typer.Argument(metavar="STUDY", help="lr, prune-rate, map, or a .toml file.")],
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="lr, prune-rate, map, tuned, or a .toml file.")],
     trials: Annotated[int | None, typer.Option("--trials", help="Trials in all.", show_default=False)] = None,
     batch: Annotated[
         int | None, typer.Option("--batch", help="Trials trained side by side.", show_default=False)

@@ -19,6 +19,7 @@ from lottery_ticket.cli.companions import Companions
 from lottery_ticket.cli.display import program
 from lottery_ticket.cli.options import output
 from lottery_ticket.cli.say import Console, say
+from lottery_ticket.cli.tuned_display import print_tuned
 from lottery_ticket.engine.job import Progress as TrainingProgress
 from lottery_ticket.record import Record
 from lottery_ticket.runs.listener import clock
@@ -264,8 +265,10 @@ def print_study(opened: Opened, trials: Sequence[Trial], concluded: Concluded) -
         console.print(f"{len(early)} trial(s) ended early, which saved about {saved:.0f} s of training.")
         for trial in early:
             console.print(f"  trial {trial.number}: {trial.ended_early}", soft_wrap=True)
+    if opened.study.tune:
+        print_tuned(console, opened.study, concluded.tuned)
     console.print("Figures and table:")
-    for path in [*concluded.figures, concluded.table]:
+    for path in [*concluded.figures, concluded.table, *([concluded.tuned_table] if concluded.tuned_table else [])]:
         console.print(f"  {path}", soft_wrap=True)
 
 

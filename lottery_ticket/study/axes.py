@@ -9,7 +9,7 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from lottery_ticket.analysis.figures import Axes
-from lottery_ticket.study.definition import Choices, Range, whole_numbers
+from lottery_ticket.study.definition import Choices, Range, ordered, whole_numbers
 from lottery_ticket.study.names import DENSE, LEFT, MARGIN, SMALLEST
 from lottery_ticket.study.trials import Trial
 
@@ -95,11 +95,6 @@ def percent_scale(axes: Axes, left: Sequence[float]) -> None:
 def in_words(name: str) -> str:
     """A setting or measure in words."""
     return _LABELS.get(name, name.replace("_", " "))
-
-
-def ordered(searched: Range | Choices) -> bool:
-    """Whether a setting's values have an order: a range, or choices that are numbers."""
-    return isinstance(searched, Range) or not any(isinstance(choice, str) for choice in searched.choices)
 
 
 def _choices(searched: Choices) -> list[Any]:

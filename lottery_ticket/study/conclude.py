@@ -19,6 +19,8 @@ from lottery_ticket.study.importance import Share, importance
 from lottery_ticket.study.opened import Opened, study_folder
 from lottery_ticket.study.space import ranges
 from lottery_ticket.study.trials import Trial, finished, margins
+from lottery_ticket.study.tuned_figure import draw_tuned
+from lottery_ticket.study.tuning import Tuned, tune
 from lottery_ticket.untrusted import in_csv
 
 
@@ -30,12 +32,15 @@ class Concluded:
         figures, table: paths of the figures, and of the trials as CSV.
         importance: what the variance of the first measure is of, see `importance`; empty where that cannot be told.
         crossings: where one searched range turns from winning to not winning or back, in order; of one range only.
+        tuned: each arm at its own best, where the study tunes; `tuned_table` is the path of the same as CSV.
     """
 
     figures: list[Path]
     table: Path | None
     importance: dict[str, Share]
     crossings: list[float]
+    tuned: Sequence[Tuned] = ()
+    tuned_table: Path | None = None
 
 
 def conclude(opened: Opened, client: MlflowClient | None, folder: Path | None = None) -> Concluded:
@@ -47,11 +52,17 @@ def conclude(opened: Opened, client: MlflowClient | None, folder: Path | None = 
     figures = draw_study(opened.study, trials, opened.name, folder, shares)
     table = folder / "trials.csv"
     table.write_text(as_csv(trials), encoding="utf-8")
+    tuned, tuned_table = tune(opened.study, trials) if opened.study.tune else [], None
+    if tuned:
+        figures += draw_tuned(opened.study, tuned, opened.name, folder)
+        tuned_table = folder / "tuned.csv"
+        tuned_table.write_text(tuned_as_csv(opened.study, tuned), encoding="utf-8")
     found = boundary_of(opened.study, trials)
     if client is not None and trials:
         for path in figures:
             client.log_artifact(opened.run_id, str(path), "figures")
-        client.log_artifact(opened.run_id, str(table))
+        for path in filter(None, (table, tuned_table)):
+            client.log_artifact(opened.run_id, str(path))
         metrics = {
             "trials": float(len(trials)),
             "winning_trials": float(sum(trial.phase == "winning" for trial in trials)),
@@ -63,7 +74,7 @@ def conclude(opened: Opened, client: MlflowClient | None, folder: Path | None = 
         client.log_batch(opened.run_id, metrics=[Metric(key, value, at, 0) for key, value in metrics.items()])
         told = {"lt.boundary": ", ".join(f"{value:.4g}" for value in found), "lt.best_trials": _best(trials)}
         client.log_batch(opened.run_id, tags=[RunTag(key, value) for key, value in told.items()])
-    return Concluded(figures, table, shares, found)
+    return Concluded(figures, table, shares, found, tuned, tuned_table)
 
 
 def to_json(opened: Opened, trials: Sequence[Trial], concluded: Concluded) -> dict[str, Any]:
@@ -78,6 +89,7 @@ def to_json(opened: Opened, trials: Sequence[Trial], concluded: Concluded) -> di
         "boundary": concluded.crossings,
         "figures": [str(path) for path in concluded.figures],
         "table": str(concluded.table),
+        "tuned": [in_columns(opened.study, each) for each in concluded.tuned],
     }
 
 
@@ -110,6 +122,48 @@ def as_csv(trials: Sequence[Trial]) -> str:
                 trial.run_id,
             ]
         )
+    return text.getvalue()
+
+
+def in_columns(study: Study, tuned: Tuned) -> dict[str, Any]:
+    """An arm at a density as a row of `tuned.csv`: column → value, None where there is none; accuracies 0–1.
+
+    What begins with `any_` is of the arm's best trial by *test* accuracy.
+    """
+    row: dict[str, Any] = {**tuned.group, "density_pct": tuned.pct, "arm": tuned.arm}
+    for prefix, chosen, behind in (("", tuned.best, tuned.behind), ("any_", tuned.at_any, tuned.behind_any)):
+        row |= {f"{prefix}{name}": chosen and chosen.trial.params[name] for name in study.tune}
+        row |= {
+            f"{prefix}trial": chosen and chosen.trial.number,
+            f"{prefix}weights_remaining_pct": chosen and chosen.left,
+            f"{prefix}validation_accuracy": chosen and chosen.validation,
+            f"{prefix}test_accuracy": chosen and chosen.test,
+            f"{prefix}winning_minus_arm": behind and behind.mean,
+            f"{prefix}low": behind and behind.interval and behind.interval[0],
+            f"{prefix}high": behind and behind.interval and behind.interval[1],
+        }
+    row |= {
+        "not_bracketed": " ".join(f"{name}:{edge}" for name, edge in tuned.at_edge.items()),
+        "seeds": len(study.settings_of({}).seeds),
+        "trials": tuned.trials,
+        "trials_counted": len(tuned.candidates),
+        "mlflow_run_id": tuned.best and tuned.best.trial.run_id,
+    }
+    return row
+
+
+def tuned_as_csv(study: Study, tuned: Sequence[Tuned]) -> str:
+    """The arms at their best as CSV: the rows of `in_columns`, accuracies rounded, what was searched as it is."""
+    rows = [in_columns(study, each) for each in tuned]
+    searched = {*study.space, *(f"any_{name}" for name in study.space)}
+    text = io.StringIO()
+    written = csv.DictWriter(text, rows[0], lineterminator="\n")
+    written.writeheader()
+    for row in rows:
+        rounded = {
+            key: _rounded(value) for key, value in row.items() if isinstance(value, float) and key not in searched
+        }
+        written.writerow({key: in_csv(value) for key, value in (row | rounded).items()})
     return text.getvalue()
 
 

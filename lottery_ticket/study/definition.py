@@ -21,6 +21,9 @@ SAMPLERS = ("grid", "qmc", "tpe", "gp", "boundary")
 MOST = 100_000
 """Trials of a study, points of a grid, rounds of a trial."""
 
+EVEN_SAMPLERS = ("grid", "qmc")
+"""Those that spread trials whatever comes of them, and so give every arm the same."""
+
 MACHINE = ("device", "engine", "engine_threads", "executor", "stack", "jobs", "precision", "checkpoint_precision")
 """Settings that may differ between two calls that are one study."""
 
@@ -77,6 +80,7 @@ class Study(_Table):
         batch: trials trained side by side.
         timeout: seconds after which no trial is begun.
         end_early: when a trial's answer can no longer change.
+        tune: what is searched to find each arm's own best, see `lottery_ticket.study.tuning`.
     """
 
     preset: str = DEFAULT_PRESET
@@ -91,6 +95,7 @@ class Study(_Table):
     batch: int = Field(4, ge=1, le=256)
     timeout: float | None = Field(None, gt=0)
     end_early: EndEarly = EndEarly.model_validate({})
+    tune: tuple[str, ...] = ()
 
     _name: str = ""
 
@@ -138,7 +143,14 @@ class Study(_Table):
         }
         if self.down_to_pct is not None:
             del told["rounds"]  # each trial has its own
+        if self.tune:
+            told["tune"] = as_text(tuple(sorted(self.tune)))
         return told
+
+
+def ordered(searched: Range | Choices) -> bool:
+    """Whether a setting's values have an order: a range, or choices that are numbers."""
+    return isinstance(searched, Range) or not any(isinstance(choice, str) for choice in searched.choices)
 
 
 def whole_numbers(name: str) -> bool:

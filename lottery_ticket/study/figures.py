@@ -22,11 +22,10 @@ from lottery_ticket.study.axes import (
     in_words,
     learned,
     measured_at,
-    ordered,
     percent_scale,
     percents,
 )
-from lottery_ticket.study.definition import Choices, Range, Study
+from lottery_ticket.study.definition import Choices, Range, Study, ordered
 from lottery_ticket.study.importance import Share
 from lottery_ticket.study.maps import draw_map_gap, draw_map_smallest
 from lottery_ticket.study.names import DENSE, MATCHING, SMALLEST

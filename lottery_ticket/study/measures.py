@@ -14,7 +14,7 @@ from lottery_ticket.study.names import COST, DENSE, LEFT, MARGIN, MATCHING, SMAL
 PHASES = ("none", "matching", "winning")
 """What a trial shows: no ticket that matches, tickets that match, tickets that win – in two rounds on end each."""
 
-_NEAREST = 1.35
+NEAREST = 1.35
 """A round stands for a density where the ratio of the two is at most this."""
 
 
@@ -54,7 +54,7 @@ def measure(
         "seconds": math.fsum(record.seconds for record in records),
     }
     for pct in densities:
-        place = nearest({index: 100 * each.density for index, each in enumerate(verdict.rounds)}, pct, _NEAREST)
+        place = nearest({index: 100 * each.density for index, each in enumerate(verdict.rounds)}, pct, NEAREST)
         if place is None or not (judged := verdict.rounds[place]).seeds:
             continue
         measured[f"{LEFT}/{pct:g}pct"] = 100 * judged.density

@@ -11,7 +11,17 @@ from lottery_ticket import plugins, shipped
 from lottery_ticket.config import Settings, allowed, as_text, flag, merge, over, preset_layer
 from lottery_ticket.errors import InputError, unknown
 from lottery_ticket.plugins import is_code
-from lottery_ticket.study.definition import MOST, OBJECTIVES, SAMPLERS, Choices, EndEarly, Range, Study, kinds
+from lottery_ticket.study.definition import (
+    EVEN_SAMPLERS,
+    MOST,
+    OBJECTIVES,
+    SAMPLERS,
+    Choices,
+    EndEarly,
+    Range,
+    Study,
+    kinds,
+)
 
 
 def study_names() -> list[str]:
@@ -81,6 +91,8 @@ def parse(source: str, values: Mapping[str, Any], overrides: Mapping[str, Any], 
             where, study.sampler, f"is for objective phase; allowed with {study.objective}: grid, qmc, tpe, gp"
         )
     _check_densities(source, study, settings)
+    if study.tune:
+        _check_tune(source, study, merged, settings, where)
     for name, searched in study.space.items():
         _check_space(source, study, name, searched)
     if {"epochs", "iterations"} <= study.space.keys():
@@ -155,6 +167,45 @@ def _check_densities(source: str, study: Study, options: Mapping[str, Any]) -> N
                 raise InputError(where, study.settings[other], why)
 
 
+_NOT_TUNED = (
+    *("dataset", "validation_size", "model", "width", "prunable", "keep_dense", "prune_only", "output_layer"),
+    *("prune_rate", *_BY_TYPE, "density", "tensor_densities", "rounds", "epochs", "iterations"),
+)
+"""Settings whose values are no choice of an arm's: of which images and weights it is, how many, and for how long."""
+
+
+def _check_tune(source: str, study: Study, values: Mapping[str, Any], options: Mapping[str, Any], sampler: str) -> None:
+    """InputError where arms cannot each have their own best of what is to be tuned; `sampler` is what names that."""
+    key = f"{source}: tune"
+    for name in study.tune:
+        if name not in study.space:
+            raise unknown(key, name, study.space)
+        if name in _NOT_TUNED:
+            why = "would compare other images or networks, or a longer training; allowed: how networks are trained"
+            raise InputError(key, name, why)
+    if len(set(study.tune)) < len(study.tune):
+        raise InputError(key, as_text(study.tune), "names one twice; allowed: each once")
+    if study.sampler not in EVEN_SAMPLERS:
+        why = "need not spread trials evenly, and one that looks for tickets would tune winning alone"
+        raise InputError(sampler, study.sampler, f"{why}; allowed with tune: {', '.join(EVEN_SAMPLERS)}")
+    for name, searched in study.space.items():
+        if name not in study.tune and isinstance(searched, Range) and study.sampler != "grid":
+            allowed = "allowed beside tune: choices, or sampler grid"
+            raise InputError(
+                f"{source}: space.{name}", f"{searched.low:g} to {searched.high:g}", f"is one value a trial; {allowed}"
+            )
+    if "validation_size" in study.space:
+        raise InputError(f"{source}: space", "validation_size", "cannot be searched with tune; allowed: other settings")
+    if study.settings_of({}).validation_size == 0:
+        where = flag("validation_size") if "validation_size" in options else f"{source}: settings.validation_size"
+        raise InputError(where, 0, "leaves no images to choose values by; allowed with tune: a whole number ≥ 1")
+    if "end_early" in values:
+        why = "asks winning alone, and would end trials of the other arms; allowed with tune: none"
+        raise InputError(f"{source}: end_early", as_text(tuple(values["end_early"])), why)
+    if not study.densities:
+        raise InputError(f"{source}: densities", "", "is empty; allowed with tune: percents of weights left, as 10.7")
+
+
 def _check_space(source: str, study: Study, name: str, searched: Range | Choices) -> None:
     key = f"{source}: space.{name}"
     field = Settings.model_fields[name]
@@ -205,6 +256,8 @@ def _allowed(loc: tuple[int | str, ...], message: str) -> str:
         return ", ".join(OBJECTIVES)
     if loc[0] == "space" and "choices" in loc[3:] and len(loc) > 4:
         return f"a list of {allowed(Settings.model_fields[str(loc[1])])}"
+    if loc[0] == "tune":
+        return 'a list of what [space] searches, as ["lr"]'
     if loc == ("space",):
         return "a table [space] with at least one setting"
     return allowed(Study.model_fields[str(loc[0])]) if len(loc) == 1 and loc[0] in _SCALARS else message.lower()

@@ -23,13 +23,14 @@ from lottery_ticket.runs.keeper import Keeper
 from lottery_ticket.runs.plan import Plan
 from lottery_ticket.store import reading
 from lottery_ticket.store.tracking import Tracker
+from lottery_ticket.study.accuracies import accuracies
 from lottery_ticket.study.definition import Study
 from lottery_ticket.study.listener import StudyListener
 from lottery_ticket.study.measures import measure, phase, settled, winning_margin
 from lottery_ticket.study.names import MARGIN
 from lottery_ticket.study.opened import Opened
 from lottery_ticket.study.stacks import Key, stackable
-from lottery_ticket.study.trials import ENDED, MEASURES, PHASE, ROUNDS, RUN_ID, SAVED
+from lottery_ticket.study.trials import ACCURACIES, ENDED, MEASURES, PHASE, ROUNDS, RUN_ID, SAVED
 
 
 @dataclass
@@ -67,8 +68,8 @@ class Running:
 
     @property
     def _reason(self) -> str:
-        """Why the trial ends before its last round; empty where it does not."""
-        if not self.settings.rounds - self.round or not self.records:
+        """Why the trial ends before its last round; empty where it does not, as where other arms are asked for too."""
+        if self.study.tune or not self.settings.rounds - self.round or not self.records:
             return ""
         return settled(self.records, self.study.end_early) or ""
 
@@ -106,7 +107,8 @@ class Running:
         metrics = {**measured, "seconds_saved": saved}
         client.log_batch(self.tracker.run_id, metrics=[Metric(key, value, at, 0) for key, value in metrics.items()])
         self.tracker.tag({"lt.phase": phase(verdict), "lt.ended_early": reason})
-        return {PHASE: phase(verdict), MEASURES: measured, ENDED: reason, SAVED: saved}
+        told = {PHASE: phase(verdict), MEASURES: measured, ENDED: reason, SAVED: saved}
+        return told | ({ACCURACIES: accuracies(self.records, densities)} if self.study.tune else {})
 
 
 def begin(

@@ -8,6 +8,7 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from lottery_ticket.study.accuracies import Accuracies
 from lottery_ticket.study.names import MARGIN
 
 RUN_ID = "mlflow_run_id"
@@ -20,6 +21,9 @@ SURPLUS = "surplus"
 """The attribute of a failed trial that several processes began when only one was wanted."""
 
 PHASE, MEASURES, ENDED, SAVED, ROUNDS = "phase", "measures", "ended_early", "seconds_saved", "rounds"
+
+ACCURACIES = "accuracies"
+"""The attribute of a finished trial of a study that tunes: see `lottery_ticket.study.accuracies`."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Trial:
         seconds_saved: of training, by that; an estimate.
         run_id: of its run in MLflow.
         best: whether no other trial is better in all that the study looks for (the Pareto front).
+        accuracies: of its networks, where the study tunes.
     """
 
     number: int
@@ -45,6 +50,7 @@ class Trial:
     seconds_saved: float
     run_id: str
     best: bool
+    accuracies: tuple[Accuracies, ...] = ()
 
 
 def finished(study: optuna.Study) -> list[Trial]:
@@ -65,6 +71,7 @@ def _trial(trial: FrozenTrial, best: bool) -> Trial:
         seconds_saved=told[SAVED],
         run_id=told[RUN_ID],
         best=best,
+        accuracies=tuple(Accuracies(*each) for each in told.get(ACCURACIES, ())),
     )
 
 

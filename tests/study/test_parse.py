@@ -17,7 +17,7 @@ lr = { low = 1e-3, high = 1e-1, log = true, points = 4 }
 """
 
 
-@pytest.mark.parametrize("name", ["lr", "map", "prune-rate"])
+@pytest.mark.parametrize("name", ["lr", "map", "prune-rate", "tuned"])
 def test_shipped_studies(name):
     assert name in study_names()
     study = load_study(name)
