@@ -25,8 +25,11 @@ CPU_STACK, CUDA_STACK = 8, 256
 IN_EACH_PROCESS = 2
 """Networks that each process must have at least for processes to be faster than one stack (bench/README.md)."""
 
-FILLED = 0.9
-"""The part of the free memory that is used."""
+FILLED = 0.85
+"""The part of the free memory that is used, by predictions that may be some 15 % too low."""
+
+AT_MOST = 1.7
+"""What a step takes at its peak, in bytes that its backward pass keeps: 1.5 to 2 on a CPU, by network (bench/README.md)."""
 
 LISTED = 60
 """Bytes that the places of one survivor take at most, those that only sorting them takes included."""
@@ -159,10 +162,10 @@ def stack_size(limit: Limit, network: Network, masks: Sequence[Mask], data: Data
 def member_bytes(
     network: Network, architecture: Stack, data: Data, settings: Settings, alone: Mask | None = None
 ) -> int:
-    """Memory that one more member of a stack takes while it is trained and evaluated, from above.
+    """Memory that one more member of a stack takes while it is trained and evaluated, to about 15 %.
 
-    Its weights, gradients, optimiser state, mask and snapshot, and the values kept for the backward pass, twice. Of the
-    tensors in `alone` survivors alone have gradients and state, and are listed twice: by output and by input.
+    Its weights, gradients, optimiser state, mask and snapshot, and what a step takes at its peak. Of the tensors in
+    `alone` survivors alone have gradients and state, and are listed twice: by output and by input.
     """
     weights = sum(value.numel() for value in tensors_of(network.module).values())
     prunable = sum(kept.numel() for kept in network.dense_mask().values())
@@ -170,12 +173,21 @@ def member_bytes(
     pruned = sum(kept.numel() for kept in (alone or {}).values()) - survivors
     state = 2 if settings.optimizer.startswith("adam") else 1
     floats = (weights - pruned) * (2 + state) + weights * (2 if settings.rewind_iteration else 1)
-    kept = activation_bytes(network, architecture, data.input_shape)
-    return 4 * floats + 9 * prunable + LISTED * survivors + 2 * settings.batch_size * kept
+    kept = activation_bytes(network, architecture, data.input_shape, settings.batch_size)
+    return 4 * floats + 9 * prunable + LISTED * survivors + round(AT_MOST * kept)
 
 
-def activation_bytes(network: Network, architecture: Stack, input_shape: tuple[int, ...]) -> int:
-    """Bytes of the values that the backward pass needs of one image, read off a pass over two."""
+def activation_bytes(network: Network, architecture: Stack, input_shape: tuple[int, ...], images: int) -> int:
+    """Bytes of the values that the backward pass needs of so many images, read off passes over two and four.
+
+    In bfloat16 weights are among them, once.
+    """
+    two, four = (_kept(network, architecture, torch.zeros(1, count, *input_shape)) for count in (2, 4))
+    return two + (four - two) * (images - 2) // 2
+
+
+def _kept(network: Network, architecture: Stack, images: torch.Tensor) -> int:
+    """Bytes of the values that the backward pass needs of these images."""
     weights = {
         name: value.requires_grad_() if name in network.trainable else value
         for name, value in stack([network.draw(0, "activations")], torch.device("cpu")).items()
@@ -189,11 +201,10 @@ def activation_bytes(network: Network, architecture: Stack, input_shape: tuple[i
             kept[storage.data_ptr()] = storage.nbytes()
         return value
 
-    images = torch.zeros(1, 2, *input_shape)
     with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(note, lambda value: value):
         scores = architecture(weights, images, training=True, generators=[torch.Generator()])
     del scores
-    return sum(kept.values()) // 2
+    return sum(kept.values())
 
 
 def _gib(count: int) -> str:

@@ -23,6 +23,13 @@ from lottery_ticket.masks import Weights
 from lottery_ticket.models.tensors import call, tensors_of
 
 
+SMALL = 3
+"""The largest kernel that is trained faster with channels last on a CPU (bench/README.md).
+
+With batch normalisation all are; evaluated faster are all networks.
+"""
+
+
 def stack(members: Sequence[Mapping[str, Tensor]], device: torch.device) -> Weights:
     """K dicts of tensors → one dict whose tensors have a leading axis of K, on the device."""
     return {name: torch.stack([member[name] for member in members]).to(device).contiguous() for name in members[0]}
@@ -56,7 +63,10 @@ class Stack:
         self._module = module
         self._low, self._medium = precision in ("bfloat16", "medium"), precision == "medium"
         self.draws = any(type(layer) is nn.Dropout for layer in module.modules())
-        self._normalises = any(type(layer) is nn.BatchNorm2d for layer in module.modules())
+        layers = list(module.modules())
+        kernels = [max(layer.kernel_size) for layer in layers if isinstance(layer, nn.Conv2d)]
+        self._small_kernels = max(kernels, default=0) <= SMALL
+        self._normalises = any(type(layer) is nn.BatchNorm2d for layer in layers)
         try:
             self._steps = _translate(module)
             self._check(input_shape)
@@ -85,7 +95,9 @@ class Stack:
         low = self._low and (training or self._medium)
         if self.unknown is None:
             low_linear = low and not (self._medium and x.device.type == "cpu")
-            channels_last = len(x) == 1 and (low or (self._normalises and x.device.type == "cpu"))  # bench/cifar.py
+            trained_faster = self._small_kernels or self._normalises
+            faster = low or (x.device.type == "cpu" and (trained_faster or not training))
+            channels_last = faster and len(x) == 1
             return self._run(Call(weights, len(x), training, low, low_linear, generators, channels_last), x)
         single = {name: value.squeeze(0) for name, value in weights.items()}
         self._module.train(training)

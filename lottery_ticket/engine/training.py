@@ -43,6 +43,9 @@ from lottery_ticket.record import Point
 EVALUATED_AT_ONCE = 2000
 """Images × members in one forward pass of an evaluation, where that is more than a batch each."""
 
+ON_CPU = 250
+"""The most images of each member in it on a CPU, whose caches hold what passes between two layers (bench/README.md)."""
+
 
 def train(
     network: Network,
@@ -107,9 +110,10 @@ def stacks(members: Sequence[Member], size: int, alone: Sequence[tuple[str, ...]
     return [stacked for indices in alike.values() for stacked in evenly(indices, size)]
 
 
-def evaluated_at_once(settings: Settings, members: int) -> int:
+def evaluated_at_once(settings: Settings, members: int, device: torch.device) -> int:
     """Images in one forward pass of an evaluation of a stack."""
-    return max(settings.batch_size, EVALUATED_AT_ONCE // members)
+    most = EVALUATED_AT_ONCE // members
+    return max(settings.batch_size, min(ON_CPU, most) if device.type == "cpu" else most)
 
 
 class _Training:
@@ -339,7 +343,7 @@ class _Training:
         lowest: list[Tensor] = []
         highest: list[Tensor] = []
         losses = torch.zeros(members, dtype=torch.float64, device=self._device)
-        size = evaluated_at_once(self._settings, members)
+        size = evaluated_at_once(self._settings, members, self._device)
         for x, y in zip(images.x.split(size), images.y.split(size), strict=True):
             with self._exact():
                 scores = self._architecture(self._weights, x.expand(members, *x.shape), training=False).float()

@@ -77,7 +77,7 @@ def _in_small(settings: Settings, data: Data, members: int) -> Data:
     """
     images, size = len(data.train), min(settings.batch_size, len(data.train))
     left = images % size if iterations_per_round(settings, images) >= math.ceil(images / size) else 0
-    at_once = evaluated_at_once(settings, members)
+    at_once = evaluated_at_once(settings, members, data.train.x.device)
     most = settings.batch_size if data.train.x.device.type == "cpu" else at_once
     last = min(most, *(len(part) % at_once or most for part in (data.test, data.validation)))
     return replace(

@@ -115,7 +115,7 @@ def test_presets_for_cifar_hold_what_the_sources_say():
     stabilizing = in_iterations(lottery_ticket.load_preset("stabilizing-resnet20"), 45_000)
     assert (stabilizing.milestones, stabilizing.keep_dense) == ((20_001, 24_999), ("output.*", "*.shortcut.*"))
     quick = lottery_ticket.load_preset("quick-cifar")
-    assert (quick.model, quick.width, quick.rounds, quick.iterations) == ("conv2", 0.25, 11, 1000)
+    assert (quick.model, quick.width, quick.rounds, quick.iterations) == ("conv2", 0.25, 6, 1000)
 
 
 def test_layers_flags_over_file_over_preset(tmp_path):
