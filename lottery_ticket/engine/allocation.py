@@ -29,7 +29,7 @@ FILLED = 0.85
 """The part of the free memory that is used, by predictions that may be some 15 % too low."""
 
 AT_MOST = 1.7
-"""What a step takes at its peak, in bytes that its backward pass keeps: 1.5 to 2 on a CPU, by network (bench/README.md)."""
+"""What a step takes at its peak over what its backward pass keeps: 1.5 to 2 on a CPU, by network (bench/README.md)."""
 
 LISTED = 60
 """Bytes that the places of one survivor take at most, those that only sorting them takes included."""

@@ -22,7 +22,6 @@ from lottery_ticket.errors import one_line
 from lottery_ticket.masks import Weights
 from lottery_ticket.models.tensors import call, tensors_of
 
-
 SMALL = 3
 """The largest kernel that is trained faster with channels last on a CPU (bench/README.md).
 
