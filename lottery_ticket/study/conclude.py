@@ -83,7 +83,7 @@ def to_json(opened: Opened, trials: Sequence[Trial], concluded: Concluded) -> di
         "study": opened.name,
         "run_id": opened.run_id,
         "definition": opened.study.model_dump(mode="json"),
-        "trials": [asdict(trial) for trial in trials],
+        "trials": [_told(trial) for trial in trials],
         "importance": {name: share.part for name, share in concluded.importance.items()},
         "importance_spread": {name: [share.low, share.high] for name, share in concluded.importance.items()},
         "boundary": concluded.crossings,
@@ -91,6 +91,11 @@ def to_json(opened: Opened, trials: Sequence[Trial], concluded: Concluded) -> di
         "table": str(concluded.table),
         "tuned": [in_columns(opened.study, each) for each in concluded.tuned],
     }
+
+
+def _told(trial: Trial) -> dict[str, Any]:
+    """A trial as plain data; accuracies where the study tunes."""
+    return {name: value for name, value in asdict(trial).items() if name != "accuracies" or value}
 
 
 def boundary_of(study: Study, trials: Sequence[Trial]) -> list[float]:
