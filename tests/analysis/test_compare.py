@@ -183,6 +183,7 @@ def said_no(done, *words):
         assert word in done.err
 
 
+@pytest.mark.slow
 def test_command(lt, quick_flags, tmp_path):
     assert lt("run", *quick_flags, "--seeds", 2, "--arms", "winning,reinit").code == 0
     listed = lt("tickets", "--json").json

@@ -78,6 +78,7 @@ def timeless(done):
     return [{k: v for k, v in r.items() if k not in VARYING} for r in done.json["rounds"]]
 
 
+@pytest.mark.slow
 def test_the_command_trains_in_processes_and_says_so(lt, quick_flags, tmp_path):
     flags = [*quick_flags, "--seeds", 2, "--stack", 1]
     two = lt("run", *flags, "--jobs", 2, "--json")

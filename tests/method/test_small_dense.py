@@ -311,6 +311,7 @@ def test_the_checks_of_arms_know_it():
     check_arm(ARMS["small-dense"])
 
 
+@pytest.mark.slow
 def test_its_tickets_are_found_again_and_trained_again(small_npz, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     settings = settings_of(dataset=str(small_npz), model="mlp:30-20", seeds="0,3", arms="winning,reinit,small-dense")

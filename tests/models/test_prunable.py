@@ -350,6 +350,7 @@ OF_ROWS = f"{__name__}:OfRows"
 IN, OUT, HEAD = "attention.in_proj_weight", "attention.out_proj.weight", "head.weight"
 
 
+@pytest.mark.slow
 def test_a_run_says_what_it_prunes(lt, quick_flags, tmp_path):
     flags = ["--model", OF_ROWS, "--arms", "winning", "--keep-dense", "head.*", "--scope", "global"]
     done = lt("run", *quick_flags, *flags, "--json")

@@ -178,6 +178,7 @@ def check_page(report, folder):
         browser.close()
 
 
+@pytest.mark.slow
 def test_a_run_of_lt_run_with_the_same_settings_is_read(lt, toml, small_npz, tmp_path):
     flags = f"--preset shu-fc1 --dataset {small_npz} --rounds 2 --iterations 20 --prune-rate 0.9 --seeds 3".split()
     made = lt("run", *flags, "--verdict-tolerance", 0.9, "--verdict-level", 0.6, "--json")  # which only judge
@@ -214,6 +215,7 @@ def test_it_goes_on_where_it_was_killed(lt, toml, tmp_path):
     assert len(runs(tmp_path)) == 1
 
 
+@pytest.mark.slow
 def test_from_python(toml, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     told, name = load_reproduction(str(toml))

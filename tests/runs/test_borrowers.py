@@ -39,6 +39,7 @@ def kept(settings, tmp_path_factory):
         yield lottery_ticket.run(settings, listener=Listener(), tracking_uri=f"sqlite:///{Path.cwd()}/mlflow.db")
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_to_the_same_bits(settings, kept):
     cut, store = Interrupted(), kept.client.tracking_uri
     with pytest.raises(KeyboardInterrupt):

@@ -35,6 +35,7 @@ def kept(settings, tmp_path_factory):
         return lottery_ticket.run(settings, listener=Listener())
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_to_the_same_bits(settings, kept):
     cut, store = Interrupted(), kept.client.tracking_uri
     with pytest.raises(KeyboardInterrupt):

@@ -97,6 +97,7 @@ def masks(result, arm="winning", seed=0):
     ]
 
 
+@pytest.mark.slow
 def test_our_loop_written_by_hand_finds_what_run_finds(settings, small):
     """fc1 on MNIST: as many survivors in each tensor, masks nested, accuracies as close as rounding leaves them."""
     images, labels = small.train.x, small.train.y
@@ -601,6 +602,7 @@ def blocks():
     return re.findall(r"```python\n(.*?)```", (ROOT / "docs/own-loop.md").read_text(encoding="utf-8"), re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_documents_example(capsys):
     code = blocks()[0]
     assert "lottery_ticket.find(" in code

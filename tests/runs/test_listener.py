@@ -131,7 +131,7 @@ class Impatient(Listener):
             raise self.error
 
 
-@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("named", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_who_interrupts_a_run_is_told_how_to_go_on(here, small_npz, tmp_path, named):
     store = {"tracking_uri": f"sqlite:///{tmp_path}/x.db"} if named else {}
     with pytest.raises(KeyboardInterrupt, match="finished rounds are kept; go on with ") as caught:

@@ -193,6 +193,7 @@ def test_images_of_another_shape_are_refused(store, ticket, small_npz, tmp_path)
         lottery_ticket.train_ticket(ticket, dataset=data, tracking_uri=store)
 
 
+@pytest.mark.slow
 def test_lt_train_asks_in_one_command(lt, found, ticket, small_npz, tmp_path):
     other_data(tmp_path / "three.npz", small_npz, classes=3)
     arguments = ["--dataset", "three.npz", "--epochs", "1", "--seeds", "3", "--validation-size", "100"]

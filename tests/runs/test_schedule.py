@@ -15,6 +15,7 @@ SCHEDULES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["one-shot", pytest.param("init", marks=pytest.mark.slow)])
 def test_a_run_that_is_gone_on_with_ends_in_the_same_bits(name, small_npz, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -86,6 +86,7 @@ def test_a_seed_of_a_later_look_is_trained_as_it_would_be_in_a_run_of_its_own(un
     assert {key: each for key, each in outcomes(grown).items() if key[1] == 3} == outcomes(alone)
 
 
+@pytest.mark.slow
 def test_no_seed_is_added_to_what_is_decided(settings, uri):
     late = settings.model_copy(
         update={"rounds": 2, "prune_rate": 0.6, "iterations": 40, "rewind_iteration": 35, "verdict_tolerance": 0.3}

@@ -4,6 +4,8 @@ import math
 import time
 from contextlib import suppress
 
+import pytest
+
 from lottery_ticket.runs.stopwatch import PARTS, Stopwatch
 
 
@@ -29,6 +31,7 @@ def test_parts_within_parts_take_their_own_and_all_is_counted(monkeypatch):
     assert math.fsum(clock.seconds.values()) == now[0] - 97
 
 
+@pytest.mark.slow
 def test_evaluation_is_its_share_of_the_rounds(monkeypatch, found):
     now = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])

@@ -40,6 +40,7 @@ def loaded(run, arm, r=2):
     return Ticket.load(f"{run.run_id}:{r}:{arm}-seed0", tracking_uri=run.client.tracking_uri)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_to_the_same_bits(settings, kept):
     cut, store = Interrupted(), kept.client.tracking_uri
     with pytest.raises(KeyboardInterrupt):

@@ -116,6 +116,7 @@ def test_a_server_that_fails_for_a_while_and_is_started_again(small_npz, undistu
     assert not list((tmp_path / "mlruns" / "outbox").iterdir())
 
 
+@pytest.mark.slow
 def test_a_run_killed_with_all_its_rounds_on_their_way_ends_as_one_that_never_was(small_npz, tracking_server, tmp_path):
     """Kept, too: what the first round started from."""
     tracking_server.start()

@@ -115,6 +115,7 @@ def start(folder, npz, **variables):
     return launcher.Started(flags(npz, 5, 60), folder, environment(**variables))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arm", ["winning", pytest.param("reinit", marks=pytest.mark.slow)])
 def test_a_trajectory_that_is_deleted_while_it_trains(small_npz, tmp_path, arm):
     process = start(tmp_path, small_npz)
@@ -138,6 +139,7 @@ def test_a_trajectory_that_is_deleted_while_it_trains(small_npz, tmp_path, arm):
         assert name == "parent" or sum(path.endswith("round.json") for path in artifacts) == 5
 
 
+@pytest.mark.slow
 def test_a_run_that_is_deleted_while_it_trains(small_npz, tmp_path):
     process = start(tmp_path, small_npz)
     told = read_until(process, "round  0")

@@ -35,6 +35,7 @@ def run_id(lt, quick_flags):
     return done.json["run_id"]
 
 
+@pytest.mark.slow
 def test_registered_pulled_loaded_and_served(lt, run_id, small_npz, tmp_path, monkeypatch):
     done = lt("register", f"{run_id}:2", "--name", "small")
     assert done.code == 0, done.err

@@ -176,6 +176,7 @@ def test_figures_are_drawn_again_from_mlflow_alone(lt, quick_flags, tmp_path):
     assert "Smallest" in done.out or "No winning ticket" in done.out
 
 
+@pytest.mark.slow
 def test_a_remote_tracking_server_works_the_same_way(lt, quick_flags, server, tmp_path):
     done = lt("run", *quick_flags, "--json", MLFLOW_TRACKING_URI=server)
     assert done.code == 0, done.err

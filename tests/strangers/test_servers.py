@@ -98,6 +98,7 @@ def test_pages_without_end_are_not_read():
             connection.search(client, ["0"], "")
 
 
+@pytest.mark.slow
 def test_control_c_is_heard_while_a_server_drips(tmp_path):
     with serving(drip, True) as (uri, asked):
         command = [sys.executable, "-m", "lottery_ticket", "tickets", "--tracking-uri", uri]

@@ -418,6 +418,7 @@ def test_a_study_for_real_agrees_with_what_mlflow_has(lt, small_npz, tmp_path):
     assert "is in the storage with tune = 'lr', not 'nothing'; allowed: the same study, or --fresh" in another.err
 
 
+@pytest.mark.slow
 def test_no_trial_ends_for_what_winning_alone_came_to(small_npz, tmp_path, monkeypatch):
     """Rounds with a hundredth of the weights are far below dense, and other arms may have their best there."""
     monkeypatch.chdir(tmp_path)

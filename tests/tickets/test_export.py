@@ -91,7 +91,7 @@ class Noisy(nn.Module):
     ("model", "compact"),
     [
         pytest.param("fc1", False, marks=pytest.mark.slow),
-        (f"{__name__}:convolutions", True),
+        pytest.param(f"{__name__}:convolutions", True, marks=pytest.mark.slow),
         (f"{__name__}:residual", True),
     ],
 )

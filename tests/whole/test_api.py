@@ -36,6 +36,7 @@ def test_the_readmes_example(tmp_path, monkeypatch, capsys, small_npz):
     assert (tmp_path / "mlruns/mlflow.db").exists()
 
 
+@pytest.mark.slow
 def test_the_readmes_example_of_a_ticket(tmp_path, monkeypatch, capsys, settings):
     pattern = r"```python\n(import torch\nfrom lottery_ticket import Ticket.*?)```"
     (example,) = re.findall(pattern, README.read_text(), re.DOTALL)
@@ -47,6 +48,7 @@ def test_the_readmes_example_of_a_ticket(tmp_path, monkeypatch, capsys, settings
     assert all(torch.equal(kept, there["again"].mask[name]) for name, kept in there["ticket"].mask.items())
 
 
+@pytest.mark.slow
 def test_result_ticket_is_mask_and_theta_0(tmp_path, monkeypatch, settings, small):
     monkeypatch.chdir(tmp_path)
     result = lottery_ticket.run(settings)

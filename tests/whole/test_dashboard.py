@@ -120,6 +120,7 @@ def test_it_listens_on_loopback_until_the_command_is_terminated(studied, start):
         socket.create_connection(("127.0.0.1", port), timeout=5)
 
 
+@pytest.mark.slow
 def test_it_listens_elsewhere_when_told_so_and_says_what_that_means(studied, start):
     process, address = start("--unprotected-host", "127.0.0.2")
     assert address.startswith("http://127.0.0.2:")

@@ -152,6 +152,7 @@ nothing = 3
 """
 
 
+@pytest.mark.slow
 def test_code_of_ones_own_is_named_by_flag_alone(lt, quick_flags, tmp_path):
     (tmp_path / "mine.py").write_text(MINE)
     flags = [*quick_flags, "--arms", "winning,mine:Halved", "--criterion", "mine:largest_first"]
@@ -185,6 +186,7 @@ def test_our_criteria(name):
     testing.check_criterion(CRITERIA[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_our_models(name):
     testing.check_model(name, (3, 16, 16), width=0.125)
@@ -195,6 +197,7 @@ def test_our_augmentations(name):
     testing.check_augmentation(AUGMENTATIONS[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXECUTORS)
 def test_our_executors(name):
     testing.check_executor(EXECUTORS[name])
