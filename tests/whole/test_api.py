@@ -70,9 +70,10 @@ def test_default_settings_are_those_of_quick():
 
 def test_presets_hold_what_the_sources_say():
     mnist = {"quick", "shu-fc1", "shu-fc1-lr0.1", "shu-lenet5", "frankle-lenet", "openlth-lenet", "zhou-fc"}
+    mnist |= {"evci-lenet5", "evci-mlp", "ramanujan-fc"}
     lmc = {f"lmc-{net}{how}" for net in ("resnet20", "vgg16") for how in ("", "-low", "-warmup")}
     cifar = {"quick-cifar", "frankle-conv2", "frankle-conv4", "frankle-conv6"}
-    cifar |= {"openlth-resnet20", "renda-resnet20", "stabilizing-resnet20"}
+    cifar |= {"openlth-resnet20", "renda-resnet20", "stabilizing-resnet20", "ma-resnet20", "ramanujan-conv2"}
     assert set(preset_names()) == mnist | lmc | cifar
     for name in ("shu-fc1", "shu-fc1-lr0.1", "shu-lenet5"):
         preset = lottery_ticket.load_preset(name)
@@ -81,6 +82,21 @@ def test_presets_hold_what_the_sources_say():
     frankle = lottery_ticket.load_preset("frankle-lenet")
     assert (frankle.iterations, frankle.epochs, len(frankle.seeds)) == (50_000, None, 5)
     assert (frankle.prune_rate, frankle.prune_rate_output, frankle.validation_size) == (0.2, 0.1, 5000)
+
+
+def test_presets_of_other_masks_hold_what_the_sources_say():
+    for name, lr, decay, density in (("evci-lenet5", 0.05, 5e-4, 0.05), ("evci-mlp", 0.2, 1e-4, 0.02)):
+        evci = in_iterations(lottery_ticket.load_preset(name), 60_000)
+        assert (evci.lr, evci.weight_decay, evci.weight_decay_on) == (lr, 2 * decay, "weights")  # Keras' L2
+        assert (evci.density, evci.rounds, evci.iterations) == (density, 2, 11_719)
+        assert (evci.mask_from, evci.mask_until, evci.mask_every) == (3000, 7000, 100)
+        assert (evci.optimizer, evci.momentum, evci.schedule, evci.batch_size) == ("sgd", 0.9, "cosine", 128)
+    for name in ("ramanujan-fc", "ramanujan-conv2"):
+        ramanujan = lottery_ticket.load_preset(name)
+        assert (ramanujan.arms, ramanujan.density, ramanujan.epochs) == (("edge-popup",), 0.5, 100)
+        assert (ramanujan.init, ramanujan.bias_init) == ("signed-constant", "zero")
+        assert (ramanujan.optimizer, ramanujan.lr, ramanujan.momentum) == ("sgd", 0.1, 0.9)
+        assert (ramanujan.weight_decay, ramanujan.schedule, ramanujan.batch_size) == (1e-4, "cosine", 128)
 
 
 def test_presets_for_cifar_hold_what_the_sources_say():
@@ -116,6 +132,9 @@ def test_presets_for_cifar_hold_what_the_sources_say():
     assert (renda.milestones, renda.rewind_iteration, renda.weight_decay) == ((91 * 391, 136 * 391), 12 * 391, 2e-4)
     stabilizing = in_iterations(lottery_ticket.load_preset("stabilizing-resnet20"), 45_000)
     assert (stabilizing.milestones, stabilizing.keep_dense) == ((20_001, 24_999), ("output.*", "*.shortcut.*"))
+    ma = in_iterations(lottery_ticket.load_preset("ma-resnet20"), images)
+    assert (ma.milestones, ma.keep_dense, ma.rounds) == ((80 * 782, 120 * 782), ("conv1.*", "output.*"), 12)
+    assert (ma.batch_size, ma.momentum, ma.weight_decay, ma.scope) == (64, 0.9, 1e-4, "global")
     quick = lottery_ticket.load_preset("quick-cifar")
     assert (quick.model, quick.width, quick.rounds, quick.iterations) == ("conv2", 0.25, 6, 1000)
 
