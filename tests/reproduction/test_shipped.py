@@ -66,6 +66,13 @@ def rounds_of(settings):
     return made
 
 
+@pytest.mark.parametrize("name", reproduction_names())
+def test_every_setup_and_variant_is_asked_for(name):
+    told, _ = load_reproduction(name)
+    setups, variants = map(set, zip(*told.experiments, strict=True))
+    assert (setups, variants) == (set(told.setups), set(told.variants))
+
+
 @pytest.mark.parametrize("scale", ["quick", "report"])
 @pytest.mark.parametrize("name", reproduction_names())
 def test_every_part_is_measured(name, scale):
