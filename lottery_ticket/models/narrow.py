@@ -81,7 +81,7 @@ def obstacle(network: Network) -> str | None:
     tried = [widest * part for part in _TRIED]
     for width in sorted({max(1, int(each)) for each in tried} if whole else tried, reverse=True):
         if not 0 < _count(network, width) < _count(network, widest):
-            return f"at width {width:g} the network has not the same tensors with fewer weights"
+            return f"at width {width:g} the network cannot be built with the same tensors and fewer weights"
         if why := _differs(network, _at(network, width)):
             return _told(width, why)
     return None
