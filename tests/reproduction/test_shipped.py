@@ -2,17 +2,19 @@
 
 import functools
 import math
+import tomllib
 
 import pytest
 import torch
 
+from lottery_ticket import shipped
 from lottery_ticket.config import load_preset
 from lottery_ticket.method.arms import arm_named
 from lottery_ticket.method.schedule import left_after, pruning_of
 from lottery_ticket.models.network import make_network
 from lottery_ticket.reproduction.claims import Experiment, decide, read_as
-from lottery_ticket.reproduction.jobs import _joined, make_jobs
-from lottery_ticket.reproduction.parse import load_reproduction, reproduction_names
+from lottery_ticket.reproduction.jobs import _joined, carry_out, make_jobs
+from lottery_ticket.reproduction.parse import load_reproduction, parse, reproduction_names
 from lottery_ticket.reproduction.records import sources_of
 from tests.analysis.test_verdict import record
 
@@ -92,3 +94,21 @@ def test_every_part_is_measured(name, scale):
             assert finding.estimate is not None, where
             assert finding.estimate.lost == 0, where
             assert finding.part.measure == "winning_streak" or math.isfinite(finding.estimate.mean), where
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ma-jackpot", "ma-resnet20", "gradient-flow", "edge-popup", "zhou"])
+def test_each_is_run_in_small(name, small_npz, tmp_path):
+    """On a few images, for a few iterations, whatever the network: what it asks for can be trained and judged."""
+    told = tomllib.loads(shipped.text("reports", name, "REPORT"))
+    for setup in told["setups"].values():
+        quick = setup["quick"]
+        given = {**tomllib.loads(shipped.text("presets", setup["preset"], "--preset")), **setup.get("settings", {})}
+        lengths = {"mask_from": 1, "mask_until": 5, "mask_every": 1} if "mask_every" in given else {}
+        few = {"dataset": str(small_npz), "iterations": 6, "normalise": "unit", "validation_size": 200, "seeds": 2}
+        setup["quick"] = {key: value for key, value in quick.items() if key != "epochs"} | few | lengths
+    done = carry_out(parse(name, told), name, tracking_uri=f"sqlite:///{tmp_path}/mlruns/mlflow.db")
+    for outcome in done.outcomes:
+        for finding in outcome.findings:
+            assert finding.estimate is not None, f"{outcome.claim.id}: {finding.part.says}"
+            assert len(finding.estimate.values) + finding.estimate.lost == 2
