@@ -214,6 +214,12 @@ def _start(
     trunk = ids.get(("winning", origin.seed), "")
     finder = ("winning", origin.seed) if arm.own_mask else arm.finder(origin.arm, origin.seed, ticket.settings.seeds)
     rounds = {each.round for each in read_rounds(run.data.tags) if (each.arm, each.seed) == finder}
+    if not arm.own_mask and origin.round not in rounds:
+        lender = "{}-seed{}".format(*finder)
+        raise LotteryTicketError(
+            f"{ticket.name} takes its mask from round {origin.round} of {lender}, which run {run.info.run_id} does not "
+            "list; allowed: tickets of rounds that it lists of both"
+        )
     if trunk:
         initial = reading.read_weights(client, trunk, layout.INIT)
         late = ticket.settings.rewind_iteration > 0

@@ -1,5 +1,7 @@
 """Tickets found in a store: those of the method, and none that a store lies about."""
 
+import json
+
 import pytest
 import torch
 
@@ -52,6 +54,27 @@ def test_a_network_whose_pruned_weights_are_not_zero_is_no_ticket(found, store, 
         InputError, match=f"is of the arm {arm}, whose pruned weights are not zero.*allowed: tickets of"
     ):
         find(f"{found.run_id}:2:{arm}-seed3", tracking_uri=store)
+
+
+@pytest.mark.parametrize("arm", ["reinit", "random-mask", "sign-only", "other-seed"])
+def test_a_mask_that_is_borrowed_has_to_be_there(found, store, arm):
+    """A run that was stopped while a round was kept may list the borrower's round and not the lender's."""
+    tags = found.client.get_run(found.run_id).data.tags
+    kept = {key: told for key, told in tags.items() if key.startswith("lt.rounds/winning-seed")}
+    assert len(kept) == 2
+    own = find(f"{found.run_id}:2:mask-inverted-seed0", tracking_uri=store)
+    try:
+        for key, told in kept.items():
+            short = json.loads(told)
+            short["rounds"] = [each for each in short["rounds"] if each[0] != 2]
+            found.client.set_tag(found.run_id, key, json.dumps(short))
+        lender = "winning-seed3" if arm == "other-seed" else "winning-seed0"
+        with pytest.raises(LotteryTicketError, match=f"takes its mask from round 2 of {lender}, which run .* not list"):
+            find(f"{found.run_id}:2:{arm}-seed0", tracking_uri=store)
+        assert same(find(f"{found.run_id}:2:mask-inverted-seed0", tracking_uri=store).weights, own.weights)
+    finally:
+        for key, told in kept.items():
+            found.client.set_tag(found.run_id, key, told)
 
 
 def test_the_default_is_the_smallest_winning_ticket(found, store):
