@@ -53,10 +53,15 @@ class Evidence:
     gradients: Gradients = field(repr=False)
 
     def balanced(self, per_class: int) -> list[int]:
-        """Indices of so many training images of each class, or of as many as the rarest has, drawn for the seed."""
+        """Indices of so many training images of each class, or of as many as the rarest has, drawn for the seed.
+
+        In random order, so that batches that they are cut into, by which normalisation goes, are not of few classes.
+        """
         drawn = torch.randperm(len(self.labels), generator=generator(self.seed, "balanced", self.round))
         there = [drawn[self.labels[drawn] == label] for label in self.labels.unique()]
-        return [int(index) for own in there for index in own[: min([per_class, *map(len, there)])]]
+        each = min([per_class, *map(len, there)])
+        chosen = {int(index) for own in there for index in own[:each]}
+        return [index for index in drawn.tolist() if index in chosen]
 
     def noise(self) -> Weights:
         """Prunable tensor → uniform random numbers of its shape, 0–1, of this seed and round."""

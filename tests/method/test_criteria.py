@@ -284,6 +284,14 @@ def test_classes_are_balanced_and_drawn_by_the_seed():
     assert seen.balanced(5) == seen.balanced(5) != replace(seen, seed=1).balanced(5)
 
 
+def test_batches_of_balanced_images_are_not_of_few_classes():
+    """Batch normalisation goes by each of them: in order of their classes it would be by another class each time."""
+    _, seen = at()
+    parts = LABELS[seen.balanced(14)].split(14)
+    assert [len(part) for part in parts] == [14, 14, 14]
+    assert all(len(part.unique()) == 3 for part in parts)
+
+
 def test_pruned_weights_count_as_zero_and_do_not_come_back():
     _, seen = at(pruned=0.4)
     full = {name: value + (~seen.mask[name]) if name in seen.mask else value for name, value in seen.weights.items()}
