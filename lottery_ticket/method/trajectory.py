@@ -273,7 +273,8 @@ class Trajectories:
             return None if cost is None else cost.found_with
         before = [record for record in self._last if (record.arm, record.seed) == finder]
         arm = self._arms[member.arm]
-        if self.round == 0 or arm.makes_mask or arm.size_alone:
+        told = arm.makes_mask and self._settings.scope != "global"  # how many weights each tensor has, by the settings
+        if self.round == 0 or told or arm.size_alone:
             return 0
         if not before or before[0].cost is None:
             return None

@@ -271,6 +271,22 @@ def test_multiply_adds_count_the_density_over_time(rounds):
     assert of("gmp").dense == 2 * size
 
 
+def test_what_winning_found_is_paid_for(tiny, network, small):
+    """Ranked together, how many weights a tensor has is known once `winning` is trained; by settings beforehand."""
+    for scope, paid in (("global", True), ("layer", False), ("erk", False)):
+        chosen = tiny.model_copy(
+            update={"arms": ("winning", "gmp", "set", "mask-gmp"), "rounds": 3, "prune_rate": 0.5, "scope": scope}
+        )
+        rounds = {(e.record.arm, e.record.round): e for done in find_tickets(chosen, network, small) for e in done}
+        winning = [rounds["winning", r].record.cost for r in range(3)]
+        for r in (1, 2):
+            for arm in ("gmp", "set"):
+                before = sum(cost.computed for cost in winning[:r]) if paid else 0
+                assert rounds[arm, r].record.cost.to_find == before
+            lender = rounds["gmp", r].record.cost
+            assert rounds["mask-gmp", r].record.cost.to_find == lender.to_find + lender.computed
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
