@@ -62,5 +62,6 @@ def _as_many_as_fit(
     **named: Any,
 ) -> list[Trained]:
     """`train`, with as many networks in a stack as fit in this round; `more` and `named` are its other arguments."""
-    size = stack_size(limit, network, [member.mask for member in members], data, settings)
+    masks = [network.dense_mask() if member.multiplies_all else member.mask for member in members]
+    size = stack_size(limit, network, masks, data, settings)
     return train(network, members, data, settings.model_copy(update={"stack": size}), *more, **named)

@@ -94,6 +94,11 @@ class Member:
         """Whether its mask is trained and not its weights."""
         return self.how in LEARNING
 
+    @property
+    def multiplies_all(self) -> bool:
+        """Whether pruned weights are multiplied too, whatever the engine: not zero, or to be others on the way."""
+        return self.frozen or self.changing or self.how in FIXED
+
 
 @dataclass(frozen=True)
 class Changed:

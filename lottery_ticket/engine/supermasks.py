@@ -48,6 +48,8 @@ def _in_order(values: Tensor, place: int) -> Tensor:
 class Supermasks:
     """The scores and masks of one stack in one round.
 
+    Ramanujan et al. 2020 (arXiv 1911.13299), section 3; Zhou, Lan, Liu & Yosinski 2019 (arXiv 1905.01067), section 5.
+
     Args:
         members: of one such training, each with as many weights in its mask as are to be left: with edge-popup exactly,
             as a supermask in the mean when training begins.

@@ -18,7 +18,6 @@ from lottery_ticket.engine.altered import half_of, in_random_order, twice
 from lottery_ticket.engine.changing import Changes, begun_under
 from lottery_ticket.engine.device import arithmetic, keep_freed_memory
 from lottery_ticket.engine.job import (
-    FIXED,
     Member,
     Progress,
     Trained,
@@ -79,7 +78,7 @@ def train(
     before, total = 0, steps(members, settings, len(data.train))
     with arithmetic(settings, data.train.x.device):
         rule = Rule(network, settings, data.train.x.device)
-        whole = [bool(architecture.unknown) or _multiplies_all(member) for member in members]
+        whole = [bool(architecture.unknown) or member.multiplies_all for member in members]
         alone = [() if dense else rule(member.mask) for dense, member in zip(whole, members, strict=True)]
         for stacked in stacks(members, size, alone):
             group = [members[index] for index in stacked]
@@ -89,11 +88,6 @@ def train(
             trained |= zip(stacked, results, strict=True)
             before += steps(group, settings, len(data.train))
     return [trained[index] for index in range(len(members))]
-
-
-def _multiplies_all(member: Member) -> bool:
-    """Whether pruned weights are multiplied too, whatever the engine: not zero, or to be others on the way."""
-    return member.frozen or member.changing or member.how in FIXED
 
 
 def stacks(members: Sequence[Member], size: int, alone: Sequence[tuple[str, ...]] | None = None) -> list[Sequence[int]]:

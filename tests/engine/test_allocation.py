@@ -83,6 +83,26 @@ def test_late_rounds_hold_larger_stacks(settings, small):
     assert (evaluated[0], evaluated[2]) == ({3}, {6})
 
 
+@pytest.mark.parametrize("arm", ["gmp", "freeze"])
+def test_networks_whose_pruned_weights_are_multiplied_are_as_large_in_late_rounds(settings, small, arm):
+    """Their masks say what is left, not what is trained: they take what dense ones do."""
+    more = {"seeds": tuple(range(6)), "jobs": 1, "arms": ("winning", arm), "rounds": 3, "prune_rate": 0.9}
+    settings = settings.model_copy(update=more)
+    network = make_network(settings, small.input_shape, small.classes)
+    each = member_bytes(network, Stack(network.module, small.input_shape), small, settings)
+    found = allocate(settings, network, small, int(3.8 * each))
+    resolved = settings.model_copy(update={"stack": found.stack})
+    evaluated = set()
+
+    def note(progress):
+        if progress.accuracy:
+            evaluated.add((progress.round, len(progress.accuracy)))
+
+    with trainer(resolved, found, small.info) as train:
+        list(find_tickets(resolved, network, small, None, note, train))
+    assert evaluated == {(r, 3) for r in range(3)}
+
+
 def test_processes_that_do_not_fit_are_not_started(settings, small, cores):
     cores(8)
     found = chosen(settings, small, available=4 * PROCESS_BYTES, seeds=tuple(range(20)))
