@@ -80,11 +80,13 @@ def _print(found: "RunsCompared") -> None:
         console.print(_gaps(found, other.by_density, letter, "density"))
         if other.unmatched:
             rounds = ", ".join(map(str, other.unmatched))
-            console.print(f"{letter} has no round within {found.tolerance:.0%} of A's density in A's round {rounds}.")
+            console.print(
+                f"{letter} has no round within {_percent(found.tolerance)} of A's density in A's round {rounds}."
+            )
         if other.by_spent:
             console.print(_gaps(found, other.by_spent, letter, "multiply-adds"))
         elif all(any(point.spent is not None for point in found.points[name]) for name in (found.names[0], other.name)):
-            console.print(f"No rounds of A and {letter} took as many multiply-adds within {found.tolerance:.0%}.")
+            console.print(f"No rounds of A and {letter} took as many multiply-adds within {_percent(found.tolerance)}.")
         else:
             console.print(f"What A and {letter} took in multiply-adds is not known of both.")
     console.print(_cost(found, letters))
@@ -96,9 +98,9 @@ def _gaps(found: "RunsCompared", gaps: "Sequence[Gap]", letter: str, equal: str)
     tests = {"paired": "over the seeds that both have", "welch": "Welch's, of other seeds"}
     how = "; ".join(f"{by}: {tests[by]}" for by in dict.fromkeys(gap.by for gap in gaps))
     table = Table(
-        title=f"{letter} minus A at equal {equal}, within {found.tolerance:.0%}",
-        caption=f"accuracies in %, means over seeds; difference in points with its {found.level:.0%} interval, each "
-        f"round's own; {how}",
+        title=f"{letter} minus A at equal {equal}, within {_percent(found.tolerance)}",
+        caption=f"accuracies in %, means over seeds; difference in points with its {_percent(found.level)} interval, "
+        f"each round's own; {how}",
     )
     for column in ("A's round", f"{letter}'s", "A's % left" if equal == "density" else "A's", f"{letter}'s", "A"):
         table.add_column(column, justify="right")
@@ -140,6 +142,10 @@ def _cost(found: "RunsCompared", letters: "Sequence[str]") -> Table:
             str(len(found.diverged[name])),
         )
     return table
+
+
+def _percent(part: float) -> str:
+    return f"{100 * part:.10g}%"
 
 
 def _text(value: object) -> str:

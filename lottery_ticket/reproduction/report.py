@@ -136,8 +136,8 @@ def claims_section(done: Reproduced) -> list[str]:
         for points, setups in tolerances.items()
     )
     lines += [
-        f"Means over seeds with {told.level:.0%} t-intervals, of the paired differences where two sides are compared "
-        "and of their ratios on the log scale. "
+        f"Means over seeds with {100 * told.level:.10g}% t-intervals, of the paired differences where two sides are "
+        "compared and of their ratios on the log scale. "
         "A part is decided where its interval lies wholly where it has to (yes) or wholly elsewhere (no); an answer is "
         f"wrong in at most {100 * (1 - told.level):.3g} % of cases. A seed that diverged or ended before, on either "
         "side, is left out of both, and the part is undecided; so is one whose seeds all give the same, but for hours, "
@@ -163,8 +163,8 @@ def _looks(done: Reproduced) -> list[str]:
     most = max(each.looks[-1] for each in grown.values())
     lines = [
         f"Seeds were added until each claim was decided, at most {most}. At each look intervals have the level that "
-        f"makes all looks together hold at {level:.0%}: what may err is spent in proportion to the seeds (Kim & DeMets "
-        "1987), looks are added up by the union bound.",
+        f"makes all looks together hold at {100 * level:.10g}%: what may err is spent in proportion to the seeds "
+        "(Kim & DeMets 1987), looks are added up by the union bound.",
         "",
     ]
     rows = [

@@ -97,6 +97,9 @@ def test_what_one_sitting_trained_the_next_reads_and_adds_to(make, tmp_path):
 def test_anybody_can_judge_it_again_without_training(make, tmp_path):
     file = make()
     first = reproduce(file, "one", records="kept", max_seeds=4)
+    page = first.files["report.md"].read_text()
+    assert "99.9999% t-intervals" in page
+    assert "all looks together hold at 99.9999%" in page
     again = reproduce(file, "other", records="kept", max_seeds=0)
     assert claims(again) == claims(first)
     assert again.files["rounds.csv"].read_text() == first.files["rounds.csv"].read_text()

@@ -46,6 +46,11 @@ def test_the_command(found, store, faster, tmp_path, capsys):
     for part in ("prune_rate", "0.36", "B minus A at equal density, within 10%", "Welch's, of other seeds", "Cost"):
         assert part in told
     assert "B has no round within 10% of A's density in A's round 1, 3." in told
+    fine = {"tolerance": 0.005, "level": 0.995, "tracking_uri": store}
+    compare([found.run_id, f"{found.run_id}:reinit"], figure=tmp_path / "fine.png", as_json=False, **fine)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "within 0.5%" in told
+    assert "99.5% interval" in told  # not the whole
     compare([found.run_id, f"{found.run_id}:sign-only"], figure=tmp_path / "two.png", as_json=True, **how)
     told = json.loads(capsys.readouterr().out)
     assert told["figure"] == str(tmp_path / "two.png")
