@@ -3,6 +3,7 @@
 import functools
 import math
 import tomllib
+from itertools import product
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from lottery_ticket.method.arms import arm_named
 from lottery_ticket.method.schedule import left_after, pruning_of
 from lottery_ticket.models.network import make_network
 from lottery_ticket.reproduction.claims import Experiment, decide, read_as
+from lottery_ticket.reproduction.definition import setup_of
 from lottery_ticket.reproduction.jobs import _joined, carry_out, make_jobs
 from lottery_ticket.reproduction.parse import load_reproduction, parse, reproduction_names
 from lottery_ticket.reproduction.records import sources_of
@@ -94,6 +96,25 @@ def test_every_part_is_measured(name, scale):
             assert finding.estimate is not None, where
             assert finding.estimate.lost == 0, where
             assert finding.part.measure == "winning_streak" or math.isfinite(finding.estimate.mean), where
+
+
+@pytest.mark.parametrize("scale", ["quick", "report"])
+@pytest.mark.parametrize("name", reproduction_names())
+def test_trained_networks_that_are_compared_are_trained_as_long(name, scale):
+    """Those of two setups in one part, but for what is never trained or learns a mask alone."""
+    told, _ = load_reproduction(name)
+    for claim in told.claims:
+        for part, variant in product(claim.parts, claim.variants):
+            sides = [side for side in (part.of, part.minus or part.over) if side]
+            arms = [told.variants[variant].control if side == "control" else side.rpartition(":")[2] for side in sides]
+            if any(arm != "dense" and arm_named(arm).fixed for arm in arms):
+                continue
+            lengths = {
+                (each.epochs, each.iterations, each.batch_size if each.iterations else None)
+                for side in sides
+                for each in told.settings(setup_of(side) or part.setup, variant, scale)
+            }
+            assert len(lengths) == 1, f"{claim.id}: {part.says}: {lengths}"
 
 
 @pytest.mark.slow
