@@ -74,7 +74,7 @@ def draw_multiply_adds(
     counted = [record for record in records if record.cost]
     if not counted:
         return None
-    known = [record for record in counted if _up_to(record) is not None]
+    known = [record for record in counted if _up_to(record)]  # 0 of what is not trained has no logarithm
     panels = [("multiply-adds of an image, over survivors", _an_image, counted)]
     panels += [("multiply-adds of all training that led to the network", _up_to, known)] if known else []
     figure, (all_axes,) = subplots(1, len(panels), figsize=(1 + 5 * len(panels), 4), sharey=True, squeeze=False)
