@@ -49,7 +49,8 @@ assert all(each.startswith(b"\\x89PNG") for each in drawn)
 """
 
 
-@pytest.mark.parametrize("backend", ["svg", pytest.param("", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["svg", ""])
 def test_importing_and_drawing_leaves_matplotlib_alone(small_npz, tmp_path, backend):
     """Nor does a matplotlibrc in the working folder change our figures; with "" pyplot would choose the backend."""
     (tmp_path / "matplotlibrc").write_text(USERS)

@@ -101,6 +101,7 @@ def test_what_is_wrong_is_refused_and_tickets_are_listed_before_anything_slow_is
     assert sorted(path.name for path in tmp_path.iterdir()) == ["no.npz"]
 
 
+@pytest.mark.slow
 def test_a_run_imports_mlflow_beside_its_training_and_what_draws_at_its_end(small_npz, tmp_path):
     (tmp_path / "watching.py").write_text(WATCHING.format(slow=SLOW))
     flags = ["--dataset", str(small_npz), "--rounds", "2", "--iterations", "2", "--validation-size", "200"]

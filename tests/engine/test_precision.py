@@ -117,6 +117,7 @@ def test_what_bfloat16_was(told, precision):
     assert settings_then(told)["precision"] == precision
 
 
+@pytest.mark.slow
 def test_a_run_in_what_bfloat16_was_is_not_one_in_bfloat16(small_npz, tmp_path):
     """A reproduction does not take it for its own; it is read, and goes on, as what it was."""
     store = f"sqlite:///{tmp_path / 'mlflow.db'}"

@@ -51,6 +51,7 @@ def test_rows_are_those_of_the_tensor(shape, dtype):
         assert torch.equal(other.y, one.y)
 
 
+@pytest.mark.slow
 def test_stack_with_convolutions_and_augmentation(small_folder):
     images = load_images(str(small_folder))
     assert isinstance(images.x_train, np.memmap)
@@ -74,6 +75,7 @@ def test_stack_with_convolutions_and_augmentation(small_folder):
     assert all(torch.equal(by_one[name], by_other[name]) for name in by_one)
 
 
+@pytest.mark.slow
 def test_run(small_npz, small_folder, tmp_path, monkeypatch):
     settings = {"rounds": 2, "iterations": 30, "epochs": None, "prune_rate": 0.95, "validation_size": 200}
     uri = f"sqlite:///{tmp_path / 'store.db'}"

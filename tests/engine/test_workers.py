@@ -111,10 +111,9 @@ def gone(pids, seconds=20):
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-@pytest.mark.parametrize(
-    "how", [signal.SIGKILL, *(pytest.param(each, marks=pytest.mark.slow) for each in (signal.SIGINT, signal.SIGTERM))]
-)
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_no_worker_outlives_the_command(small_npz, tmp_path, how):
     flags = f"run --dataset {small_npz} --validation-size 200 --rounds 3 --iterations 2000 --jobs 2".split()
     process = launcher.Started(flags, tmp_path, environment())

@@ -60,6 +60,7 @@ def test_from_theta_k_on_training_is_what_it_was(settings, small, how, k):
     assert told[-1].done == told[-1].total == settings.iterations - k
 
 
+@pytest.mark.slow
 def test_members_that_begin_at_different_iterations(settings, small):
     """Beside others, in stacks or processes, each ends where it ends alone."""
     settings = settings.model_copy(update={"rewind_iteration": 10, "stack": 2, "jobs": 2})

@@ -196,6 +196,7 @@ def test_a_run_of_lt_run_with_the_same_settings_is_read(lt, toml, small_npz, tmp
     assert "fc1" not in {key.split("/")[1] for key in kept.data.tags if key.startswith("lt.run/")}
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_it_was_killed(lt, toml, tmp_path):
     process = launcher.Started(["reproduce", str(toml)], tmp_path, environment())
     deadline = time.monotonic() + 120

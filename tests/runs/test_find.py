@@ -587,6 +587,7 @@ def test_an_evaluation_that_trains_is_refused():
         find(evaluate=steals)
 
 
+@pytest.mark.slow
 def test_a_run_of_lt_is_not_gone_on_with(settings):
     made = lottery_ticket.run(settings.model_copy(update={"rounds": 1}), listener=Listener())
     with refused("is no run of lottery_ticket.find; allowed: lt run --resume"):

@@ -112,6 +112,7 @@ def test_progress_is_told_where_a_person_reads_it(here, small_npz, monkeypatch, 
     assert not [line for line in told if "Downloading" in line]
 
 
+@pytest.mark.slow
 def test_nothing_is_told_to_a_log_or_a_silent_listener(here, small_npz, monkeypatch, capfd):
     lottery_ticket.run(tiny(small_npz, rounds=1))
     monkeypatch.setattr(sys, "stderr", Terminal())
@@ -131,7 +132,8 @@ class Impatient(Listener):
             raise self.error
 
 
-@pytest.mark.parametrize("named", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("named", [False, True])
 def test_who_interrupts_a_run_is_told_how_to_go_on(here, small_npz, tmp_path, named):
     store = {"tracking_uri": f"sqlite:///{tmp_path}/x.db"} if named else {}
     with pytest.raises(KeyboardInterrupt, match="finished rounds are kept; go on with ") as caught:

@@ -142,6 +142,7 @@ def test_tensors_that_cannot_be_kept(plan, name, why):
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.slow
 def test_a_refusal_leaves_no_trace(lt, tiny_npz, tmp_path):
     done = lt("run", "--dataset", tiny_npz, "--validation-size", 20, "--model", "tests.help.strange:Counter")
     assert (done.code, done.out) == (2, "")

@@ -90,6 +90,7 @@ def test_a_run_that_a_process_trains_is_not_resumed_beside_it(small_npz, tmp_pat
     process.wait()
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_finished_rounds_and_prints_the_command(small_npz, undisturbed, tmp_path):
     process = start(tmp_path, *flags(small_npz))
     run_id = wait_for_round(process, 2)
@@ -178,6 +179,7 @@ def test_a_network_that_is_not_the_one_that_was_measured_is_not_gone_on_with(lt,
     assert "it is not the network that was measured" in done.err
 
 
+@pytest.mark.slow
 def test_where_the_time_went_is_told_and_kept(lt, quick_flags, tmp_path):
     done = lt("run", *quick_flags, "--json").json
     assert list(done["times"]) == ["start", "data", "training", "evaluation", "tracking", "figures"]

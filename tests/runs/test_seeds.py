@@ -54,6 +54,7 @@ def test_what_could_decide_nothing_is_refused(settings, given, most, told):
         until_decided(settings.model_copy(update=given), most)
 
 
+@pytest.mark.slow
 def test_seeds_are_added_until_there_are_as_many_as_allowed_also_after_an_interruption(undecided, uri):
     whole = lottery_ticket.run(undecided, max_seeds=5, tracking_uri=uri)
     assert (whole.verdict.seeds, whole.verdict.looks, len(whole.rounds)) == (5, (3, 5), 20)

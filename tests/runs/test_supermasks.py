@@ -86,6 +86,7 @@ def test_what_is_known_of_them(kept):
     assert own.value == drawn.test_accuracy
 
 
+@pytest.mark.slow
 def test_without_the_trunk(settings, kept):
     """No arm but one that learns its mask: a run, its ticket and nothing to judge."""
     alone = settings.model_copy(update={"arms": ("edge-popup",), "rounds": 2})

@@ -99,6 +99,7 @@ def test_a_deleted_trajectory_is_named_and_nothing_is_trained_anew(copied, arm):
     assert run(folder, "run", "--resume", run_id)[0] == 0
 
 
+@pytest.mark.slow
 def test_a_trajectory_that_is_deleted_for_good_is_named(copied):
     folder, run_id, client = copied
     child = child_of(client, "reinit")

@@ -41,6 +41,7 @@ def test_a_process_of_a_sweep_runs_nothing_of_the_folder(ran, monkeypatch):
     assert ran() == ""
 
 
+@pytest.mark.slow
 def test_workers_run_nothing_of_the_folder(ran, small, settings):
     settings = settings.model_copy(update={"jobs": 1, "stack": 1, "iterations": 1})
     network = make_network(settings, small.input_shape, small.classes)

@@ -109,6 +109,7 @@ def wait_until(happened, process):
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_trial_is_the_experiment_that_lt_run_does(small_npz, here):
     study = definition(small_npz)
     outcome = sweep(study, "mine", **here)
@@ -179,6 +180,7 @@ def test_what_mlflow_and_optuna_hold(lt, toml, tmp_path):
     assert "small" in lt("sweep", "show").out
 
 
+@pytest.mark.slow
 def test_the_same_command_continues_and_fresh_starts_another(lt, toml, tmp_path):
     short = {"seeds": 1, "rounds": 2}
     assert lt("sweep", toml(trials=2, **short)).code == 0
@@ -205,6 +207,7 @@ def test_the_same_command_continues_and_fresh_starts_another(lt, toml, tmp_path)
     assert len(trials_of(tmp_path, "small-2")) == 2
 
 
+@pytest.mark.slow
 def test_an_answer_that_cannot_change_ends_a_trial_early(small_npz, here):
     study = definition(
         small_npz,
@@ -232,10 +235,8 @@ def test_rounds_end_at_one_density_whatever_the_rate(small_npz):
     assert study.settings_of({"prune_rate": 0.9}).rounds == 2  # 10 % exactly
 
 
-@pytest.mark.parametrize(
-    "killed",
-    [*(pytest.param(each, marks=pytest.mark.slow) for each in (signal.SIGKILL, signal.SIGTERM)), signal.SIGINT],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_what_a_process_left_is_tried_again(small_npz, toml, tmp_path, monkeypatch, killed):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(study_storage, "GRACE", 2)

@@ -357,6 +357,7 @@ lr = {{ choices = [1e-3, 3e-2] }}
 """
 
 
+@pytest.mark.slow
 def test_a_study_for_real_agrees_with_what_mlflow_has(lt, small_npz, tmp_path):
     """From the records of all trials, chosen and compared again."""
     (tmp_path / "mine.toml").write_text(STUDY.format(dataset=small_npz))

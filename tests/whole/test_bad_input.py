@@ -498,6 +498,7 @@ def test_damaged_mnist(damaged, monkeypatch, name):
         sources.load_images("mnist")
 
 
+@pytest.mark.slow
 def test_damaged_mnist_is_one_line(damaged, tmp_path):
     file = damaged("t10k-labels-idx1-ubyte.gz")
     before = entries(tmp_path)

@@ -216,6 +216,7 @@ def test_a_folder_may_have_any_name(tmp_path):
         assert database.execute("SELECT study_name FROM studies").fetchall() == [("named",)]
 
 
+@pytest.mark.slow
 def test_processes_that_make_one_storage_at_once_lose_no_trial_and_take_none_twice(tmp_path):
     url = f"sqlite:///{tmp_path}/new/optuna.db"
     rates = [number / 40 for number in range(40)]

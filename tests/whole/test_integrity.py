@@ -29,6 +29,7 @@ def stored(lt, quick_flags, tmp_path):
     return client, run_id, readers
 
 
+@pytest.mark.slow
 def test_no_flipped_bit_passes_unnoticed(stored):
     _, _, readers = stored
     chance, tried = random.Random(0), Counter()

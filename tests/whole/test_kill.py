@@ -7,6 +7,7 @@ from tests.help.kill import kill_runs, kill_sweep
 MANY = pytest.param(50, marks=pytest.mark.slow)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("times", [1, MANY])
 def test_a_killed_run_ends_as_an_undisturbed_one(tmp_path, times):
     assert kill_runs(times, times, tmp_path, print) >= 1

@@ -42,6 +42,7 @@ def test_mlflow_takes_every_name(name):
         assert len(shortened(escaped(text), 240)) <= 240
 
 
+@pytest.mark.slow
 @given(st.lists(st.from_regex(r"[\w -]{1,30}", fullmatch=True), min_size=1, max_size=6).map(".".join))
 def test_plain_names_stay_as_they_are(name):
     assert escaped(name) == name == unescaped(name) == shortened(name, 240)

@@ -93,7 +93,9 @@ CASES = {
 @pytest.mark.parametrize(
     ("shape", "first_label", "more"),
     [
-        pytest.param(*case, id=name, marks=pytest.mark.slow if name in ("a table", "in two processes") else ())
+        pytest.param(
+            *case, id=name, marks=pytest.mark.slow if name in ("images", "a table", "in two processes") else ()
+        )
         for name, case in CASES.items()
     ],
 )
@@ -106,6 +108,7 @@ def test_run_goes_on(tmp_path, shape, first_label, more):
     assert ended.stored.data == as_version_0_3(images)
 
 
+@pytest.mark.slow
 def test_ticket_is_trained_and_used_as_it_was_found(tmp_path):
     path = tmp_path / "own.npz"
     run_id, whole = interrupted_run(path, write(path, (3, 8, 8), first_label=1))

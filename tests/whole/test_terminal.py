@@ -72,9 +72,8 @@ def statuses(folder):
 @pytest.mark.parametrize(
     "before",
     [
-        closed_pipe,
         gone_terminal,
-        *(pytest.param(each, marks=pytest.mark.slow) for each in (closed_socket, closed_descriptors)),
+        *(pytest.param(each, marks=pytest.mark.slow) for each in (closed_pipe, closed_socket, closed_descriptors)),
     ],
 )
 def test_output_that_nobody_reads_is_dropped_and_training_goes_on(quick_flags, tmp_path, before):

@@ -26,6 +26,7 @@ def test_a_run_goes_by_the_threads_that_it_has_kept(settings, small, density, be
     assert taken == below
 
 
+@pytest.mark.slow
 def test_they_are_kept_with_the_run_and_its_tickets(settings, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = lottery_ticket.run(settings.model_copy(update={"rounds": 2, "iterations": 10}), tracking_uri="sqlite:///m.db")
