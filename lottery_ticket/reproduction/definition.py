@@ -137,7 +137,7 @@ class Drawing(_Table):
         name, title: of its file, and above it.
         setup: whose experiments.
         measure: accuracy in percent, or the early-stopping iteration.
-        sides: what is drawn.
+        sides: what is drawn: arms, `control`, or `setup:arm` for an arm of another setup.
         variants: the panels.
         claims: those it belongs to.
     """
@@ -209,7 +209,8 @@ class Reproduction(_Table):
     def experiments(self) -> list[tuple[str, str]]:
         """Every (setup, variant) that something here asks for, each once, in order."""
         pairs = [pair for claim in self.claims for variant in claim.variants for pair in self.of_claim(claim, variant)]
-        pairs += [(each.setup, variant) for each in self.drawings for variant in each.variants]
+        drawn = [(setup_of(side) or each.setup, each.variants) for each in self.drawings for side in each.sides]
+        pairs += [(setup, variant) for setup, variants in drawn for variant in variants]
         pairs += [(each.setup, variant) for each in self.attributions for variant in each.variants]
         return list(dict.fromkeys(pairs))
 

@@ -11,7 +11,7 @@ from lottery_ticket.analysis.plots import log_percent, save_all, style, subplots
 from lottery_ticket.method.arms import colours_of
 from lottery_ticket.record import Record
 from lottery_ticket.reproduction.claims import Experiments, Share, gaps_by_round, reported_at, value_of
-from lottery_ticket.reproduction.definition import Attribution, Drawing, Reproduction
+from lottery_ticket.reproduction.definition import Attribution, Drawing, Reproduction, setup_of
 
 
 def draw_reproduction(
@@ -36,12 +36,16 @@ def draw_rounds(drawing: Drawing, reproduction: Reproduction, experiments: Exper
     count = len(drawing.variants)
     figure, axes = subplots(1, count, figsize=(1 + 4.2 * count, 4), sharey=True, squeeze=False)
     for panel, name in zip(axes[0], drawing.variants, strict=True):
-        variant, records = reproduction.variants[name], experiments[drawing.setup, name].records
+        colours = _colours(drawing, reproduction.variants[name].control)
+        drawn: list[Record] = []
         for side in drawing.sides:
-            arm = variant.control if side == "control" else side
-            _curve(panel, [record for record in records if record.arm == arm], arm, drawing.measure)
-        _draw_reported(panel, drawing, name, reproduction, experiments)
-        log_percent(panel, "x", [record.weights_remaining_pct for record in records])
+            setup, arm = setup_of(side) or drawing.setup, side.rpartition(":")[2]
+            arm = reproduction.variants[name].control if arm == "control" else arm
+            records = [record for record in experiments[setup, name].records if record.arm == arm]
+            _curve(panel, records, arm if side == "control" else side, colours[side], drawing.measure)
+            drawn += records
+        _draw_reported(panel, drawing, name, colours, reproduction, experiments)
+        log_percent(panel, "x", [record.weights_remaining_pct for record in drawn])
         panel.set_title(name, fontsize=10)
         panel.legend(loc="best")
     axes[0][0].set_ylabel({"accuracy": "test accuracy (%)", "early_stop": "early-stopping iteration"}[drawing.measure])
@@ -50,8 +54,22 @@ def draw_rounds(drawing: Drawing, reproduction: Reproduction, experiments: Exper
     return figure
 
 
+def _colours(drawing: Drawing, control: str) -> dict[str, Any]:
+    """The sides' colours: their arms', but where several setups are compared, whose arms may be the same."""
+    if any(map(setup_of, drawing.sides)):
+        return dict(zip(drawing.sides, colormaps["tab10"](range(len(drawing.sides))), strict=True))
+    arms = {side: control if side == "control" else side for side in drawing.sides}
+    known = colours_of(list(arms.values()))
+    return {side: known[arm] for side, arm in arms.items()}
+
+
 def _draw_reported(
-    axes: Axes, drawing: Drawing, variant: str, reproduction: Reproduction, experiments: Experiments
+    axes: Axes,
+    drawing: Drawing,
+    variant: str,
+    colours: Mapping[str, Any],
+    reproduction: Reproduction,
+    experiments: Experiments,
 ) -> None:
     parts = [part for claim in reproduction.claims if claim.id in drawing.claims for part in claim.parts]
     mine = [part for part in parts if (part.setup, part.measure) == (drawing.setup, drawing.measure)]
@@ -64,8 +82,7 @@ def _draw_reported(
         "linestyle": "none",
     }
     for label, (side, pct, value) in enumerate(each for each in found if each and each[0] in drawing.sides):
-        arm = reproduction.variants[variant].control if side == "control" else side
-        axes.plot(pct, value, color=colours_of([arm])[arm], label="" if label else "the source", **look)
+        axes.plot(pct, value, color=colours[side], label="" if label else "the source", **look)
 
 
 def draw_attribution(
@@ -98,11 +115,10 @@ def draw_attribution(
     return figure
 
 
-def _curve(axes: Axes, records: Sequence[Record], arm: str, measure: str) -> None:
+def _curve(axes: Axes, records: Sequence[Record], name: str, colour: Any, measure: str) -> None:
     rounds = sorted({record.round for record in records})
     seeds = sorted({record.seed for record in records})
     table = {(record.seed, record.round): record for record in records}
-    colour = colours_of([arm])[arm]
     for seed in seeds:
         mine = [table[seed, r] for r in rounds if (seed, r) in table]
         axes.plot(
@@ -115,7 +131,7 @@ def _curve(axes: Axes, records: Sequence[Record], arm: str, measure: str) -> Non
     here = [[table[seed, r] for seed in seeds if (seed, r) in table] for r in rounds]
     left = [float(np.mean([record.weights_remaining_pct for record in each])) for each in here]
     values = [[value_of(record, measure) for record in each] for each in here]
-    label = arm if len(seeds) == 1 else f"{arm} ({len(seeds)} seeds)"
+    label = name if len(seeds) == 1 else f"{name} ({len(seeds)} seeds)"
     axes.plot(left, [np.mean(each) for each in values], color=colour, marker="o", markersize=3, label=label)
     low, high = [min(each) for each in values], [max(each) for each in values]
     axes.fill_between(left, low, high, color=colour, alpha=0.15, linewidth=0)

@@ -70,8 +70,8 @@ def parse(source: str, values: Mapping[str, Any]) -> Reproduction:
     for drawing in made.drawings:
         where = f"{source}: drawing {drawing.name}"
         for side in drawing.sides:
-            if is_dense(side) or setup_of(side):
-                raise InputError(f"{where}: sides", side, "cannot be drawn; allowed: arms of its setup, control")
+            if is_dense(side):
+                raise InputError(f"{where}: sides", side, "cannot be drawn; allowed: arms, control, setup:arm")
         _check_shown(where, drawing, drawing.sides, made)
     for attribution in made.attributions:
         _check_shown(f"{source}: attribution {attribution.name}", attribution, ("winning", "control"), made)

@@ -3,11 +3,13 @@
 import math
 
 import pytest
+from matplotlib.colors import to_hex
 from scipy import stats
 
 from lottery_ticket.config import NOT_TRAINING, Settings, load_preset
 from lottery_ticket.errors import InputError
 from lottery_ticket.reproduction.claims import Experiment, attribute, decide, estimate, read_as, reported_at
+from lottery_ticket.reproduction.figures import draw_rounds
 from lottery_ticket.reproduction.jobs import experiment_of, make_jobs
 from lottery_ticket.reproduction.parse import load_reproduction, parse, reproduction_names
 from lottery_ticket.reproduction.records import sources_of
@@ -89,6 +91,20 @@ CLAIM = {
     "parts": [{"says": "p", "setup": "fc1", "above": 0, "at_pct": 10}],
 }
 GAP = {"minus": "control", "at_pct": 10, "above": 7, "below": 13}
+
+
+def test_a_drawing_shows_arms_of_several_setups_and_asks_for_them():
+    sides = ["winning", "control", "other:winning"]
+    told = file(GAP, {"drawings": [{"name": "a", "title": "a", "setup": "fc1", "variants": ["paper"], "sides": sides}]})
+    assert told.experiments == [("fc1", "paper"), ("other", "paper")]
+    rounds = {"fc1": curve("winning", flat(0.9)) + curve("reinit", flat(0.8)), "other": curve("winning", flat(0.7), 5)}
+    experiments = {(name, "paper"): Experiment(each, 1.0, 0.0, 0.0) for name, each in rounds.items()}
+    (axes,) = draw_rounds(told.drawings[0], told, experiments).axes
+    means = {line.get_label(): line for line in axes.lines if not line.get_label().startswith("_")}
+    assert list(means) == ["winning (3 seeds)", "reinit (3 seeds)", "other:winning (3 seeds)"]
+    assert [each.get_ydata().mean() for each in means.values()] == pytest.approx([90, 80, 70], abs=0.1)
+    assert [len(each.get_xdata()) for each in means.values()] == [15, 15, 5]
+    assert len({to_hex(each.get_color()) for each in means.values()}) == 3
 
 
 @pytest.mark.parametrize(
@@ -535,6 +551,10 @@ def test_the_shipped_files_can_be_run_at_both_scales(name):
         (
             {"drawings": [{"name": "a", "title": "a", "setup": "fc1", "variants": ["paper"], "sides": ["dense"]}]},
             "sides: 'dense' cannot be drawn",
+        ),
+        (
+            {"drawings": [{"name": "a", "title": "a", "setup": "fc1", "variants": ["paper"], "sides": ["no:winning"]}]},
+            "setup: 'no' is unknown",
         ),
         ({"claims": 2 * [CLAIM]}, "claims: id: 'C' is there twice"),
         ({"variants": {"pa(per)": {"says": "x"}}}, r"variants.pa\(per\)"),
