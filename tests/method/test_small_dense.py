@@ -88,7 +88,7 @@ def test_it_is_the_small_network(coloured, case):
 
 
 @pytest.mark.parametrize("model", ["resnet20", "wrn22-2", "vgg11", "conv4-dropout"])
-@pytest.mark.parametrize("keep_dense", [None, ("output*",)])
+@pytest.mark.parametrize("keep_dense", [None, pytest.param(("output*",), marks=pytest.mark.slow)])
 def test_trained_in_plain_pytorch_it_stays_the_small_network(coloured, model, keep_dense):
     """In float64, with masked weights set back to zero: all losses, and no value outside of the blocks."""
     network = make_network(settings_of(model=model, keep_dense=keep_dense, bias_init="normal"), (3, 16, 16), 3)

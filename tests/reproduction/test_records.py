@@ -68,6 +68,7 @@ def claims(kept):
     return kept.files["claims.csv"].read_text()
 
 
+@pytest.mark.slow
 def test_what_one_sitting_trained_the_next_reads_and_adds_to(make, tmp_path):
     file = make()
     first = reproduce(file, "one", records="kept", max_seeds=3)
@@ -111,6 +112,7 @@ def test_anybody_can_judge_it_again_without_training(make, tmp_path):
         reproduce(file, "third", records="empty", max_seeds=0)
 
 
+@pytest.mark.slow
 def test_no_seed_is_added_where_all_is_decided(make):
     kept = reproduce(make(level=0.95, above=99), "one", max_seeds=8)
     assert kept.done.outcomes[0].word == "does not hold"

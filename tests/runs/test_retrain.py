@@ -83,6 +83,7 @@ def other_data(path, small_npz, classes=10, side=28):
     return str(path)
 
 
+@pytest.mark.slow
 def test_transfer_to_other_classes_draws_the_output_layer_anew(store, ticket, small_npz, tmp_path):
     data = other_data(tmp_path / "seven.npz", small_npz, classes=7)
     again = lottery_ticket.train_ticket(ticket, dataset=data, seeds="5,", tracking_uri=store)
@@ -154,6 +155,7 @@ def test_a_ticket_is_not_its_own_control(found, store):
     assert len(beginning(reinit, seed=4).members) == 2
 
 
+@pytest.mark.slow
 def test_late_rewinding(store, settings, tmp_path):
     late = settings.model_copy(update={"rewind_iteration": 10, "rounds": 2})
     ticket = lottery_ticket.run(late, tracking_uri=store).ticket(1)

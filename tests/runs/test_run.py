@@ -64,6 +64,7 @@ def resume_to_the_end(folder, run_id):
     assert "going on after" in err
 
 
+@pytest.mark.slow
 def test_a_run_that_a_process_trains_is_not_resumed_beside_it(small_npz, tmp_path):
     process = start(tmp_path, *flags(small_npz))
     run_id = wait_for_round(process, 0)
@@ -166,6 +167,7 @@ def test_resume_refuses_other_data(lt, small_npz, tmp_path):
     assert "digest" in done.err
 
 
+@pytest.mark.slow
 def test_a_network_that_is_not_the_one_that_was_measured_is_not_gone_on_with(lt, quick_flags, tmp_path):
     run_id = lt("run", *quick_flags, "--rounds", 1, "--arms", "winning", "--json").json["run_id"]
     assert lt("run", "--resume", run_id).code == 0

@@ -87,13 +87,9 @@ class Noisy(nn.Module):
         return self.layer(x.flatten(1)) + 100 * torch.rand(len(x), self.layer.out_features)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("model", "compact"),
-    [
-        pytest.param("fc1", False, marks=pytest.mark.slow),
-        pytest.param(f"{__name__}:convolutions", True, marks=pytest.mark.slow),
-        (f"{__name__}:residual", True),
-    ],
+    ("model", "compact"), [("fc1", False), (f"{__name__}:convolutions", True), (f"{__name__}:residual", True)]
 )
 def test_onnx(images, model, compact, tmp_path, capfd):
     onnxruntime = pytest.importorskip("onnxruntime", reason="needs the packages of the extra onnx")

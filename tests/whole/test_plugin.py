@@ -69,6 +69,7 @@ def guests(lt, installed):
     return run
 
 
+@pytest.mark.slow
 def test_all_of_it(guests, tmp_path):
     there = guests("plugins", "--json").json
     mine = {(each["kind"], each["name"]) for each in there if each["package"] == "lt-guests 1.2.3"}
@@ -120,6 +121,7 @@ def test_all_of_it(guests, tmp_path):
     assert done["claims"]
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_one_line(guests, lt, tmp_path):
     flags = [*FLAGS, "--arms", "winning,mean-signs", "--criterion", "snip-first"]
     run = guests("run", *flags, "--json").json["run_id"]

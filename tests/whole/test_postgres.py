@@ -47,6 +47,7 @@ study.tell(study.ask(), 2.5)
     assert study.trials[2].value == 2.5
 
 
+@pytest.mark.slow
 def test_processes_that_make_one_storage_at_once_lose_no_trial(postgres):
     context = multiprocessing.get_context("forkserver")
     together = context.Barrier(4)

@@ -144,6 +144,7 @@ def test_sync_keeps_what_the_run_says_of_its_data(tmp_path):
         assert reading.read_data_info(client, client.get_run(run)) == as_version_0_3(images)
 
 
+@pytest.mark.slow
 def test_a_study_has_one_standardisation_whatever_version_began_it(tmp_path, monkeypatch):
     images = write(tmp_path / "own.npz", (6,))
     settings = {"dataset": images.source, "validation_size": 20, "iterations": 4, "batch_size": 20, "rounds": 2}

@@ -152,8 +152,8 @@ def read_until(process, start):
 @pytest.mark.parametrize(
     ("signals", "codes"),
     [
-        ([signal.SIGTERM], [143]),
-        ([signal.SIGHUP, signal.SIGHUP], [129]),  # as a shell does that ends with its terminal
+        pytest.param([signal.SIGTERM], [143], marks=pytest.mark.slow),
+        pytest.param([signal.SIGHUP, signal.SIGHUP], [129], marks=pytest.mark.slow),  # as a shell does that ends
         ([signal.SIGTERM, signal.SIGHUP], [129, 143]),  # as systemd may, with the first to be noticed
     ],
 )
