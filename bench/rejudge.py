@@ -3,8 +3,8 @@
     python bench/rejudge.py [NAME …]
 
 Reads results/reproduce/NAME/rounds.csv, judges the claims in its claims.csv with the reproduction of that name at scale
-quick, and writes claims.csv, the table of claims in report.md, the figures, and report.html. Prints the answers that are
-not what they were. Which seeds diverged does not stand in files of before 0.4; rounds that are missing show.
+quick, and writes claims.csv, the table of claims in report.md, the figures, and report.html. Prints the answers that
+are not what they were. Which seeds diverged does not stand in files of before 0.4; rounds that are missing show.
 """
 
 import argparse
