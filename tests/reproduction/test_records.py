@@ -18,7 +18,7 @@ about = "fc1."
 
 [setups.fc1]
 preset = "shu-fc1"
-settings = {{ dataset = "{dataset}", rounds = 2, prune_rate = 0.5, iterations = 10 }}
+settings = {{ dataset = "{dataset}", rounds = 2, prune_rate = 0.5, {length} }}
 quick = {{ seeds = 2 }}
 report = {{ seeds = 2 }}
 
@@ -47,9 +47,10 @@ def make(small_npz, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copy(small_npz, tmp_path / "own.npz")
 
-    def write(level=0.999999, above=0.5):
+    def write(level=0.999999, above=0.5, length="iterations = 10"):
         path = tmp_path / "mine.toml"
-        path.write_text(f"level = {level}\n" + FILE.format(dataset=tmp_path / "own.npz", above=above))
+        told = FILE.format(dataset=tmp_path / "own.npz", above=above, length=length)
+        path.write_text(f"level = {level}\n" + told)
         return path
 
     return write
@@ -109,6 +110,67 @@ def test_anybody_can_judge_it_again_without_training(make, tmp_path):
         reproduce(file, "other", records="kept", max_seeds=5)
     with pytest.raises(InputError, match=r"--max-seeds: 0 trains nothing, and there is nothing of fc1 paper in"):
         reproduce(file, "third", records="empty", max_seeds=0)
+
+
+def told_otherwise(path, **facts):
+    """A file of the records as it would be if these facts were others; None: not told."""
+    told = json.loads(unseal(path.read_bytes()))
+    told = {key: value for key, value in (told | facts).items() if value is not None}
+    path.write_text(seal(json.dumps(told)))
+
+
+@pytest.mark.parametrize("length", ["iterations = 10", 'epochs = 1, warmup_iterations = "0.5ep"'])
+def test_nor_need_the_data_be_there(make, tmp_path, length):
+    file = make(length=length)
+    first = reproduce(file, "one", records="kept")
+    (source, _) = first.done.sources["fc1", "paper"][0]
+    assert (source.train_size, source.test_size) == (1200, 400)
+    data = tmp_path / "own.npz"
+    whole = data.read_bytes()
+    data.unlink()
+    again = reproduce(file, "other", records="kept", max_seeds=0)
+    for name in ("claims.csv", "rounds.csv"):
+        assert again.files[name].read_bytes() == first.files[name].read_bytes()
+    pages = [kept.files["report.md"].read_text() for kept in (first, again)]
+    told = f"The data set {data} was not on the machine that made this page."
+    assert [told in page for page in pages] == [False, True]
+    assert f"1200 for training, 400 images for testing, digest {source.digest}." in pages[1]
+    cost = [next(line for line in page.splitlines() if line.startswith("| fc1 | paper | 2 |")) for page in pages]
+    assert cost[0] == cost[1]  # hours at report scale hang on how many images there are
+
+    settings = again.done.reproduction.settings("fc1", "paper", "quick")[0]
+    with pytest.raises(InputError, match=r"--max-seeds: 0 trains nothing, and there is nothing of fc1 paper in empty;"):
+        reproduce(file, "other", records="empty", max_seeds=0)
+    for path in tmp_path.glob("kept/*/*.json"):
+        told_otherwise(path, train_size=None)  # as files of before
+    if settings.epochs is None:
+        assert claims(reproduce(file, "third", records="kept", max_seeds=0)) == claims(first)
+    else:
+        with pytest.raises(InputError, match="there is nothing of fc1 paper in kept"):
+            reproduce(file, "third", records="kept", max_seeds=0)
+    data.write_bytes(whole)
+    assert claims(reproduce(file, "third", records="kept", max_seeds=0)) == claims(first)
+
+
+def test_records_that_stand_in_for_the_data_must_agree_in_it(make, tmp_path):
+    file = make(length="epochs = 1")
+    first = reproduce(file, "one", records="kept")
+    (tmp_path / "own.npz").unlink()
+    one, other = (next(tmp_path.glob(f"kept/*/seed{seed}.json")) for seed in (0, 1))
+    whole = other.read_bytes()
+    for facts, why in (
+        ({"digest": "f00"}, "digest f00, there "),
+        ({"train_size": 1260}, "training images 1260, there 1200"),
+    ):
+        told_otherwise(other, **facts)
+        with pytest.raises(InputError, match=f"seed1.json' was trained on another .*seed0.json \\({why}"):
+            reproduce(file, "two", records="kept", max_seeds=0)
+    other.write_bytes(whole)
+    told_otherwise(other, train_size=None)
+    assert claims(reproduce(file, "two", records="kept", max_seeds=0)) == claims(first)  # the other one tells
+    told_otherwise(one, train_size=None)
+    with pytest.raises(InputError, match=r"seed0.json' does not tell how many training images .*own.npz has"):
+        reproduce(file, "two", records="kept", max_seeds=0)
 
 
 def test_no_seed_is_added_where_all_is_decided(make):
