@@ -1,7 +1,9 @@
 """Reproductions from small files: sittings and machines add up, and anybody can judge again."""
 
+import csv
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,8 @@ import lottery_ticket
 from lottery_ticket.errors import InputError
 from lottery_ticket.reproduction.records import Folder
 from lottery_ticket.store.seal import seal, unseal
+
+CONV2 = Path(__file__).parents[2] / "results/cifar/conv2"
 
 FILE = """
 title = "A paper in small"
@@ -110,6 +114,31 @@ def test_anybody_can_judge_it_again_without_training(make, tmp_path):
         reproduce(file, "other", records="kept", max_seeds=5)
     with pytest.raises(InputError, match=r"--max-seeds: 0 trains nothing, and there is nothing of fc1 paper in"):
         reproduce(file, "third", records="empty", max_seeds=0)
+
+
+def test_the_committed_records_of_conv2_need_no_cifar10(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LT_DATA_DIR", str(tmp_path / "nothing"))
+    shutil.copytree(CONV2 / "records", "records")
+    store = {"tracking_uri": "sqlite:///m.db", "dest": "page"}
+    kept = lottery_ticket.reproduce("frankle-conv", only="V2a,V2b,V2c", records="records", max_seeds=0, **store)
+    assert kept.files["rounds.csv"].read_bytes() == (CONV2 / "rounds.csv").read_bytes()
+    now, then = (
+        list(csv.reader(path.read_text().splitlines())) for path in (kept.files["claims.csv"], CONV2 / "claims.csv")
+    )
+    assert [list(map(to_ten_digits, row)) for row in now] == [list(map(to_ten_digits, row)) for row in then]
+    assert "The data set cifar10 was not on the machine" in kept.files["report.md"].read_text()
+    assert not (tmp_path / "nothing").exists()  # nothing was fetched
+    with pytest.raises(InputError, match="nothing of conv4 paper in records; runs in the store are told by their data"):
+        lottery_ticket.reproduce("frankle-conv", only="V4a", records="records", max_seeds=0, **store)
+
+
+def to_ten_digits(cell):
+    """Of a table, if it is a number."""
+    try:
+        return f"{float(cell):.10g}"
+    except ValueError:
+        return cell
 
 
 def told_otherwise(path, **facts):
