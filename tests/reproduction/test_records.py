@@ -191,6 +191,7 @@ def test_records_that_stand_in_for_the_data_must_agree_in_it(make, tmp_path):
         ({"digest": "f00"}, "digest f00, there "),
         ({"train_size": 1260}, "training images 1260, there 1200"),
     ):
+        other.write_bytes(whole)
         told_otherwise(other, **facts)
         with pytest.raises(InputError, match=f"seed1.json' was trained on another .*seed0.json \\({why}"):
             reproduce(file, "two", records="kept", max_seeds=0)
