@@ -65,8 +65,9 @@ class Gap:
         accuracies: means, of the first and of the other.
         difference: of the means, 0–1.
         interval: of the difference; None where nothing is known of the spread: one seed, or seeds all alike.
-        by: `paired`, over the seeds that both have (the same ones), or `welch`, where they have others.
-        seeds: how many the first has, and the other.
+        by: `paired`, over the seeds that both have, where these are two at least, or all; else `welch`.
+        seeds: how many of the first's, and of the other's, were compared.
+        left_out: the seeds that one of the two lacks, where pairs were compared: they count in neither mean.
     """
 
     rounds: tuple[int, int]
@@ -76,6 +77,7 @@ class Gap:
     interval: tuple[float, float] | None
     by: Literal["paired", "welch"]
     seeds: tuple[int, int]
+    left_out: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def compare_sides(sides: Sequence[Side], tolerance: float = 0.1, level: float = 
 
     A round is compared with the other side's nearest in density (on a log scale), where one has at most `tolerance`,
     as a part, more than the other; and with its nearest in multiply-adds likewise. Differences are paired over seeds
-    where both rounds have the same ones, else Welch's (1947, Biometrika 34). Intervals are each round's own, not
+    of which both rounds have two or more, else Welch's (1947, Biometrika 34). Intervals are each round's own, not
     corrected for their number.
 
     Args:
@@ -203,19 +205,25 @@ def _matched(
 
 
 def _gap(mine: Point, other: Point, at: tuple[float, float], level: float) -> Gap:
-    paired = mine.accuracies.keys() == other.accuracies.keys()
-    if paired:
-        spread = over_seeds([other.accuracies[seed] - accuracy for seed, accuracy in mine.accuracies.items()])
-    else:
-        spread = welch(list(other.accuracies.values()), list(mine.accuracies.values()))
+    either = sorted(mine.accuracies.keys() | other.accuracies.keys())
+    shared = [seed for seed in either if seed in mine.accuracies and seed in other.accuracies]
+    paired = len(shared) > 1 or shared == either
+    ours, theirs = (
+        [point.accuracies[seed] for seed in (shared if paired else point.accuracies)] for point in (mine, other)
+    )
+    spread = (
+        over_seeds([their - our for our, their in zip(ours, theirs, strict=True)]) if paired else welch(theirs, ours)
+    )
+    means = sum(ours) / len(ours), sum(theirs) / len(theirs)
     return Gap(
         rounds=(mine.round, other.round),
         at=at,
-        accuracies=(mine.accuracy, other.accuracy),
-        difference=other.accuracy - mine.accuracy,
+        accuracies=means,
+        difference=means[1] - means[0],
         interval=spread.interval(level) if spread else None,
         by="paired" if paired else "welch",
-        seeds=(len(mine.accuracies), len(other.accuracies)),
+        seeds=(len(ours), len(theirs)),
+        left_out=tuple(seed for seed in either if seed not in shared) if paired else (),
     )
 
 

@@ -116,7 +116,7 @@ def _gaps(found: "RunsCompared", gaps: "Sequence[Gap]", letter: str, equal: str)
             f"{100 * gap.difference:+.2f}",
             ends,
             gap.by,
-            ", ".join(map(str, gap.seeds)),
+            ", ".join(map(str, gap.seeds)) + (f" (not {', '.join(map(str, gap.left_out))})" if gap.left_out else ""),
         )
     return table
 

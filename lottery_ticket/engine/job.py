@@ -230,6 +230,13 @@ def in_iterations(settings: Settings, images: int) -> Settings:
     return settings.model_copy(update=lengths) if lengths else settings
 
 
+def counts_images(settings: Settings) -> bool:
+    """Whether it takes the number of training images to know every length in iterations: some are in epochs."""
+    names = ("rewind_iteration", "warmup_iterations", "evaluate_every", "mask_every", "mask_from", "mask_until")
+    lengths = [*(getattr(settings, name) for name in names), *(settings.milestones or ())]
+    return settings.iterations is None or any(isinstance(each, str) for each in lengths)
+
+
 def _whole(length: int | str, per_epoch: int) -> int:
     """A length in iterations."""
     return length if isinstance(length, int) else max(1, round(float(length.removesuffix("ep")) * per_epoch))

@@ -13,7 +13,16 @@ from lottery_ticket.analysis.sequential import level_at, more_seeds
 from lottery_ticket.analysis.statistics import family_wise, over_seeds
 from lottery_ticket.analysis.verdict import judge
 from lottery_ticket.record import Answer, Record, nearest
-from lottery_ticket.reproduction.definition import Attribution, Claim, Part, Reproduction, Variant, is_dense, setup_of
+from lottery_ticket.reproduction.definition import (
+    DENSE_THROUGHOUT,
+    Attribution,
+    Claim,
+    Part,
+    Reproduction,
+    Variant,
+    is_dense,
+    setup_of,
+)
 
 Word = Literal["holds", "holds in part", "does not hold", "undecided"]
 
@@ -178,7 +187,8 @@ def attribute(attribution: Attribution, reproduction: Reproduction, experiments:
         at: dict[int, tuple[float, float]] = {}
         on: dict[int, float] = {}
         for seed in winning.keys() & control.keys():
-            one, other = (_nearest(each[seed], attribution.at_pct) for each in (winning, control))
+            one = _nearest(winning[seed], attribution.at_pct)
+            other = one and sides.beside("control", control[seed], one, attribution.at_pct)
             if one and other and not (one.diverged or other.diverged):
                 at[seed] = 100 * one.test_accuracy, 100 * other.test_accuracy
                 beside = {record.round: record for record in control[seed]}
@@ -280,16 +290,29 @@ class _Sides:
 
     def __init__(self, setup: str, variant: str, reproduction: Reproduction, experiments: Experiments) -> None:
         self._setup, self._variant, self._experiments = setup, variant, experiments
-        self._control = reproduction.variants[variant].control
+        self._reproduction = reproduction
 
     def of(self, side: str) -> dict[int, list[Record]]:
-        setup, arm = setup_of(side) or self._setup, side.rpartition(":")[2]
-        arm = self._control if arm == "control" else arm
+        setup, arm = setup_of(side) or self._setup, self._reproduction.arm_of(side, self._variant)
         found: dict[int, list[Record]] = {}
         for record in self._experiments[setup, self._variant].records:
             if record.arm == arm or (arm == "dense" and record.arm == "winning" and record.round == 0):
                 found.setdefault(record.seed, []).append(record)
         return {seed: sorted(each, key=lambda record: -record.density) for seed, each in found.items()}
+
+    def beside(self, side: str, records: Sequence[Record], record: Record, pct: float) -> Record | None:
+        """Of a side's rounds of one seed that which another side's round is compared with, where that has `pct` left.
+
+        The only one of the dense network; the same round where all weights stay; else the nearest in weights left, and
+        among several that are as near the same round.
+        """
+        if is_dense(side):
+            return records[0] if records else None
+        same = next((each for each in records if each.round == record.round), None)
+        if self._reproduction.arm_of(side, self._variant) in DENSE_THROUGHOUT:
+            return same
+        found = _nearest(records, pct)
+        return same if found and same and same.density == found.density else found
 
     def seeds(self, side: str) -> set[int]:
         """Those of the side's experiment."""
@@ -376,7 +399,7 @@ def _over_rounds(part: Part, sides: _Sides, _: Experiment) -> tuple[dict[int, En
             return mine
         beside = others.get(seed, [])
         at = part.other_at_pct or record.weights_remaining_pct
-        match = beside[0] if beside and is_dense(other) else _nearest(beside, at)
+        match = sides.beside(other, beside, record, at)
         theirs = _ends(match, part.measure) if match else None
         if theirs is None or (part.over and min(mine.low, theirs.low) <= 0):
             return None

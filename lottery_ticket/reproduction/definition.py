@@ -87,7 +87,8 @@ class Part(_Table):
         of: the side that is measured.
         minus, over: another side, to which it is the difference or the ratio.
         at_pct: percent of weights left where it is measured; the nearest round.
-        other_at_pct: the same of the other side; without it, where the first one has been measured.
+        other_at_pct: the same of the other side; without it, where the first one has been measured: at as many percent,
+            or, of an arm that has all weights in every round, in the same round.
         from_pct, to_pct: from here (more weights) to there (fewer); all rounds between.
         take: the mean, least or largest over those rounds.
         above, below: where the value has to lie.
@@ -220,6 +221,11 @@ class Reproduction(_Table):
         setups += [other for part in claim.parts for other in map(setup_of, (part.of, part.minus, part.over)) if other]
         return [(setup, variant) for setup in dict.fromkeys(setups)]
 
+    def arm_of(self, side: str, variant: str) -> str:
+        """The arm (or `dense`) that a side is in a variant."""
+        arm = side.rpartition(":")[2]
+        return self.variants[variant].control if arm == "control" else arm
+
     def settings(self, setup: str, variant: str, scale: Scale) -> list[Settings]:
         """The settings of the runs of an experiment; InputError if they are not allowed."""
         chosen, read = self.setups[setup], self.variants[variant]
@@ -238,6 +244,10 @@ class Reproduction(_Table):
 def is_dense(side: str) -> bool:
     """Whether a side is the dense network, which has one round alone."""
     return side.rpartition(":")[2] == "dense"
+
+
+DENSE_THROUGHOUT = ("dense-as-long",)
+"""Arms that have all weights in every round: no percentage tells which, so the same round as another arm's is meant."""
 
 
 def setup_of(side: str | None) -> str | None:

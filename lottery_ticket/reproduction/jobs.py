@@ -5,20 +5,23 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from lottery_ticket.analysis.sequential import looks
 from lottery_ticket.config import Settings, params_then
-from lottery_ticket.data.sources import load_images
-from lottery_ticket.engine.job import iterations_per_round
+from lottery_ticket.data.sources import at_hand, load_images
+from lottery_ticket.engine.job import in_iterations, iterations_per_round
 from lottery_ticket.errors import InputError, LotteryTicketError
 from lottery_ticket.method.arms import across_seeds, check_arms, in_order
 from lottery_ticket.method.trajectory import alive
+from lottery_ticket.plugins import is_code
 from lottery_ticket.record import Record
 from lottery_ticket.reproduction.claims import Experiment, Outcome, Share, attribute, decide, read_as, steady_seconds
-from lottery_ticket.reproduction.definition import Reproduction, Scale
+from lottery_ticket.reproduction.definition import SCALES, Reproduction, Scale
+from lottery_ticket.reproduction.facts import DataFacts, StandIns, facts_of
 from lottery_ticket.reproduction.records import Folder, Source, but_seeds, sources_of
 from lottery_ticket.runs.densities import with_densities
 from lottery_ticket.runs.keeper import complete_rounds
@@ -58,6 +61,11 @@ class Job:
 
     def __post_init__(self) -> None:
         self.seeds = self.seeds or self.settings.seeds
+
+    @cached_property
+    def data(self) -> DataFacts:
+        """What is known of its data set: from that itself, unless what records tell is put in its place."""
+        return facts_of(load_images(self.settings.dataset))
 
     @property
     def possible(self) -> tuple[int, ...]:
@@ -134,6 +142,7 @@ class Reproduced:
         outcomes: every claim in every variant.
         attributions: of each of the reproduction's, the variants' shares.
         seconds: wall time of this call.
+        away: the data sets that were not on this machine, as records tell of them.
     """
 
     reproduction: Reproduction
@@ -145,6 +154,7 @@ class Reproduced:
     attributions: list[list[Share]]
     seconds: float
     client: MlflowClient = field(repr=False)
+    away: tuple[DataFacts, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -176,7 +186,8 @@ def carry_out(
     """Train what the claims need, all or `only` some of them, and judge these.
 
     A trajectory that is in the MLflow experiment with the same settings on the same data is read, not trained again;
-    a run that was interrupted is resumed.
+    a run that was interrupted is resumed. Where nothing is trained and a data set is not on this machine, what the
+    records of its trajectories tell stands in for it.
 
     Raises:
         InputError: settings that cannot be run here, or an unreachable store; before training starts.
@@ -186,15 +197,12 @@ def carry_out(
     reach.check(tracking_uri, experiment)
     jobs = make_jobs(reproduction, scale, only)
     reproduction = reproduction.only(only) if only else reproduction
+    stand_ins = StandIns(adding.records) if adding.records and adding.most == 0 else None
     for job in jobs:
-        try:
-            plan = make_plan(with_densities(job.settings, tracking_uri))
-        except InputError as error:
-            setup, variant = job.experiments[0]
-            key = error.option.removeprefix("--").replace("-", "_")
-            raise InputError(f"setup {setup}, variant {variant}: {key}", error.value, error.allowed) from None
-        job.settings = plan.settings
-        job.per_seed = len(plan.settings.arms) * plan.iterations * len(plan.rounds)
+        if stand_ins and not (at_hand(job.settings.dataset) or is_code(job.settings.dataset)):
+            _judge_without_data(job, stand_ins, reproduction, tracking_uri)
+        else:
+            _plan(job, tracking_uri)
     most = adding.records.most_seeds(adding.most) if adding.records else adding.most
     client = connection.connect(tracking_uri, experiment=experiment)
     provide = _Providing(client, tracking_uri, experiment, adding, listener)
@@ -230,7 +238,33 @@ def carry_out(
         [attribute(each, reproduction, experiments) for each in reproduction.attributions],
         time.perf_counter() - begun,
         client,
+        tuple(dict.fromkeys(job.data for job in jobs if not job.data.here)),
     )
+
+
+def _plan(job: Job, tracking_uri: str | None) -> None:
+    """Check all that can be wrong with a job before it is trained."""
+    try:
+        plan = make_plan(with_densities(job.settings, tracking_uri))
+    except InputError as error:
+        setup, variant = job.experiments[0]
+        key = error.option.removeprefix("--").replace("-", "_")
+        raise InputError(f"setup {setup}, variant {variant}: {key}", error.value, error.allowed) from None
+    job.settings, job.data = plan.settings, facts_of(plan.images)
+    job.per_seed = len(plan.settings.arms) * plan.iterations * len(plan.rounds)
+
+
+def _judge_without_data(job: Job, stand_ins: StandIns, reproduction: Reproduction, tracking_uri: str | None) -> None:
+    """Make a job ready that is read and not trained, by what its records tell of the data set."""
+    settings = with_densities(job.settings, tracking_uri)
+    judged = [reproduction.settings(setup, variant, each)[0] for setup, variant in job.experiments for each in SCALES]
+    facts = stand_ins.of(settings, judged)
+    if facts is None:
+        names = " ".join(job.experiments[0])
+        why = f"trains nothing, and there is nothing of {names} in {stand_ins.folder.path}"
+        store = f"runs in the store are told by their data set, and {settings.dataset} is not on this machine"
+        raise InputError("--max-seeds", 0, f"{why}; {store}")
+    job.settings, job.data = in_iterations(settings, facts.trained_on(settings)), facts
 
 
 def make_jobs(reproduction: Reproduction, scale: Scale, only: Sequence[str] = ()) -> list[Job]:
@@ -278,11 +312,10 @@ def find(job: Job, client: MlflowClient, experiment: str) -> None:
     at = client.get_experiment_by_name(experiment)
     if at is None:
         return
-    digest = load_images(job.settings.dataset).digest
     query = f"tags.`lt.kind` = 'run' and params.model = '{job.settings.model}' and params.lr = '{job.settings.lr}'"
     for found in connection.search(client, [at.experiment_id], query):
         from_ticket = any(tag.startswith(ORIGIN) for tag in found.data.tags)
-        if from_ticket or not (data := reading.read_data_info(client, found)) or data.digest != digest:
+        if from_ticket or not (data := reading.read_data_info(client, found)) or data.digest != job.data.digest:
             continue
         if _same(client, found, job.settings) and (found.info.status == "FINISHED" or reading.begun(client, found)):
             job.runs.append((found, reading.read_settings(client, found).seeds))
@@ -320,7 +353,7 @@ class _Providing:
         """Take what the folder has of a job; without training, what is there is all that is wanted."""
         there = {}
         if self._adding.records:
-            there = self._adding.records.find(job.settings, load_images(job.settings.dataset).digest)
+            there = self._adding.records.find(job.settings, job.data.digest)
         if self._adding.most == 0:
             stored = {seed for run, seeds in job.runs if run.info.status == "FINISHED" for seed in seeds}
             have = [seed for seed in job.possible if seed in there or seed in stored]
@@ -356,9 +389,16 @@ class _Providing:
 
     def _take(self, job: Job, stored: Stored, seeds: Sequence[int]) -> None:
         settings = job.settings.model_copy(update={"seeds": tuple(seeds)})
-        digest = load_images(job.settings.dataset).digest
         tags = self._client.get_run(stored.run_id).data.tags
-        job.found |= sources_of(settings, digest, self._adding.command, tags, stored.run_id, stored.records)
+        job.found |= sources_of(
+            settings,
+            job.data.digest,
+            self._adding.command,
+            tags,
+            stored.run_id,
+            stored.records,
+            job.data.train_size,
+        )
 
     def _read_whole(self, run_id: str, seeds: tuple[int, ...]) -> Stored:
         """A finished run, of which all rounds of these seeds are there."""
@@ -398,7 +438,7 @@ def experiment_of(pieces: Sequence[Job], reproduction: Reproduction, pair: tuple
     setup, variant = pair
     first = reproduction.settings(setup, variant, scale)[0]
     full = reproduction.settings(setup, variant, "report")[0]
-    images = len(load_images(first.dataset).y_train) - first.validation_size
+    images = pieces[0].data.trained_on(first)
     trained = first.rounds * iterations_per_round(first, images)
     part = trained / (full.rounds * iterations_per_round(full, images))
     records = pieces[0].records if len(pieces) == 1 else _joined(pieces)

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from lottery_ticket import shipped
 from lottery_ticket.errors import InputError, unknown
 from lottery_ticket.reproduction.definition import (
+    DENSE_THROUGHOUT,
     Attribution,
     Claim,
     Drawing,
@@ -69,10 +70,17 @@ def parse(source: str, values: Mapping[str, Any]) -> Reproduction:
             _check_part(f"{source}: claim {claim.id}", part, claim.variants, made)
     for drawing in made.drawings:
         where = f"{source}: drawing {drawing.name}"
+<<<<<<< HEAD
         for side in drawing.sides:
             if is_dense(side):
                 raise InputError(f"{where}: sides", side, "cannot be drawn; allowed: arms, control, setup:arm")
+=======
+>>>>>>> judge28
         _check_shown(where, drawing, drawing.sides, made)
+        for side in drawing.sides:
+            if is_dense(side) or setup_of(side) or _dense_throughout(side, drawing.variants, made):
+                why = "cannot be drawn; allowed: arms of its setup that are pruned, control"
+                raise InputError(f"{where}: sides", side, why)
     for attribution in made.attributions:
         _check_shown(f"{source}: attribution {attribution.name}", attribution, ("winning", "control"), made)
     return made
@@ -113,6 +121,14 @@ def _check_part(where: str, part: Part, variants: tuple[str, ...], made: Reprodu
     if part.other_at_pct is not None and (other is None or is_dense(other)):
         why = "has no meaning without another side that is pruned; allowed: minus or over, of an arm"
         raise InputError(f"{where}: other_at_pct", part.other_at_pct, why)
+    for key, side in (("of", part.of), ("minus" if part.minus else "over", other)):
+        if _dense_throughout(side, variants, made):
+            if key == "of" or part.measure == "fluctuation":
+                why = "has all weights in every round, and no percentage tells which; allowed"
+                raise InputError(f"{where}: {key}", side, f"{why}: as minus or over of accuracy or early_stop")
+            if part.other_at_pct is not None:
+                why = f"tells none of the rounds of {side}, all of which have all weights; allowed: none"
+                raise InputError(f"{where}: other_at_pct", part.other_at_pct, f"{why}, it is the first side's round")
     if part.minus is not None and part.over is not None:
         raise InputError(f"{where}: over", part.over, "cannot stand beside minus; allowed: one of the two")
     if part.measure in ("accuracy", "early_stop") and (part.at_pct is None) == (part.to_pct is None):
@@ -122,7 +138,7 @@ def _check_part(where: str, part: Part, variants: tuple[str, ...], made: Reprodu
 def _check_side(where: str, side: str, setup: str, variants: tuple[str, ...], made: Reproduction, measure: str) -> None:
     if side.startswith(":"):
         raise unknown(f"{where}: setup", "", made.setups)
-    setup, arm = setup_of(side) or setup, side.rpartition(":")[2]
+    setup = setup_of(side) or setup
     if setup not in made.setups:
         raise unknown(f"{where}: setup", setup, made.setups)
     for variant in variants:
@@ -132,9 +148,14 @@ def _check_side(where: str, side: str, setup: str, variants: tuple[str, ...], ma
         if measure == "early_stop" and not settings.validation_size:
             why = f"needs validation images, of which setup {setup} has none; allowed: setups with a validation_size"
             raise InputError(f"{where}: measure", measure, why)
-        named = made.variants[variant].control if arm == "control" else arm
+        named = made.arm_of(side, variant)
         if named not in (*settings.arms, "dense"):
             raise unknown(f"{where}: side in variant {variant}", named, [*settings.arms, "dense", "control"])
+
+
+def _dense_throughout(side: str | None, variants: Sequence[str], made: Reproduction) -> bool:
+    """Whether a side is an arm that has all weights in every round, in one of the variants."""
+    return side is not None and any(made.arm_of(side, variant) in DENSE_THROUGHOUT for variant in variants)
 
 
 def _fields(loc: tuple[int | str, ...]) -> list[str]:

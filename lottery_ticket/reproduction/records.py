@@ -6,11 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lottery_ticket.config import Settings, StoredSettings
+from lottery_ticket.engine.job import in_iterations
 from lottery_ticket.errors import InputError, LotteryTicketError, one_line
 from lottery_ticket.record import Record
 from lottery_ticket.store.seal import seal, unseal
@@ -28,6 +29,7 @@ class Source(BaseModel):
     Attributes:
         settings: with this seed alone.
         dataset, digest: the name and digest of the data set.
+        train_size: its training images, held-out ones among them; None: not told, in files of before.
         command, version, torch, hardware: what trained them; the version is lt's.
         run_id: of the run in the MLflow store that they were trained in.
         rounds: of every arm, without curves.
@@ -46,7 +48,13 @@ class Source(BaseModel):
     hardware: str
     run_id: str
     rounds: list[Record]
+    train_size: Annotated[int, Field(ge=1)] | None = None
     path: str = ""
+
+    @property
+    def test_size(self) -> int:
+        """The test images of the data set."""
+        return self.rounds[0].test_size
 
     @property
     def seed(self) -> int:
@@ -87,6 +95,10 @@ class Folder:
                 raise InputError("--records", source.path, f"{why}; allowed: files of the same data")
         return {source.seed: source for source in found}
 
+    def of(self, settings: Settings) -> list[Source]:
+        """What the folder has of these settings, on whatever data: lengths in epochs are what they come to there."""
+        return [each for each in self._sources if but_seeds(each.settings) == but_seeds(_on_its_data(settings, each))]
+
     def add(self, source: Source) -> None:
         """Write a file, where there is none of its settings and seed."""
         if source.path or source.seed in self.find(source.settings, source.digest):
@@ -118,8 +130,20 @@ class Folder:
         return asked or before
 
 
+def _on_its_data(settings: Settings, source: Source) -> Settings:
+    """The settings with every length in iterations, by what the source tells of its data."""
+    images = 0 if source.train_size is None else source.train_size - settings.validation_size
+    return in_iterations(settings, images)
+
+
 def sources_of(
-    settings: Settings, digest: str, command: str, tags: Mapping[str, str], run_id: str, records: Sequence[Record]
+    settings: Settings,
+    digest: str,
+    command: str,
+    tags: Mapping[str, str],
+    run_id: str,
+    records: Sequence[Record],
+    train_size: int | None = None,
 ) -> dict[int, Source]:
     """Seed → its part of the finished rounds of a run with these tags."""
     return {
@@ -132,6 +156,7 @@ def sources_of(
             torch=tags.get("lt.torch", "?"),
             hardware=tags.get("lt.hardware", "?"),
             run_id=run_id,
+            train_size=train_size,
             rounds=[each.model_copy(update={"curve": []}) for each in records if each.seed == seed],
         )
         for seed in settings.seeds

@@ -13,6 +13,7 @@ from lottery_ticket.analysis.cost import costs, in_short
 from lottery_ticket.config import differences, load_preset
 from lottery_ticket.reproduction.claims import Estimate, Experiment, Finding, Share
 from lottery_ticket.reproduction.definition import Part
+from lottery_ticket.reproduction.facts import DataFacts
 from lottery_ticket.reproduction.jobs import Reproduced
 from lottery_ticket.untrusted import prose
 
@@ -32,6 +33,7 @@ def to_markdown(done: Reproduced, figures: Mapping[str, str], command: str) -> s
     variants = list(dict.fromkeys(variant for _, variant in done.experiments))
     lines = [f"# {prose(told.title)}", "", prose(told.about), "", f"Source: {prose(told.source)}.", ""]
     lines += [f"To make it again: `{command}`. Made with {_where(done)}", ""]
+    lines += [line for facts in done.away for line in (_away(facts), "")]
     lines += claims_section(done)
     lines += [f"- **{name}**: {prose(told.variants[name].says)}." for name in variants] + [""]
     if told.drawings:
@@ -325,6 +327,15 @@ def _where(done: Reproduced) -> str:
         sorted({getattr(each, key) for each in sources}) for key in ("version", "torch", "hardware")
     )
     return f"lt {', '.join(version)}, torch {', '.join(torch)}, {'; '.join(hardware)}."
+
+
+def _away(facts: DataFacts) -> str:
+    """That a data set was not there, and what was taken for it."""
+    trained = "" if facts.train_size is None else f"{facts.train_size} for training, "
+    return (
+        f"The data set {prose(facts.name)} was not on the machine that made this page. What is said of it is what the "
+        f"records tell, which agree: {trained}{facts.test_size} images for testing, digest {prose(facts.digest)}."
+    )
 
 
 def _label(title: str) -> str:

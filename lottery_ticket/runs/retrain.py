@@ -102,6 +102,9 @@ def retrain_settings(ticket: Ticket, overrides: Mapping[str, Any]) -> Settings:
     }
     named = {"model": ticket.settings.model}  # the caller has had it built
     settings = merge((own, "the ticket"), (named | dict(overrides), None))
+    if _rate_of_probabilities(ticket) and "lr" not in overrides:
+        why = "is that by which the supermask's probabilities were learned, none for weights; allowed: one of its own"
+        raise InputError("--lr", settings.lr, f"{why}, such as 0.1")
     wrong = [arm for arm in settings.arms if not _borrows(arm_named(arm)) and arm != "winning"]
     if wrong or "winning" not in settings.arms:
         borrowing = ", ".join(name for name, arm in ARMS.items() if _borrows(arm))
@@ -109,6 +112,12 @@ def retrain_settings(ticket: Ticket, overrides: Mapping[str, Any]) -> Settings:
             "--arms", as_text(settings.arms), f"is not allowed; allowed: winning (the ticket), and with it {borrowing}"
         )
     return settings
+
+
+def _rate_of_probabilities(ticket: Ticket) -> bool:
+    """Whether the learning rate of the ticket's run was one for probabilities, near 100, and so never for weights."""
+    found_by = ARMS.get(ticket.origin.arm)
+    return found_by is not None and found_by.training == "supermask"
 
 
 def _borrows(arm: Arm) -> bool:

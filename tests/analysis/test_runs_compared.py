@@ -48,11 +48,23 @@ def test_other_seeds_are_compared_by_welch():
     assert other.by_density[1].interval == pytest.approx(tuple(expected.confidence_interval(0.9)))
 
 
-def test_a_seed_that_diverged_is_no_pair():
-    found = against(rounds(OURS, diverged={(2, 1)}), rounds(THEIRS))
-    assert [gap.by for gap in found.others[0].by_density] == ["paired", "welch"]
+def test_a_seed_that_diverged_is_no_pair_but_the_others_are():
+    ours, theirs = rounds(OURS, diverged={(2, 1)}), rounds(THEIRS | {7: 0.5})
+    found = against(ours, theirs)
     assert found.points["first"][1].diverged == (2,)
     assert 2 not in found.points["first"][1].accuracies
+    for gap, seeds in zip(found.others[0].by_density, ((0, 1, 2, 3), (0, 1, 3)), strict=True):
+        before, after = ([each[seed] for seed in seeds] for each in (OURS, THEIRS))
+        assert (gap.by, gap.seeds) == ("paired", (len(seeds), len(seeds)))
+        assert gap.left_out == tuple(seed for seed in (0, 1, 2, 3, 7) if seed not in seeds)
+        assert gap.accuracies == pytest.approx((sum(before) / len(seeds), sum(after) / len(seeds)))
+        assert gap.difference == pytest.approx(gap.accuracies[1] - gap.accuracies[0])
+        assert gap.interval == pytest.approx(tuple(stats.ttest_rel(after, before).confidence_interval(0.95)))
+
+
+def test_one_seed_that_both_have_is_no_sample_of_pairs():
+    (other,) = against(rounds(OURS), rounds({3: 0.94, 8: 0.96, 9: 0.965})).others
+    assert [(gap.by, gap.seeds, gap.left_out) for gap in other.by_density] == [("welch", (4, 3), ())] * 2
 
 
 def test_of_one_seed_and_of_seeds_all_alike_nothing_is_known():

@@ -222,6 +222,22 @@ def normalised():
     )
 
 
+def test_what_is_not_trained_is_not_normalised(settings, small):
+    """Without training, the statistics of batch normalisation are those that it begins with: mean 0, variance 1."""
+    chosen = settings.model_copy(update={"model": "tests.engine.test_supermasks:normalised"})
+    network = make_network(chosen, small.input_shape, small.classes)
+    own = member(network, "untrained", 1, 0.5)
+    (result,) = train(network, [own], small, chosen, ROUND)
+    plain = normalised().eval()
+    plain.load_state_dict(under(own.mask, own.weights), strict=False)  # but for how many batches it has seen
+    assert torch.equal(result.weights["1.running_mean"], torch.zeros(4))
+    assert torch.equal(result.weights["1.running_var"], torch.ones(4))
+    plain[1] = nn.Identity()
+    with torch.no_grad():
+        right = (plain(small.test.x).argmax(1) == small.test.y).numpy()
+    assert (result.correct == right).mean() > 0.99  # it divides by the root of 1.00001
+
+
 def test_scores_that_burst_are_told(tiny, network, small):
     """A loss under θ₀ is finite whatever becomes of them."""
     (result,) = train(network, [member(network, "edge-popup")], small, tiny.model_copy(update={"lr": 1e38}), ROUND)

@@ -157,6 +157,73 @@ def test_the_other_side_may_be_measured_at_another_density():
     assert judged(at | {"minus": "reinit", "other_at_pct": 1}, *curves).findings[0].estimate is None
 
 
+AS_LONG = {
+    "variants": {
+        "paper": {
+            "says": "right",
+            "settings": {"arms": "winning,reinit,dense-as-long"},
+            "control": "dense-as-long",
+        }
+    }
+}
+"""Variants with an arm that has all weights in every round."""
+
+
+def test_an_arm_that_has_all_weights_is_measured_in_the_same_round():
+    """It gains half a point with each round; the ticket's 10.7 % are left in round 10, 41 % in round 4."""
+    winning = curve("winning", flat(0.98))
+    longer = [
+        record("dense-as-long", seed, r, 0.9 + 0.005 * r + 0.0005 * (seed - 1)).model_copy(update={"density": 1.0})
+        for seed in range(SEEDS)
+        for r in range(15)
+    ]
+    by_seed = {(r.arm, r.seed, r.round): 100 * r.test_accuracy for r in [*winning, *longer]}
+
+    def gap(seed, r):
+        return by_seed["winning", seed, r] - by_seed["dense-as-long", seed, r]
+
+    on_the_way = {"from_pct": 41, "to_pct": 10, "take": "mean"}
+    for where, rounds in (({"at_pct": 10}, (10,)), (on_the_way, range(4, 11))):
+        for side in ("dense-as-long", "control"):
+            (found,) = judged({"minus": side, "above": 0} | where, winning, longer, more=AS_LONG).findings
+            expected = [sum(gap(seed, r) for r in rounds) / len(rounds) for seed in range(SEEDS)]
+            assert found.estimate.values == pytest.approx(expected)
+    gone = [each for each in longer if each.round < 10]  # that round is not there
+    (found,) = judged({"minus": "control", "at_pct": 10, "above": 0}, winning, gone, more=AS_LONG).findings
+    assert found.estimate is None
+
+
+@pytest.mark.parametrize(
+    ("part", "names"),
+    [
+        ({"of": "dense-as-long", "at_pct": 100}, "claim C: of: 'dense-as-long' has all weights in every round"),
+        ({"of": "control", "minus": "winning", "at_pct": 10}, "claim C: of: 'control' has all weights in every round"),
+        ({"minus": "dense-as-long", "at_pct": 10, "other_at_pct": 100}, "other_at_pct: 100.* tells none of the"),
+        ({"over": "control", "at_pct": 10, "other_at_pct": 100}, "claim C: other_at_pct: 100.* tells none of the"),
+        ({"measure": "fluctuation", "minus": "control", "to_pct": 10}, "claim C: minus: 'control' has all weights in"),
+    ],
+)
+def test_no_percentage_names_a_round_with_all_weights(part, names):
+    with pytest.raises(InputError, match=names):
+        file(part | {"above": 0}, AS_LONG)
+
+
+def test_nor_can_it_be_drawn_against_one():
+    drawing = {"name": "d", "title": "t", "setup": "fc1", "variants": ["paper"]}
+    with pytest.raises(InputError, match="drawing d: sides: 'control' cannot be drawn; allowed: arms"):
+        file({"at_pct": 10, "above": 0}, AS_LONG | {"drawings": [drawing]})
+
+
+def test_of_rounds_with_as_many_weights_the_same_one_is_meant():
+    """Whole units of a small dense network, say: here 12 % both in the ninth and in the tenth round."""
+    winning, reinit = curve("winning", flat(0.98)), curve("reinit", lambda density: 0.9 + density)
+    as_many = [each.model_copy(update={"density": 0.12}) if each.round in (9, 10) else each for each in reinit]
+    (found,) = judged(GAP | {"minus": "reinit"}, winning, as_many).findings
+    by_seed = {(r.arm, r.seed, r.round): 100 * r.test_accuracy for r in [*winning, *reinit]}
+    expected = [by_seed["winning", seed, 10] - by_seed["reinit", seed, 10] for seed in range(SEEDS)]
+    assert found.estimate.values == pytest.approx(expected)
+
+
 def test_a_claim_of_several_parts_holds_in_part():
     curves = curve("winning", flat(0.98)), curve("reinit", flat(0.96))
     assert judged([GAP, GAP | {"above": 1, "below": 3}], *curves).word == "holds in part"

@@ -1,7 +1,9 @@
 """Reproductions from small files: sittings and machines add up, and anybody can judge again."""
 
+import csv
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ from lottery_ticket.errors import InputError
 from lottery_ticket.reproduction.records import Folder
 from lottery_ticket.store.seal import seal, unseal
 
+CONV2 = Path(__file__).parents[2] / "results/cifar/conv2"
+
 FILE = """
 title = "A paper in small"
 source = "nobody"
@@ -18,9 +22,9 @@ about = "fc1."
 
 [setups.fc1]
 preset = "shu-fc1"
-settings = {{ dataset = "{dataset}", rounds = 2, prune_rate = 0.5, iterations = 10 }}
+settings = {{ dataset = "{dataset}", rounds = 2, prune_rate = 0.5, {length} }}
 quick = {{ seeds = 2 }}
-report = {{ seeds = 2 }}
+report = {{ seeds = 2, iterations = 30 }}
 
 [variants.paper]
 says = "as it should be"
@@ -47,9 +51,10 @@ def make(small_npz, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copy(small_npz, tmp_path / "own.npz")
 
-    def write(level=0.999999, above=0.5):
+    def write(level=0.999999, above=0.5, length="iterations = 10"):
         path = tmp_path / "mine.toml"
-        path.write_text(f"level = {level}\n" + FILE.format(dataset=tmp_path / "own.npz", above=above))
+        told = FILE.format(dataset=tmp_path / "own.npz", above=above, length=length)
+        path.write_text(f"level = {level}\n" + told)
         return path
 
     return write
@@ -110,6 +115,93 @@ def test_anybody_can_judge_it_again_without_training(make, tmp_path):
         reproduce(file, "other", records="kept", max_seeds=5)
     with pytest.raises(InputError, match=r"--max-seeds: 0 trains nothing, and there is nothing of fc1 paper in"):
         reproduce(file, "third", records="empty", max_seeds=0)
+
+
+def test_the_committed_records_of_conv2_need_no_cifar10(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LT_DATA_DIR", str(tmp_path / "nothing"))
+    shutil.copytree(CONV2 / "records", "records")
+    store = {"tracking_uri": "sqlite:///m.db", "dest": "page"}
+    kept = lottery_ticket.reproduce("frankle-conv", only="V2a,V2b,V2c", records="records", max_seeds=0, **store)
+    assert kept.files["rounds.csv"].read_bytes() == (CONV2 / "rounds.csv").read_bytes()
+    now, then = (
+        list(csv.reader(path.read_text().splitlines())) for path in (kept.files["claims.csv"], CONV2 / "claims.csv")
+    )
+    assert [list(map(to_ten_digits, row)) for row in now] == [list(map(to_ten_digits, row)) for row in then]
+    assert "The data set cifar10 was not on the machine" in kept.files["report.md"].read_text()
+    assert not (tmp_path / "nothing").exists()  # nothing was fetched
+    with pytest.raises(InputError, match="nothing of conv4 paper in records; runs in the store are told by their data"):
+        lottery_ticket.reproduce("frankle-conv", only="V4a", records="records", max_seeds=0, **store)
+
+
+def to_ten_digits(cell):
+    """Of a table, if it is a number."""
+    try:
+        return f"{float(cell):.10g}"
+    except ValueError:
+        return cell
+
+
+def told_otherwise(path, **facts):
+    """A file of the records as it would be if these facts were others; None: not told."""
+    told = json.loads(unseal(path.read_bytes()))
+    told = {key: value for key, value in (told | facts).items() if value is not None}
+    path.write_text(seal(json.dumps(told)))
+
+
+@pytest.mark.parametrize(
+    ("length", "iterations"), [("iterations = 10", 10), ('epochs = 1, warmup_iterations = "0.5ep"', 20)]
+)
+def test_nor_need_the_data_be_there(make, tmp_path, length, iterations):
+    file = make(length=length)
+    first = reproduce(file, "one", records="kept")
+    (source, _) = first.done.sources["fc1", "paper"][0]
+    assert (source.train_size, source.test_size) == (1200, 400)
+    data = tmp_path / "own.npz"
+    whole = data.read_bytes()
+    data.unlink()
+    again = reproduce(file, "other", records="kept", max_seeds=0)
+    for name in ("claims.csv", "rounds.csv"):
+        assert again.files[name].read_bytes() == first.files[name].read_bytes()
+    pages = [kept.files["report.md"].read_text() for kept in (first, again)]
+    told = f"The data set {data} was not on the machine that made this page."
+    assert [told in page for page in pages] == [False, True]
+    assert f"1200 for training, 400 images for testing, digest {source.digest}." in pages[1]
+    assert [kept.done.experiments["fc1", "paper"].part for kept in (first, again)] == [iterations / 30] * 2
+
+    with pytest.raises(InputError, match=r"--max-seeds: 0 trains nothing, and there is nothing of fc1 paper in empty;"):
+        reproduce(file, "other", records="empty", max_seeds=0)
+    for path in tmp_path.glob("kept/*/*.json"):
+        told_otherwise(path, train_size=None)  # as files of before
+    if iterations == 10:
+        assert claims(reproduce(file, "third", records="kept", max_seeds=0)) == claims(first)
+    else:
+        with pytest.raises(InputError, match="there is nothing of fc1 paper in kept"):
+            reproduce(file, "third", records="kept", max_seeds=0)
+    data.write_bytes(whole)
+    assert claims(reproduce(file, "third", records="kept", max_seeds=0)) == claims(first)
+
+
+def test_records_that_stand_in_for_the_data_must_agree_in_it(make, tmp_path):
+    file = make(length="epochs = 1")
+    first = reproduce(file, "one", records="kept")
+    (tmp_path / "own.npz").unlink()
+    one, other = (next(tmp_path.glob(f"kept/*/seed{seed}.json")) for seed in (0, 1))
+    whole = other.read_bytes()
+    for facts, why in (
+        ({"digest": "f00"}, "digest f00, there "),
+        ({"train_size": 1260}, "training images 1260, there 1200"),
+    ):
+        other.write_bytes(whole)
+        told_otherwise(other, **facts)
+        with pytest.raises(InputError, match=f"seed1.json' was trained on another .*seed0.json \\({why}"):
+            reproduce(file, "two", records="kept", max_seeds=0)
+    other.write_bytes(whole)
+    told_otherwise(other, train_size=None)
+    assert claims(reproduce(file, "two", records="kept", max_seeds=0)) == claims(first)  # the other one tells
+    told_otherwise(one, train_size=None)
+    with pytest.raises(InputError, match=r"seed0.json' does not tell how many training images .*own.npz has"):
+        reproduce(file, "two", records="kept", max_seeds=0)
 
 
 @pytest.mark.slow

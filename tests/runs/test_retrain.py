@@ -148,6 +148,19 @@ def test_a_dense_control_is_not_made_of_two_networks(ticket, tmp_path):
         begin(Ticket.load(other.save(tmp_path / "other")), settings, network, network)
 
 
+def test_a_learning_rate_of_probabilities_is_not_taken_for_weights(ticket):
+    learned = replace(
+        ticket,
+        settings=ticket.settings.model_copy(update={"lr": 100.0}),
+        origin=ticket.origin.model_copy(update={"arm": "supermask"}),
+    )
+    with pytest.raises(InputError, match=r"--lr: 100.0 is that by which the supermask's probabilities were learned"):
+        retrain_settings(learned, {})
+    assert retrain_settings(learned, {"lr": 0.1}).lr == 0.1
+    for other in ("edge-popup", "winning", "somebody:arm"):
+        assert retrain_settings(replace(learned, origin=ticket.origin.model_copy(update={"arm": other})), {}).lr == 100
+
+
 def test_a_ticket_is_not_its_own_control(found, store):
     reinit = find(f"{found.run_id}:2:reinit-seed3", tracking_uri=store)
     with pytest.raises(InputError, match="starts with seed 3 from the values of this ticket"):
