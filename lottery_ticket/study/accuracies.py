@@ -22,14 +22,18 @@ class Accuracies(NamedTuple):
 def accuracies(records: Sequence[Record], densities: Collection[float]) -> list[Accuracies]:
     """Those of a trial's dense networks, and of all arms in the rounds that may stand for one of these percents.
 
-    What diverged is left out. A round stands for a density by the weights that the arm `winning` has left in it.
+    What diverged is left out. A round stands for a density by the weights that the arm `winning` has left in it. Any
+    may where that arm is not there: what a learned mask leaves is not the same in all trials.
     """
+    winning = [each for each in records if each.arm == "winning"]
     rounds = {
         each.round
-        for each in records
-        if each.arm == "winning"
-        and each.round
-        and any(abs(math.log(each.weights_remaining_pct / pct)) <= math.log(NEAREST) for pct in densities)
+        for each in winning or records
+        if each.round
+        and (
+            not winning
+            or any(abs(math.log(each.weights_remaining_pct / pct)) <= math.log(NEAREST) for pct in densities)
+        )
     }
     return [
         Accuracies(each.arm, each.seed, each.round, each.weights_remaining_pct, validation, each.test_accuracy)
