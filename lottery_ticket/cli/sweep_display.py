@@ -163,14 +163,10 @@ class Display(StudyListener):
         if self._whole is None:
             return
         told = []
-        if not self._study.judged:
-            best = next((trial for trial in trials if trial.best), None)
-        else:
-            found = [trial for trial in trials if trial.measures["smallest_winning_pct"] < 100]
-            best = min(found, key=lambda trial: trial.measures["smallest_winning_pct"], default=None)
-            told = [f"boundary: {boundary_in_words(self._study, trials)}"]
-        if best is not None:
-            told = [f"best so far: {_name(best.number, best.params)}, {_outcome(best)}", *told]
+        if best := _best(self._study, trials):
+            told.append(f"best so far: {_name(best.number, best.params)}, {_outcome(best)}")
+        if self._study.judged:
+            told.append(f"boundary: {boundary_in_words(self._study, trials)}")
         self._head = Text("\n".join(told))
         self._count_running()
         self._bars.update(self._whole, completed=len(trials))
@@ -315,6 +311,14 @@ def _table(opened: Opened, trials: Sequence[Trial]) -> Table:
             style="bold" if trial.phase == "winning" else None,
         )
     return table
+
+
+def _best(study: Study, trials: Sequence[Trial]) -> Trial | None:
+    """The trial with the smallest winning ticket, if one wins; of a study that is not judged the best one."""
+    if not study.judged:
+        return next((trial for trial in trials if trial.best), None)
+    won = [trial for trial in trials if trial.measures["smallest_winning_pct"] < 100]
+    return min(won, key=lambda trial: trial.measures["smallest_winning_pct"], default=None)
 
 
 def _outcome(trial: Trial) -> str:

@@ -26,15 +26,12 @@ def accuracies(records: Sequence[Record], densities: Collection[float]) -> list[
     may where that arm is not there: what a learned mask leaves is not the same in all trials.
     """
     winning = [each for each in records if each.arm == "winning"]
-    rounds = {
-        each.round
-        for each in winning or records
-        if each.round
-        and (
-            not winning
-            or any(abs(math.log(each.weights_remaining_pct / pct)) <= math.log(NEAREST) for pct in densities)
-        )
-    }
+    near = [
+        each
+        for each in winning
+        if any(abs(math.log(each.weights_remaining_pct / pct)) <= math.log(NEAREST) for pct in densities)
+    ]
+    rounds = {each.round for each in (near if winning else records)} - {0}
     return [
         Accuracies(each.arm, each.seed, each.round, each.weights_remaining_pct, validation, each.test_accuracy)
         for each in records
