@@ -143,7 +143,7 @@ def compare_sides(
         level: of the intervals, 0–1.
         cost: whether multiply-adds are those of the training as it was done (`computed`; arms whose masks change on
             the way are trained dense) or those over survivors alone (`sparse`), at which Evci et al. 2020 (arXiv
-            1911.11134, section 3) compare.
+            1911.11134) compare.
     """
     points = {side.name: points_of(side, cost) for side in sides}
     first, *others = sides

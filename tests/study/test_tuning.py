@@ -371,11 +371,6 @@ WRONG = [
         'objective = "validation-accuracy"',
         "my.toml: objective: 'validation-accuracy' is for a study that tunes; allowed: smallest-ticket, phase",
     ),
-    (
-        'tune = ["lr"]',
-        'settings.arms = ["supermask"]',
-        "cannot show that tickets win; allowed: winning,reinit and more",
-    ),
     ("tune", "end_early.rounds = 9\ntune", "my.toml: end_early: 'rounds' asks winning alone, and would end trials of"),
     ("[50.0]", "[]", "my.toml: densities: '' is empty; allowed with tune: percents of weights left, as 10.7"),
     ('"grid"', '"tpe"', "my.toml: sampler: 'tpe' need not spread trials evenly, and one that looks for tickets would"),
