@@ -42,6 +42,10 @@ class Both(NamedTuple):
     sparse: int
 
 
+Counting = Literal["computed", "sparse"]
+"""Which multiply-adds of training count: as it was done, or over survivors alone, whatever it was done with."""
+
+
 class Cost(BaseModel):
     """The multiply-adds of a round, as `lottery_ticket.models.cost` counts them; evaluations are not among them.
 
@@ -82,6 +86,10 @@ class Cost(BaseModel):
         """What of `computed` were the gradients that a criterion asked for; `sparse` as of the record."""
         an_image = sum(each.sparse if name in sparse else each.dense for name, each in self.training.items())
         return self.computed - self.images * an_image
+
+    def over_survivors(self, sparse: Collection[str]) -> int:
+        """What `computed` would be over survivors alone, a criterion's gradients as they are; `sparse` as there."""
+        return self.round.sparse + self.scored(sparse)
 
     @property
     def an_image(self) -> Both:

@@ -7,7 +7,10 @@ from typing import Literal
 
 from lottery_ticket.analysis.statistics import over_seeds, welch
 from lottery_ticket.config import NOT_TRAINING, Settings
-from lottery_ticket.record import Record
+from lottery_ticket.record import Counting, Record
+
+COUNTED: dict[Counting, str] = {"computed": "as computed", "sparse": "over survivors alone"}
+"""What multiply-adds are compared, in words."""
 
 _ASIDE = frozenset(("arms", "evaluate_every", *NOT_TRAINING))
 """Settings that tell nothing of how an arm was trained: see `config.NOT_TRAINING`."""
@@ -22,12 +25,15 @@ class Side:
         settings: of the run.
         records: its finished rounds, of all seeds.
         digest: of the data set; empty where that is not known.
+        sparse: (seed, round) → multiply-adds of all training that led to the network, over survivors alone, those of
+            finding the mask among them; without those that are not known.
     """
 
     name: str
     settings: Settings
     records: Sequence[Record] = field(repr=False)
     digest: str = ""
+    sparse: Mapping[tuple[int, int], int] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -38,8 +44,8 @@ class Point:
         round: its index.
         density: mean over seeds, 0–1.
         accuracies: seed → test accuracy at the end, 0–1.
-        spent: mean multiply-adds of all training that led to the network, as it was done, that of finding the mask
-            among them; None where that is not known.
+        spent: mean multiply-adds of all training that led to the network, that of finding the mask among them; None
+            where that is not known.
         diverged: seeds that did.
     """
 
@@ -108,7 +114,7 @@ class RunsCompared:
         others: the comparisons.
         seconds: side → seconds of training, mean over seeds, all rounds.
         diverged: side → seeds that diverged in a round.
-        tolerance, level: see `compare_sides`.
+        tolerance, level, cost: see `compare_sides`.
     """
 
     names: tuple[str, ...]
@@ -120,9 +126,12 @@ class RunsCompared:
     diverged: dict[str, tuple[int, ...]]
     tolerance: float
     level: float
+    cost: Counting
 
 
-def compare_sides(sides: Sequence[Side], tolerance: float = 0.1, level: float = 0.95) -> RunsCompared:
+def compare_sides(
+    sides: Sequence[Side], tolerance: float = 0.1, level: float = 0.95, cost: Counting = "computed"
+) -> RunsCompared:
     """Compare sides with the first of them.
 
     A round is compared with the other side's nearest in density (on a log scale), where one has at most `tolerance`,
@@ -134,8 +143,11 @@ def compare_sides(sides: Sequence[Side], tolerance: float = 0.1, level: float = 
         sides: two or more, of different names.
         tolerance: of density and multiply-adds, over 0.
         level: of the intervals, 0–1.
+        cost: whether multiply-adds are those of the training as it was done (`computed`; arms whose masks change on
+            the way are trained dense) or those over survivors alone (`sparse`), at which Evci et al. 2020 (arXiv
+            1911.11134) compare.
     """
-    points = {side.name: points_of(side.records) for side in sides}
+    points = {side.name: points_of(side, cost) for side in sides}
     first, *others = sides
     digests = {side.digest for side in sides}
     return RunsCompared(
@@ -148,16 +160,17 @@ def compare_sides(sides: Sequence[Side], tolerance: float = 0.1, level: float = 
         diverged={side.name: tuple(sorted({r.seed for r in side.records if r.diverged})) for side in sides},
         tolerance=tolerance,
         level=level,
+        cost=cost,
     )
 
 
-def points_of(records: Sequence[Record]) -> tuple[Point, ...]:
-    """The rounds of one arm, in order; those in which all seeds diverged are left out."""
+def points_of(side: Side, cost: Counting = "computed") -> tuple[Point, ...]:
+    """The rounds of a side, in order; those in which all seeds diverged are left out."""
     points = []
-    for index in sorted({record.round for record in records}):
-        here = [record for record in records if record.round == index]
+    for index in sorted({record.round for record in side.records}):
+        here = [record for record in side.records if record.round == index]
         counted = [record for record in here if not record.diverged]
-        spent = [record.cost.found_with for record in counted if record.cost and record.cost.found_with is not None]
+        spent = [each for record in counted if (each := _spent(side, record, cost)) is not None]
         if counted:
             points.append(
                 Point(
@@ -169,6 +182,12 @@ def points_of(records: Sequence[Record]) -> tuple[Point, ...]:
                 )
             )
     return tuple(points)
+
+
+def _spent(side: Side, record: Record, cost: Counting) -> int | None:
+    if cost == "sparse":
+        return side.sparse.get((record.seed, record.round))
+    return record.cost.found_with if record.cost else None
 
 
 def _settings(each: Sequence[Settings]) -> dict[str, tuple[object, ...]]:

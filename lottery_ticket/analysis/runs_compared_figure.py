@@ -1,17 +1,30 @@
 """The figure of arms of several runs side by side."""
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from lottery_ticket.analysis.plots import log_counts, log_percent, save, style, subplots
-from lottery_ticket.analysis.runs_compared import Gap, Point, RunsCompared
+from lottery_ticket.analysis.runs_compared import COUNTED, Gap, Point, RunsCompared
 from lottery_ticket.analysis.statistics import over_seeds
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+_MARKERS = (("o", "-"), ("s", "--"), ("^", ":"), ("D", "-."))
+"""Of as many sides as there are colours, of as many more, …"""
+
+
+def looks_of(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """How the points of each side are drawn, and the line that joins them; of 32 sides no two look alike."""
+    rounds, colours = len(_MARKERS), len(_COLOURS)
+    looks = {}
+    for index, name in enumerate(names):
+        marker, line = _MARKERS[index // colours % rounds]
+        looks[name] = {"color": _COLOURS[index % colours], "marker": marker, "linestyle": line, "markersize": 4}
+    return looks
 
 
 def draw_runs(compared: RunsCompared, path: Path) -> None:
@@ -21,7 +34,7 @@ def draw_runs(compared: RunsCompared, path: Path) -> None:
         compared: two sides or more.
         path: of the figure, its folder made if need be; the ending says the format, as for `savefig`.
     """
-    colours = {name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(compared.names)}
+    looks = looks_of(compared.names)
     everything = [point for points in compared.points.values() for point in points]
     spent = [point.spent for point in everything if point.spent]
     with style():
@@ -29,17 +42,15 @@ def draw_runs(compared: RunsCompared, path: Path) -> None:
         figure, panels = subplots(
             2, 2 if spent else 1, figsize=size, squeeze=False, layout=ConstrainedLayoutEngine(hspace=0.05)
         )
-        _draw_column(panels[:, 0], compared, colours, lambda point: 100 * point.density, lambda gap: 100 * gap.at[0])
+        _draw_column(panels[:, 0], compared, looks, lambda point: 100 * point.density, lambda gap: 100 * gap.at[0])
         for panel in panels[:, 0]:
             log_percent(panel, "x", [100 * point.density for point in everything])
         if spent:
-            _draw_column(
-                panels[:, 1], compared, colours, lambda point: point.spent, lambda gap: gap.at[0], by_spent=True
-            )
+            _draw_column(panels[:, 1], compared, looks, lambda point: point.spent, lambda gap: gap.at[0], by_spent=True)
             for panel in panels[:, 1]:
                 log_counts(panel, spent)
-                panel.set_xlabel("multiply-adds of all training that led to the network")
-        lines = [panels[0, 0].plot([], [], "-o", color=colours[name], markersize=4)[0] for name in compared.names]
+                panel.set_xlabel(f"multiply-adds {COUNTED[compared.cost]}, of all training that led to the network")
+        lines = [panels[0, 0].plot([], [], **looks[name])[0] for name in compared.names]
         figure.legend(lines, compared.names, loc="outside lower center")
         path.parent.mkdir(parents=True, exist_ok=True)
         save(figure, path)
@@ -48,7 +59,7 @@ def draw_runs(compared: RunsCompared, path: Path) -> None:
 def _draw_column(
     panels: Sequence[Axes],
     compared: RunsCompared,
-    colours: dict[str, str],
+    looks: Mapping[str, dict[str, Any]],
     across: Callable[[Point], float | None],
     across_gap: Callable[[Gap], float],
     by_spent: bool = False,
@@ -63,24 +74,20 @@ def _draw_column(
             [x for x, _ in there],
             [100 * point.accuracy for _, point in there],
             halves,
-            fmt="-o",
-            color=colours[name],
-            markersize=4,
             elinewidth=1,
+            **looks[name],
         )
-    below.axhline(0, color=colours[compared.names[0]], linewidth=1)
+    below.axhline(0, color=looks[compared.names[0]]["color"], linewidth=1)
     for other in compared.others:
         gaps = other.by_spent if by_spent else other.by_density
         for gap in gaps:
             if gap.interval:
                 ends = [100 * end for end in gap.interval]
-                below.plot([across_gap(gap)] * 2, ends, color=colours[other.name], linewidth=1)
+                below.plot([across_gap(gap)] * 2, ends, color=looks[other.name]["color"], linewidth=1)
         below.plot(
             [across_gap(gap) for gap in gaps],
             [100 * gap.difference for gap in gaps],
-            "o",
-            color=colours[other.name],
-            markersize=4,
+            **looks[other.name] | {"linestyle": "none"},
         )
     above.set_ylabel("test accuracy (%)")
     below.set_ylabel(f"minus {textwrap.shorten(compared.names[0], 30, placeholder=' …')} (points)")

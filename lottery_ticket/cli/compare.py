@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.table import Table
@@ -14,6 +14,7 @@ from lottery_ticket.cli.say import say
 
 if TYPE_CHECKING:
     from lottery_ticket.analysis.runs_compared import Gap, RunsCompared
+    from lottery_ticket.record import Counting
 
 
 def compare(
@@ -30,6 +31,13 @@ def compare(
         typer.Option("--tolerance", help="How much more of density or multiply-adds counts as equal, as a part."),
     ] = 0.1,
     level: Annotated[float, typer.Option("--level", help="Confidence level of the intervals.")] = 0.95,
+    cost: Annotated[
+        str,
+        typer.Option(
+            "--cost",
+            help="Multiply-adds that count as cost: computed, as training was done, or sparse, over survivors alone.",
+        ),
+    ] = "computed",
     figure: Annotated[
         Path | None,
         typer.Option(
@@ -46,7 +54,7 @@ def compare(
     from lottery_ticket.store import reach
     from lottery_ticket.untrusted import must_be_new
 
-    named = check_sides(runs, tolerance, level, figure)
+    named = check_sides(runs, tolerance, level, cost, figure)
     if figure is not None:
         must_be_new(figure, "--figure")
     for run_id, _ in named:
@@ -56,7 +64,8 @@ def compare(
 
     sides = [f"{run_id[:8]}-{arm.replace(':', '.')}" for run_id, arm in named]
     path = figure or Path("mlruns/figures", f"compare-{'-'.join(sides)[:200]}.png")
-    compared = compare_runs(*runs, tolerance=tolerance, level=level, figure=path, tracking_uri=tracking_uri)
+    by = cast("Counting", cost)
+    compared = compare_runs(*runs, tolerance=tolerance, level=level, cost=by, figure=path, tracking_uri=tracking_uri)
     if as_json:
         say(json.dumps(asdict(compared) | {"figure": str(path)}))
     else:
@@ -84,11 +93,12 @@ def _print(found: "RunsCompared") -> None:
                 f"{letter} has no round within {_percent(found.tolerance)} of A's density in A's round {rounds}."
             )
         if other.by_spent:
-            console.print(_gaps(found, other.by_spent, letter, "multiply-adds"))
+            console.print(_gaps(found, other.by_spent, letter, _counted(found)))
         elif all(any(point.spent is not None for point in found.points[name]) for name in (found.names[0], other.name)):
-            console.print(f"No rounds of A and {letter} took as many multiply-adds within {_percent(found.tolerance)}.")
+            near = _percent(found.tolerance)
+            console.print(f"No rounds of A and {letter} took as many {_counted(found)} within {near}.")
         else:
-            console.print(f"What A and {letter} took in multiply-adds is not known of both.")
+            console.print(f"What A and {letter} took in {_counted(found)} is not known of both.")
     console.print(_cost(found, letters))
 
 
@@ -126,8 +136,8 @@ def _cost(found: "RunsCompared", letters: "Sequence[str]") -> Table:
 
     table = Table(
         title="Cost",
-        caption="means over seeds; multiply-adds that led to the last round's network, as they were done, with those "
-        "of finding its mask; seconds of all rounds",
+        caption=f"means over seeds; {_counted(found)}, that led to the last round's network, with those of finding "
+        "its mask; seconds of all rounds",
     )
     for column in ("", "rounds", "multiply-adds", "seconds", "diverged"):
         table.add_column(column, justify="right")
@@ -142,6 +152,13 @@ def _cost(found: "RunsCompared", letters: "Sequence[str]") -> Table:
             str(len(found.diverged[name])),
         )
     return table
+
+
+def _counted(found: "RunsCompared") -> str:
+    """Which multiply-adds are compared, in words."""
+    from lottery_ticket.analysis.runs_compared import COUNTED
+
+    return f"multiply-adds {COUNTED[found.cost]}"
 
 
 def _percent(part: float) -> str:

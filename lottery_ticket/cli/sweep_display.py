@@ -19,7 +19,7 @@ from lottery_ticket.cli.companions import Companions
 from lottery_ticket.cli.display import program
 from lottery_ticket.cli.options import output
 from lottery_ticket.cli.say import Console, say
-from lottery_ticket.cli.tuned_display import print_tuned
+from lottery_ticket.cli.tuned_display import accuracy_in_words, print_tuned, table_by_accuracy
 from lottery_ticket.engine.job import Progress as TrainingProgress
 from lottery_ticket.record import Record
 from lottery_ticket.runs.listener import clock
@@ -162,11 +162,11 @@ class Display(StudyListener):
         """The head of the live display: best so far and the boundary's estimate."""
         if self._whole is None:
             return
-        best = min(trials, key=lambda trial: trial.measures["smallest_winning_pct"], default=None)
         told = []
-        if best is not None and best.measures["smallest_winning_pct"] < 100:
+        if best := _best(self._study, trials):
             told.append(f"best so far: {_name(best.number, best.params)}, {_outcome(best)}")
-        told.append(f"boundary: {boundary_in_words(self._study, trials)}")
+        if self._study.judged:
+            told.append(f"boundary: {boundary_in_words(self._study, trials)}")
         self._head = Text("\n".join(told))
         self._count_running()
         self._bars.update(self._whole, completed=len(trials))
@@ -243,8 +243,9 @@ def print_study(opened: Opened, trials: Sequence[Trial], concluded: Concluded) -
     """The table of trials, the boundary, importances, seconds saved, and where figures and table are."""
     console = output()
     console.print(_table(opened, trials))
-    told = boundary_in_words(opened.study, trials)
-    console.print(f"Winning turns into not winning, or back, at: {told}.", soft_wrap=True)
+    if opened.study.judged:
+        told = boundary_in_words(opened.study, trials)
+        console.print(f"Winning turns into not winning, or back, at: {told}.", soft_wrap=True)
     if concluded.importance:
         parts = ", ".join(
             f"{name} {100 * share.part:.0f} % ({100 * share.low:.0f} to {100 * share.high:.0f})"
@@ -284,6 +285,9 @@ def print_studies(told: Sequence[dict[str, Any]]) -> None:
 
 def _table(opened: Opened, trials: Sequence[Trial]) -> Table:
     params = list(opened.study.space)
+    trials = sorted(trials, key=lambda each: tuple(map(_sortable, each.params.values())))
+    if not opened.study.judged:
+        return table_by_accuracy(opened.name, opened.study, trials)
     caption = "accuracies and weights left in %; gaps in points; * = on the Pareto front"
     table = Table(title=f"study {opened.name}", caption=caption)
     middle = f"{sorted(opened.study.densities)[len(opened.study.densities) // 2 - 1]:g}"
@@ -291,7 +295,7 @@ def _table(opened: Opened, trials: Sequence[Trial]) -> Table:
         table.add_column(name, justify="left" if name == "phase" else "right")
     for name in (f"nearest to {middle} %", "− reinit there", "− dense there"):
         table.add_column(name, justify="right")
-    for trial in sorted(trials, key=lambda each: tuple(map(_sortable, each.params.values()))):
+    for trial in trials:
         told = trial.measures
         gaps = [told.get(f"winning_minus_{other}/{middle}pct") for other in ("reinit", "dense")]
         left = told.get(f"{LEFT}/{middle}pct")
@@ -309,7 +313,17 @@ def _table(opened: Opened, trials: Sequence[Trial]) -> Table:
     return table
 
 
+def _best(study: Study, trials: Sequence[Trial]) -> Trial | None:
+    """The trial with the smallest winning ticket, if one wins; of a study that is not judged the best one."""
+    if not study.judged:
+        return next((trial for trial in trials if trial.best), None)
+    won = [trial for trial in trials if trial.measures["smallest_winning_pct"] < 100]
+    return min(won, key=lambda trial: trial.measures["smallest_winning_pct"], default=None)
+
+
 def _outcome(trial: Trial) -> str:
+    if not trial.phase:
+        return accuracy_in_words(trial)
     smallest = trial.measures["smallest_winning_pct"]
     word = f"smallest winning ticket {smallest:.3g} %" if smallest < 100 else "no winning ticket"
     return f"{trial.phase}, {word}, dense {100 * trial.measures['dense_accuracy']:.2f} %" + (

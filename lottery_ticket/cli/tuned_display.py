@@ -7,7 +7,26 @@ from rich.table import Table
 
 from lottery_ticket.cli.say import Console
 from lottery_ticket.study.definition import Study
-from lottery_ticket.study.tuning import Gap, Tuned
+from lottery_ticket.study.names import VALIDATION
+from lottery_ticket.study.trials import Trial
+from lottery_ticket.study.tuning import Gap, Tuned, compared_with
+
+
+def accuracy_in_words(trial: Trial) -> str:
+    """What came of a trial that is not judged."""
+    return f"validation accuracy {100 * trial.measures[VALIDATION]:.2f} %, the mean of all arms"
+
+
+def table_by_accuracy(name: str, study: Study, trials: Sequence[Trial]) -> Table:
+    """The trials of a study that is not judged, in order of the values."""
+    caption = "mean validation accuracy of all arms and seeds in their last rounds; * = the best"
+    table = Table(title=f"study {name}", caption=caption)
+    for column in ("trial", *study.space, "validation"):
+        table.add_column(column, justify="right")
+    for trial in trials:
+        values = [_short(trial.params[each]) for each in study.space]
+        table.add_row(f"{trial.number}{'*' * trial.best}", *values, f"{100 * trial.measures[VALIDATION]:.2f}")
+    return table
 
 
 def print_tuned(console: Console, study: Study, tuned: Sequence[Tuned]) -> None:
@@ -23,10 +42,10 @@ def print_tuned(console: Console, study: Study, tuned: Sequence[Tuned]) -> None:
         "accuracy: the most that an arm has at any value; ! = not bracketed"
     )
     table = Table(title=f"each arm at its own best {', '.join(study.tune)}", caption=caption)
-    groups = list(tuned[0].group)
-    for name in (*groups, "% left", "arm", *study.tune, "validation", "test", "winning − arm"):
+    groups, less = list(tuned[0].group), f"{compared_with(settings.arms)} − arm"
+    for name in (*groups, "% left", "arm", *study.tune, "validation", "test", less):
         table.add_column(name, justify="left" if name == "arm" else "right")
-    for name in (*study.tune, "test", "winning − arm"):
+    for name in (*study.tune, "test", less):
         table.add_column(f"any: {name}", justify="right")
     for row in tuned:
         values = [row.group[name] for name in groups]

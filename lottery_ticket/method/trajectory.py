@@ -27,6 +27,7 @@ from lottery_ticket.engine.training import train as train_here
 from lottery_ticket.masks import Mask, Weights, density, survivors, under
 from lottery_ticket.method.arms import Moment, arm_named
 from lottery_ticket.method.criteria import Evidence, scores_by
+from lottery_ticket.method.found import found_by
 from lottery_ticket.method.schedule import as_many, next_mask, pruning_of
 from lottery_ticket.models.cost import MultiplyAdds
 from lottery_ticket.models.network import Network
@@ -267,21 +268,16 @@ class Trajectories:
 
         `now` are the rounds of those that were trained before it.
         """
-        finder = self._finder(member.arm, member.seed)
-        if self._waits(member.arm, member.seed):
-            cost = now[finder].record.cost
-            return None if cost is None else cost.found_with
-        before = [record for record in self._last if (record.arm, record.seed) == finder]
-        arm = self._arms[member.arm]
-        told = arm.makes_mask and self._settings.scope != "global"  # how many weights each tensor has, by the settings
-        if self.round == 0 or told or arm.size_alone:
+        before = found_by(self._settings, member.arm, member.seed, self.round)
+        if before is None:
             return 0
-        if not before or before[0].cost is None:
+        records = [each.record for each in now.values()] if before.round == self.round else self._last
+        there = next((record for record in records if (record.arm, record.seed, record.round) == before[:3]), None)
+        if there is None or there.cost is None:
             return None
-        if self._pruning == "init":
-            return before[0].cost.scored(before[0].sparse)
-        once = self._pruning == "one-shot" and self.round > 1  # the dense round, which the one before has told
-        return before[0].cost.to_find if once else before[0].cost.found_with
+        if before.part == "scored":
+            return there.cost.scored(there.sparse)
+        return there.cost.to_find if before.part == "to_find" else there.cost.found_with
 
     def _next_masks(self, done: Sequence[Result], scored: Counter[tuple[str, int]]) -> dict[tuple[str, int], Mask]:
         """(arm, seed) → mask of the next round, for the arms that find their own and go on.

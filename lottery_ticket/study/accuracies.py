@@ -22,15 +22,16 @@ class Accuracies(NamedTuple):
 def accuracies(records: Sequence[Record], densities: Collection[float]) -> list[Accuracies]:
     """Those of a trial's dense networks, and of all arms in the rounds that may stand for one of these percents.
 
-    What diverged is left out. A round stands for a density by the weights that the arm `winning` has left in it.
+    What diverged is left out. A round stands for a density by the weights that the arm `winning` has left in it. Any
+    may where that arm is not there: what a learned mask leaves is not the same in all trials.
     """
-    rounds = {
-        each.round
-        for each in records
-        if each.arm == "winning"
-        and each.round
-        and any(abs(math.log(each.weights_remaining_pct / pct)) <= math.log(NEAREST) for pct in densities)
-    }
+    winning = [each for each in records if each.arm == "winning"]
+    near = [
+        each
+        for each in winning
+        if any(abs(math.log(each.weights_remaining_pct / pct)) <= math.log(NEAREST) for pct in densities)
+    ]
+    rounds = {each.round for each in (near if winning else records)} - {0}
     return [
         Accuracies(each.arm, each.seed, each.round, each.weights_remaining_pct, validation, each.test_accuracy)
         for each in records

@@ -20,7 +20,7 @@ from lottery_ticket.study.opened import Opened, study_folder
 from lottery_ticket.study.space import ranges
 from lottery_ticket.study.trials import Trial, finished, margins
 from lottery_ticket.study.tuned_figure import draw_tuned
-from lottery_ticket.study.tuning import Tuned, tune
+from lottery_ticket.study.tuning import Tuned, compared_with, tune
 from lottery_ticket.untrusted import in_csv
 
 
@@ -65,11 +65,12 @@ def conclude(opened: Opened, client: MlflowClient | None, folder: Path | None = 
             client.log_artifact(opened.run_id, str(path))
         metrics = {
             "trials": float(len(trials)),
-            "winning_trials": float(sum(trial.phase == "winning" for trial in trials)),
-            "smallest_winning_pct": min(trial.measures["smallest_winning_pct"] for trial in trials),
             "seconds": sum(trial.measures["seconds"] for trial in trials),
             "seconds_saved": sum(trial.seconds_saved for trial in trials),
         }
+        if opened.study.judged:
+            metrics["winning_trials"] = float(sum(trial.phase == "winning" for trial in trials))
+            metrics["smallest_winning_pct"] = min(trial.measures["smallest_winning_pct"] for trial in trials)
         at = round(time.time() * 1000)
         client.log_batch(opened.run_id, metrics=[Metric(key, value, at, 0) for key, value in metrics.items()])
         told = {"lt.boundary": ", ".join(f"{value:.4g}" for value in found), "lt.best_trials": _best(trials)}
@@ -101,7 +102,7 @@ def _told(trial: Trial) -> dict[str, Any]:
 def boundary_of(study: Study, trials: Sequence[Trial]) -> list[float]:
     """Where the one searched range of a study turns from winning to not winning or back; empty for any other."""
     space = ranges(study)
-    if len(study.space) != 1 or len(space) != 1:
+    if not study.judged or len(study.space) != 1 or len(space) != 1:
         return []
     (along,) = space
     return crossings(space, margins(trials), along)
@@ -135,6 +136,7 @@ def in_columns(study: Study, tuned: Tuned) -> dict[str, Any]:
 
     What begins with `any_` is of the arm's best trial by *test* accuracy.
     """
+    first = compared_with(study.settings_of({}).arms)
     row: dict[str, Any] = {**tuned.group, "density_pct": tuned.pct, "arm": tuned.arm}
     for prefix, chosen, behind in (("", tuned.best, tuned.behind), ("any_", tuned.at_any, tuned.behind_any)):
         row |= {f"{prefix}{name}": chosen and chosen.trial.params[name] for name in study.tune}
@@ -143,7 +145,7 @@ def in_columns(study: Study, tuned: Tuned) -> dict[str, Any]:
             f"{prefix}weights_remaining_pct": chosen and chosen.left,
             f"{prefix}validation_accuracy": chosen and chosen.validation,
             f"{prefix}test_accuracy": chosen and chosen.test,
-            f"{prefix}winning_minus_arm": behind and behind.mean,
+            f"{prefix}{first}_minus_arm": behind and behind.mean,
             f"{prefix}low": behind and behind.interval and behind.interval[0],
             f"{prefix}high": behind and behind.interval and behind.interval[1],
         }

@@ -8,11 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from lottery_ticket.config import DEFAULT_PRESET, Settings, as_text, merge, preset_layer
 from lottery_ticket.errors import InputError
-from lottery_ticket.study.names import COST, MARGIN, SMALLEST
+from lottery_ticket.study.names import COST, MARGIN, SMALLEST, VALIDATION
 
 OBJECTIVES: dict[str, tuple[tuple[str, Literal["minimize", "maximize"]], ...]] = {
     "smallest-ticket": ((SMALLEST, "minimize"), (COST, "minimize")),
     "phase": ((MARGIN, "maximize"),),
+    "validation-accuracy": ((VALIDATION, "maximize"),),
 }
 """What a study looks for: the measures told to Optuna and which way each is better."""
 
@@ -72,7 +73,8 @@ class Study(_Table):
         preset, settings: what every trial is run with, but for what is searched.
         space: setting → the values it may have.
         objective: `smallest-ticket` (percent left in the smallest winning ticket and what it costs to find, both
-            least) or `phase` (where tickets win).
+            least), `phase` (where tickets win) or, of a study that tunes, `validation-accuracy` (what all arms get
+            right; whether tickets win is not asked, so that the arms may be any).
         down_to_pct: percent of weights left at which the rounds end, whatever the prune rate; None: `rounds` does.
         densities: percents of weights left at which accuracies are compared.
         sampler, sampler_seed: what proposes trials.
@@ -86,7 +88,7 @@ class Study(_Table):
     preset: str = DEFAULT_PRESET
     settings: dict[str, Any] = {}
     space: dict[str, Range | Choices] = Field(min_length=1)
-    objective: Literal["smallest-ticket", "phase"] = "smallest-ticket"
+    objective: Literal["smallest-ticket", "phase", "validation-accuracy"] = "smallest-ticket"
     down_to_pct: float | None = Field(None, gt=0, lt=100)
     densities: tuple[Annotated[float, Field(gt=0, le=100)], ...] = (51.2, 21.0, 10.7, 4.4)
     sampler: str = "qmc"
@@ -103,6 +105,11 @@ class Study(_Table):
     def name(self) -> str:
         """What `load_study` found it as; empty where it did not."""
         return self._name
+
+    @property
+    def judged(self) -> bool:
+        """Whether a trial's result is its verdict: whether tickets win."""
+        return self.objective != "validation-accuracy"
 
     @property
     def directions(self) -> list[Literal["minimize", "maximize"]]:

@@ -40,7 +40,7 @@ def draw_study(
     """Draw what the trials allow into the folder; the paths, in order of interest, none without trials.
 
     One searched setting: accuracies and the smallest tickets against it. Two that are ranges: maps. Else: the smallest
-    winning tickets against each.
+    winning tickets against each. None of these of a study that is not judged.
 
     Args:
         study: what was searched.
@@ -53,19 +53,22 @@ def draw_study(
         return []
     drawn: dict[str, Figure | None] = {}
     name = textwrap.fill(name, 60)
-    searched = list(study.space.values())
     with style():
-        if len(searched) == 1:
-            drawn["accuracy"] = draw_accuracy(study, trials, name)
-            drawn["smallest"] = draw_smallest(study, trials, name)
-        elif len(searched) == 2 and all(isinstance(each, Range) for each in searched):
-            drawn["map_smallest"] = draw_map_smallest(study, trials, name)
-            drawn["map_gap"] = draw_map_gap(study, trials, name)
-        else:
-            drawn["smallest"] = draw_smallest_of_each(study, trials, name)
-        if len(searched) > 1 and importance:
+        if study.judged:
+            drawn |= _draw_tickets_of(study, trials, name)
+        if len(study.space) > 1 and importance:
             drawn["importance"] = draw_importance(study, importance, name)
         return save_all(drawn, folder)
+
+
+def _draw_tickets_of(study: Study, trials: Sequence[Trial], name: str) -> dict[str, Figure | None]:
+    """Where tickets win, and how small they are."""
+    searched = list(study.space.values())
+    if len(searched) == 1:
+        return {"accuracy": draw_accuracy(study, trials, name), "smallest": draw_smallest(study, trials, name)}
+    if len(searched) == 2 and all(isinstance(each, Range) for each in searched):
+        return {"map_smallest": draw_map_smallest(study, trials, name), "map_gap": draw_map_gap(study, trials, name)}
+    return {"smallest": draw_smallest_of_each(study, trials, name)}
 
 
 def draw_accuracy(study: Study, trials: Sequence[Trial], name: str) -> Figure:

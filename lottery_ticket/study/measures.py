@@ -1,4 +1,4 @@
-"""What is measured of a trial: how small a ticket wins, by how much, at what cost."""
+"""What is measured of a trial: how small a ticket wins, by how much, at what cost; or what its networks get right."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ import numpy as np
 from lottery_ticket.analysis.verdict import RoundVerdict, Verdict
 from lottery_ticket.record import Record, nearest
 from lottery_ticket.study.definition import EndEarly
-from lottery_ticket.study.names import COST, DENSE, LEFT, MARGIN, MATCHING, SMALLEST
+from lottery_ticket.study.names import COST, DENSE, LEFT, MARGIN, MATCHING, SMALLEST, VALIDATION
 
 PHASES = ("none", "matching", "winning")
 """What a trial shows: no ticket that matches, tickets that match, tickets that win – in two rounds on end each."""
@@ -69,6 +69,20 @@ def measure(
             ours, theirs = (np.mean([r.early_stop_iteration or 0 for r in each]) for each in (stops, beside))
             measured[f"early_stop_speedup/{pct:g}pct"] = float(theirs / ours)
     return measured
+
+
+def measure_accuracy(records: Sequence[Record]) -> dict[str, float]:
+    """The measures of a trial that is not judged, by name.
+
+    `validation_accuracy`: 0–1, at the end of the last round that each arm and seed was trained in, the mean over them.
+    `seconds`: of training.
+
+    Args:
+        records: of all its rounds, evaluated on validation images.
+    """
+    last = {(record.arm, record.seed): record.curve[-1] for record in sorted(records, key=lambda each: each.round)}
+    found = [point.validation_accuracy for point in last.values() if point.validation_accuracy is not None]
+    return {VALIDATION: math.fsum(found) / len(found), "seconds": math.fsum(record.seconds for record in records)}
 
 
 def phase(verdict: Verdict) -> str:

@@ -77,7 +77,10 @@ def parse(source: str, values: Mapping[str, Any], overrides: Mapping[str, Any], 
         where = flag(key) if key in overrides else f"{source}: {key}"
         given = first["input"] if first["type"] != "missing" else None
         raise InputError(where, given, f"is not allowed; allowed: {_allowed(first['loc'], first['msg'])}") from None
-    _check_settings(source, study, settings)
+    if not study.judged and not study.tune:
+        where = flag("objective") if "objective" in overrides else f"{source}: objective"
+        raise InputError(where, study.objective, "is for a study that tunes; allowed: smallest-ticket, phase")
+    study = _for_arms(source, study, settings, "objective" in merged)
     where = flag("sampler") if "sampler" in overrides else f"{source}: sampler"
     if study.sampler not in SAMPLERS:
         if is_code(study.sampler) and "sampler" not in overrides:
@@ -132,18 +135,25 @@ def _check_keys(source: str, values: Mapping[str, Any]) -> None:
                 raise unknown(f"{source}: space.{name} key", key, [*Range.model_fields, *Choices.model_fields])
 
 
-def _check_settings(source: str, study: Study, options: Mapping[str, Any]) -> None:
+def _for_arms(source: str, study: Study, options: Mapping[str, Any], asked: bool) -> Study:
+    """The study, its settings checked; one that tunes arms that cannot win goes by accuracy, if not asked otherwise.
+
+    InputError where it is to show that tickets win, and its arms cannot.
+    """
     where = f"{source}: settings"
     below = {name: value for name, value in study.settings.items() if name not in options}
     above = {name: value for name, value in study.settings.items() if name in options}
     settings = merge(preset_layer(study.preset, f"{source}: preset"), (below, where), (above, None))
     from lottery_ticket.method.arms import controls_among  # with torch: all else that may be wrong is told before
 
-    if "winning" not in settings.arms or not controls_among(settings.arms):
-        where = flag("arms") if "arms" in options else f"{source}: settings.arms"
-        raise InputError(
-            where, as_text(settings.arms), "cannot show that tickets win; allowed: winning,reinit and more"
-        )
+    if not study.judged or ("winning" in settings.arms and controls_among(settings.arms)):
+        return study
+    if study.tune and not asked:
+        return study.model_copy(update={"objective": "validation-accuracy"})
+    where = flag("arms") if "arms" in options else f"{source}: settings.arms"
+    more = "; with objective validation-accuracy any" if study.tune else ""
+    why = f"cannot show that tickets win; allowed: winning,reinit and more{more}"
+    raise InputError(where, as_text(settings.arms), why)
 
 
 _BY_TYPE = ("prune_rate_conv", "prune_rate_output")

@@ -26,7 +26,7 @@ from lottery_ticket.store.tracking import Tracker
 from lottery_ticket.study.accuracies import accuracies
 from lottery_ticket.study.definition import Study
 from lottery_ticket.study.listener import StudyListener
-from lottery_ticket.study.measures import measure, phase, settled, winning_margin
+from lottery_ticket.study.measures import measure, measure_accuracy, phase, settled, winning_margin
 from lottery_ticket.study.names import MARGIN
 from lottery_ticket.study.opened import Opened
 from lottery_ticket.study.stacks import Key, stackable
@@ -91,23 +91,27 @@ class Running:
             settings, classes = self.settings, self.plan.data.classes
             level, tolerance = settings.verdict_level, settings.verdict_tolerance
             verdict = judge(self.records, tolerance, level, controls, classes=classes)
-            assert verdict is not None  # the arm winning is in every study
+            assert verdict is not None  # the arm winning is in every study that is judged
             self.trial.report(winning_margin(verdict), r)
 
     def conclude(self, client: MlflowClient) -> dict[str, Any]:
         """Conclude its run in MLflow, its measures there too; Optuna's attributes of a finished trial."""
         reason = self._reason
         verdict, _ = conclude(self.tracker)
-        assert verdict is not None
-        densities, pruning = self.study.densities, pruning_of(self.settings)
-        measured = measure(verdict, self.records, densities, self.settings.rounds, pruning)
+        densities, shown = self.study.densities, ""
+        if self.study.judged:
+            assert verdict is not None  # the arm winning is in every study that is judged
+            pruning, shown = pruning_of(self.settings), phase(verdict)
+            measured = measure(verdict, self.records, densities, self.settings.rounds, pruning)
+        else:
+            measured = measure_accuracy(self.records)
         left = self.settings.rounds - self.round if reason else 0
         saved = left * math.fsum(record.seconds for record in self.records if record.round == self.round - 1)
         at = max(record.finished_at for record in self.records)
         metrics = {**measured, "seconds_saved": saved}
         client.log_batch(self.tracker.run_id, metrics=[Metric(key, value, at, 0) for key, value in metrics.items()])
-        self.tracker.tag({"lt.phase": phase(verdict), "lt.ended_early": reason})
-        told = {PHASE: phase(verdict), MEASURES: measured, ENDED: reason, SAVED: saved}
+        self.tracker.tag({"lt.ended_early": reason} | ({"lt.phase": shown} if self.study.judged else {}))
+        told = {PHASE: shown, MEASURES: measured, ENDED: reason, SAVED: saved}
         return told | ({ACCURACIES: accuracies(self.records, densities)} if self.study.tune else {})
 
 

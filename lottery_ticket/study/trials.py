@@ -33,8 +33,8 @@ class Trial:
     Attributes:
         number: Optuna's.
         params: what was searched, by setting.
-        phase: `winning`, `matching` or `none`; see `lottery_ticket.study.measures.phase`.
-        measures: by name; see `lottery_ticket.study.measures.measure`.
+        phase: `winning`, `matching` or `none`, see `lottery_ticket.study.measures.phase`; empty where it is not judged.
+        measures: by name; see `lottery_ticket.study.measures`.
         ended_early: why it was ended before its last round; empty where it was not.
         seconds_saved: of training, by that; an estimate.
         run_id: of its run in MLflow.

@@ -13,7 +13,7 @@ from lottery_ticket.analysis.plots import save_all, style, subplots
 from lottery_ticket.method.arms import colours_of
 from lottery_ticket.study.axes import INK, arrange, error_scale, in_order, in_words
 from lottery_ticket.study.definition import Study, ordered
-from lottery_ticket.study.tuning import DENSE, Candidate, Tuned
+from lottery_ticket.study.tuning import DENSE, Candidate, Tuned, compared_with
 
 _CHOSEN: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 11, "markerfacecolor": "none"}
 _ANY: dict[str, Any] = {"linestyle": "none", "marker": "s", "markersize": 8, "markerfacecolor": "none"}
@@ -53,7 +53,8 @@ def _draw(study: Study, rows: Sequence[Tuned], title: str) -> Figure:
                 _draw_arm(panel, study, setting, row, colours)
         accuracies = np.array([100 * each.test for row in here for each in row.candidates])
         error_scale(line[0], accuracies)
-        left = next((row.best.left for row in here if row.arm == "winning" and row.best), pct)
+        first = compared_with(study.settings_of({}).arms)
+        left = next((row.best.left for row in here if row.arm == first and row.best), pct)
         line[0].set_title(f"{left:.3g} % left", loc="left")
     for setting, column in zip(study.tune, panels.T, strict=True):
         for panel in column:

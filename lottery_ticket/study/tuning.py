@@ -65,7 +65,7 @@ class Tuned:
         best: of these the one with the best mean validation accuracy, of equal ones the first.
         at_edge: the tuned values of `best` beyond which none was tried: there the best is not bracketed.
         at_any: the one with the best mean *test* accuracy: the most that the arm has at any value.
-        behind: `winning` at its best less this arm at its best; of `winning` itself None, as the next.
+        behind: the arm that all are compared with at its best less this one at its best; of itself None, as the next.
         behind_any: the same less this arm at any value, which is in the arm's favour.
     """
 
@@ -81,27 +81,34 @@ class Tuned:
     behind_any: Gap | None
 
 
+def compared_with(arms: Sequence[str]) -> str:
+    """The arm that the others are compared with, and by whose weights left a round is told: `winning`, or the first."""
+    return "winning" if "winning" in arms else arms[0]
+
+
 def tune(study: Study, trials: Sequence[Trial]) -> list[Tuned]:
     """Every arm at its own best, for each combination of what is searched and not tuned, and each density.
 
-    `winning` comes first, then the other arms, then the dense network. A density is that of the round in which the arm
-    `winning` is nearest to it, the same in all trials; where no round is, it is left out.
+    The arm that all are compared with comes first, then the others, then the dense network, where `winning` is there. A
+    density is that of the round in which the first is nearest to it, the same in all trials; where no round is, it is
+    left out.
     """
     settings = study.settings_of({})
-    arms = ["winning", *(arm for arm in settings.arms if arm != "winning"), DENSE]
+    leading = compared_with(settings.arms)
+    arms = [leading, *(arm for arm in settings.arms if arm != leading), *([DENSE] if leading == "winning" else [])]
     rows: list[Tuned] = []
     for group, there in _groups(study, trials):
         for pct in study.densities:
-            r = nearest(_left(there), pct, NEAREST)
+            r = nearest(_left(there, leading), pct, NEAREST)
             first: Candidate | None = None
             for arm in arms if r is not None else ():
                 trunk = ("winning", 0) if arm == DENSE else (arm, r)
                 found = _candidates(there, trunk, settings.seeds)
                 best = max(found, key=lambda each: each.validation, default=None)
                 at_any = max(found, key=lambda each: each.test, default=None)
-                if arm == "winning":
+                if arm == leading:
                     first = best
-                gap = partial(_gap, None if arm == "winning" else first, level=settings.verdict_level)
+                gap = partial(_gap, None if arm == leading else first, level=settings.verdict_level)
                 rows.append(
                     Tuned(
                         group=group,
@@ -138,12 +145,12 @@ def _sorting(study: Study, names: Sequence[str]) -> Callable[[Trial], tuple[Any,
     return lambda trial: tuple(place(name, trial.params[name]) for name in names)
 
 
-def _left(trials: Iterable[Trial]) -> dict[int, float]:
-    """Round → percent of weights that the arm `winning` has left, mean over all trials and seeds."""
+def _left(trials: Iterable[Trial], arm: str) -> dict[int, float]:
+    """Round → percent of weights that the arm has left, mean over all trials and seeds."""
     found: dict[int, list[float]] = {}
     for trial in trials:
         for each in trial.accuracies:
-            if each.arm == "winning" and each.round:
+            if each.arm == arm and each.round:
                 found.setdefault(each.round, []).append(each.left)
     return {r: _mean(left) for r, left in found.items()}
 

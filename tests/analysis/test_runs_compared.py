@@ -4,7 +4,7 @@ import pytest
 from scipy import stats
 
 from lottery_ticket.analysis.runs_compared import Side, compare_sides, points_of
-from lottery_ticket.analysis.runs_compared_figure import draw_runs
+from lottery_ticket.analysis.runs_compared_figure import draw_runs, looks_of
 from lottery_ticket.config import load_preset
 from lottery_ticket.record import Both, Cost
 from tests.analysis.test_verdict import record
@@ -94,7 +94,29 @@ def test_equal_cost_is_that_of_all_training_that_led_there():
     assert [gap.rounds for gap in other.by_spent] == [(1, 0), (3, 1)]
     assert [gap.at for gap in other.by_spent] == [(200, 201), (400, 402)]
     assert against(ours, rounds(THEIRS)).others[0].by_spent == ()
-    assert [point.spent for point in points_of(theirs)] == [201, 402]
+    assert [point.spent for point in points_of(Side("other", load_preset(), theirs))] == [201, 402]
+
+
+def test_equal_cost_over_survivors_is_what_the_side_tells():
+    """As computed every round is 100; over survivors the other's two are next to the first's second and fourth."""
+    settings, ours, theirs = load_preset(), rounds(OURS, (1.0, 0.8, 0.6, 0.5), cost=100), rounds(THEIRS, cost=100)
+    here = {(seed, r): (100, 180, 240, 290)[r] for seed in OURS for r in range(4)}
+    there = {(seed, r): (175, 300)[r] + seed for seed in THEIRS for r in range(2)}  # 176.5 and 301.5 in the mean
+    sides = [Side("first", settings, ours, sparse=here), Side("other", settings, theirs, sparse=there)]
+    found = compare_sides(sides, cost="sparse")
+    assert found.cost == "sparse"
+    assert [gap.rounds for gap in found.others[0].by_spent] == [(1, 0), (3, 1)]
+    assert [gap.at for gap in found.others[0].by_spent] == [(180, 176.5), (290, 301.5)]
+    as_done = compare_sides(sides)
+    assert as_done.cost == "computed"
+    assert [gap.at for gap in as_done.others[0].by_spent] == [(100, 100), (200, 200)]
+    del there[2, 1]
+    assert [point.spent for point in points_of(sides[1], "sparse")] == [176.5, None]
+
+
+def test_no_two_sides_look_alike():
+    looks = looks_of([str(index) for index in range(26)])
+    assert len({(look["color"], look["marker"]) for look in looks.values()}) == 26
 
 
 def test_settings_that_differ_and_a_figure(tmp_path):

@@ -5,6 +5,7 @@ import io
 import json
 import tomllib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,14 +15,17 @@ from scipy import stats
 import lottery_ticket
 from lottery_ticket.analysis.plots import STYLE, style
 from lottery_ticket.cli.say import Console
+from lottery_ticket.cli.sweep_display import print_study
 from lottery_ticket.cli.tuned_display import print_tuned
 from lottery_ticket.errors import InputError
 from lottery_ticket.method.arms import ARMS
 from lottery_ticket.study import tuned_figure
 from lottery_ticket.study.accuracies import Accuracies, accuracies
-from lottery_ticket.study.conclude import conclude, tuned_as_csv
+from lottery_ticket.study.conclude import Concluded, boundary_of, conclude, tuned_as_csv
 from lottery_ticket.study.definition import Study
-from lottery_ticket.study.opened import read_study
+from lottery_ticket.study.figures import draw_study
+from lottery_ticket.study.measures import measure_accuracy
+from lottery_ticket.study.opened import Opened, read_study
 from lottery_ticket.study.parse import load_study, parse, study_names
 from lottery_ticket.study.storage import open_storage
 from lottery_ticket.study.sweep import sweep
@@ -262,6 +266,84 @@ def test_the_figure_shows_every_value_and_marks_the_chosen_ones(monkeypatch, tmp
     assert tuned_figure.draw_tuned(study, tune(study, [trial(0, {}, lr=0.1)]), "n", tmp_path) == []
 
 
+def test_any_arms_are_tuned_and_those_that_cannot_win_go_by_accuracy():
+    for arms in (["supermask", "edge-popup"], ["winning"], ["winning", "random-mask"]):
+        study = study_of(settings={"arms": arms})
+        assert (study.objective, study.judged) == ("validation-accuracy", False)
+        assert (study.measures, study.directions) == (["validation_accuracy"], ["maximize"])
+        assert study.definition()["objective"] == "validation-accuracy"
+    assert study_of().objective == "smallest-ticket"
+    assert study_of(objective="phase").objective == "phase"
+    assert not study_of(objective="validation-accuracy").judged
+
+
+LEARNED = [
+    trial(
+        n,
+        {
+            ("edge-popup", 1): alike(validation, *tests),
+            ("supermask", 1): alike(1 - validation, 0.80, 0.82, 0.81),
+            ("edge-popup", 2): alike(0.5, 0.5, 0.5, 0.5),
+        },
+        lr=lr,
+    )
+    for n, (lr, validation, tests) in enumerate(((0.1, 0.7, (0.90, 0.91, 0.89)), (0.01, 0.6, (0.95, 0.95, 0.95))))
+]
+
+
+def test_without_winning_all_is_compared_with_the_first_arm():
+    study = study_of(settings={"arms": ["edge-popup", "supermask"]})
+    first, other = tune(study, LEARNED)  # there is no dense network
+    assert [(row.arm, row.best.trial.params["lr"]) for row in (first, other)] == [
+        ("edge-popup", 0.1),
+        ("supermask", 0.01),
+    ]
+    assert first.behind is None
+    pairs = [0.90 - 0.80, 0.91 - 0.82, 0.89 - 0.81]
+    assert other.behind.mean == pytest.approx(0.09)
+    assert other.behind.interval == pytest.approx(stats.t.interval(0.95, 2, sum(pairs) / 3, stats.sem(pairs)))
+    rows = list(csv.DictReader(io.StringIO(tuned_as_csv(study, [first, other]))))
+    assert [row["edge-popup_minus_arm"] for row in rows] == ["", "0.09"]
+    assert "winning_minus_arm" not in rows[0]
+
+
+def test_of_a_trial_without_winning_every_round_is_kept_and_its_accuracy_measured():
+    """A supermask leaves of each tensor what it learns; the dense round of an arm that learns is of no interest."""
+    left = {0: 1.0, 1: 0.6, 2: 0.2}
+    records = [
+        validated(record("supermask", seed, r, 0.9), 0.5 + 0.1 * r + 0.01 * seed).model_copy(
+            update={"density": left[r]}
+        )
+        for seed in (0, 1)
+        for r in ((0, 1, 2) if seed else (0, 1))  # one seed ended before the other
+    ]
+    kept = accuracies(records, [50.0])
+    assert {(each.seed, each.round) for each in kept} == {(0, 1), (1, 1), (1, 2)}
+    assert measure_accuracy(records) == {"validation_accuracy": pytest.approx((0.60 + 0.71) / 2), "seconds": 5.0}
+
+
+def test_what_a_person_is_told_of_a_study_that_is_not_judged(capsys):
+    study = study_of(settings={"arms": ["edge-popup", "supermask"]})
+    trials = [
+        replace(each, phase="", best=each.number == 1, measures={"validation_accuracy": 0.5 + 0.1 * each.number})
+        for each in LEARNED
+    ]
+    opened = Opened("mine", study, None, "", False)
+    concluded = Concluded([], Path("trials.csv"), {}, [], tune(study, trials), Path("tuned.csv"))
+    print_study(opened, trials, concluded)
+    told = capsys.readouterr().out
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in told.splitlines() if "│" in line]
+    assert rows[:2] == [["1*", "0.01", "60.00"], ["0", "0.1", "50.00"]]
+    assert "edge-popup" in told
+    assert not any(word in told for word in ("winning", "Winning", "dense"))
+    assert boundary_of(study, trials) == []
+
+
+def test_no_figure_says_where_tickets_win_where_that_is_not_asked(tmp_path):
+    study = study_of(settings={"arms": ["edge-popup", "supermask"]})
+    assert draw_study(study, LEARNED, "mine", tmp_path, {}) == []
+
+
 TUNED = """tune = ["lr"]
 sampler = "grid"
 densities = [50.0]
@@ -278,6 +360,17 @@ WRONG = [
     ('["lr"]', '["lr", "lr"]', "my.toml: tune: 'lr,lr' names one twice; allowed: each once"),
     ('["lr"]', '"lr"', "my.toml: tune: 'lr' is not allowed; allowed: a list of what [space] searches, as [\"lr\"]"),
     ('["lr"]', "[1]", "my.toml: tune.0: 1 is not allowed; allowed: a list of what [space] searches"),
+    (
+        "[settings]",
+        'objective = "phase"\n[settings]\narms = ["supermask"]',
+        "my.toml: settings.arms: 'supermask' cannot show that tickets win; allowed: winning,reinit and more; with "
+        "objective validation-accuracy any",
+    ),
+    (
+        'tune = ["lr"]',
+        'objective = "validation-accuracy"',
+        "my.toml: objective: 'validation-accuracy' is for a study that tunes; allowed: smallest-ticket, phase",
+    ),
     ("tune", "end_early.rounds = 9\ntune", "my.toml: end_early: 'rounds' asks winning alone, and would end trials of"),
     ("[50.0]", "[]", "my.toml: densities: '' is empty; allowed with tune: percents of weights left, as 10.7"),
     ('"grid"', '"tpe"', "my.toml: sampler: 'tpe' need not spread trials evenly, and one that looks for tickets would"),
@@ -417,6 +510,46 @@ def test_a_study_for_real_agrees_with_what_mlflow_has(lt, small_npz, tmp_path):
     another = lt("sweep", "mine.toml")
     assert another.code == 2
     assert "is in the storage with tune = 'lr', not 'nothing'; allowed: the same study, or --fresh" in another.err
+
+
+@pytest.mark.slow
+def test_learned_masks_are_tuned_alone(lt, small_npz, tmp_path):
+    """From the records of all trials; there is no verdict, and nothing is said of tickets that win."""
+    text = STUDY.format(dataset=small_npz).replace(
+        '["winning", "reinit", "small-dense"]', '["edge-popup", "supermask"]'
+    )
+    (tmp_path / "mine.toml").write_text(text)
+    done = lt("sweep", "mine.toml", "--json")
+    assert done.code == 0, done.err
+    store = f"sqlite:///{tmp_path}/mlruns/mlflow.db"
+    runs = {
+        each["params"]["lr"]: lottery_ticket.load_run(each["run_id"], tracking_uri=store)
+        for each in done.json["trials"]
+    }
+    for each in done.json["trials"]:
+        ends = [r.curve[-1].validation_accuracy for r in runs[each["params"]["lr"]].rounds if r.round == 4]
+        assert each["measures"]["validation_accuracy"] == pytest.approx(sum(ends) / 6)
+        assert each["measures"].keys() == {"validation_accuracy", "seconds"}
+        assert each["phase"] == ""
+    rows = [row for row in done.json["tuned"] if row["arm"] == "edge-popup"]
+    assert [row["density_pct"] for row in rows] == [64.0, 40.96]
+    for row, r in zip(rows, (2, 4), strict=True):
+        there = {lr: [e for e in run.rounds if (e.arm, e.round) == ("edge-popup", r)] for lr, run in runs.items()}
+        validation = {lr: sum(e.curve[-1].validation_accuracy for e in each) / 3 for lr, each in there.items()}
+        best = max(validation, key=validation.get)
+        assert (row["lr"], row["validation_accuracy"]) == (best, pytest.approx(validation[best]))
+        assert row["test_accuracy"] == pytest.approx(sum(e.test_accuracy for e in there[best]) / 3)
+    study = runs[1e-3].client.get_run(done.json["run_id"])
+    assert study.data.metrics.keys() == {"trials", "seconds", "seconds_saved"}
+    assert sorted(path.name for path in (tmp_path / "mlruns/studies/mine").iterdir()) == [
+        "trials.csv",
+        "tuned.csv",
+        "tuned.png",
+    ]
+    shown = lt("sweep", "show", "mine", "--dest", "again")
+    assert shown.code == 0, shown.err
+    assert "each arm at its own best lr" in shown.out
+    assert "inning" not in shown.out
 
 
 @pytest.mark.slow
