@@ -2,9 +2,9 @@
 
     python bench/rejudge.py [NAME …]
 
-Reads results/reproduce/NAME/rounds.csv, judges the claims in its claims.csv with the reproduction of that name at scale
-quick, and writes claims.csv, the table of claims in report.md, the figures, and report.html. Prints the answers that
-are not what they were. Which seeds diverged does not stand in files of before 0.4; rounds that are missing show.
+Reads results/reproduce/NAME/rounds.csv, judges every claim with the reproduction of that name at scale quick, and
+writes claims.csv, the table of claims in report.md, the figures, and report.html. Prints the answers that are not what
+they were. Which seeds diverged does not stand in files of before 0.4; rounds that are missing show.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from lottery_ticket.reproduction.records import sources_of
 from lottery_ticket.reproduction.report import claims_section, cost_of_claims, to_html
 
 FOLDER = Path(__file__).parents[1] / "results" / "reproduce"
-NAMES = sorted(path.parent.name for path in FOLDER.glob("*/rounds.csv"))
+NAMES = ("shu", "frankle-lenet")
 SCALE = "quick"
 
 
@@ -38,7 +38,7 @@ def main() -> None:
 
 def rejudge(name: str, folder: Path) -> None:
     """Judge a reproduction anew from the rounds in its folder, write the outcome there and draw its figures again."""
-    told = judged(name, folder)
+    told, _ = load_reproduction(name)
     experiments = read_experiments(folder / "rounds.csv", told)
     outcomes = decide(told, experiments)
     done = Reproduced(told, name, SCALE, experiments, {}, outcomes, [], 0.0, cast(Any, None))  # no store is asked
@@ -65,13 +65,6 @@ def rejudge(name: str, folder: Path) -> None:
     drawn = draw_reproduction(told, experiments, taken_apart, folder / "figures")
     figures = {figure: path.relative_to(folder).as_posix() for figure, path in drawn.items()}
     (folder / "report.html").write_text(to_html(page, told.title, figures, folder), encoding="utf-8")
-
-
-def judged(name: str, folder: Path) -> Reproduction:
-    """The reproduction of that name with the claims that stand in its folder."""
-    with (folder / "claims.csv").open(encoding="utf-8") as file:
-        claims = dict.fromkeys(row["claim"] for row in csv.DictReader(file))
-    return load_reproduction(name)[0].only(tuple(claims))
 
 
 def read_experiments(path: Path, told: Reproduction) -> dict[tuple[str, str], Experiment]:

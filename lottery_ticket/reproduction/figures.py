@@ -39,8 +39,7 @@ def draw_rounds(drawing: Drawing, reproduction: Reproduction, experiments: Exper
         colours = _colours(drawing, reproduction.variants[name].control)
         drawn: list[Record] = []
         for side in drawing.sides:
-            setup, arm = setup_of(side) or drawing.setup, side.rpartition(":")[2]
-            arm = reproduction.variants[name].control if arm == "control" else arm
+            setup, arm = setup_of(side) or drawing.setup, reproduction.arm_of(side, name)
             records = [record for record in experiments[setup, name].records if record.arm == arm]
             _curve(panel, records, arm if side == "control" else side, colours[side], drawing.measure)
             drawn += records

@@ -70,16 +70,10 @@ def parse(source: str, values: Mapping[str, Any]) -> Reproduction:
             _check_part(f"{source}: claim {claim.id}", part, claim.variants, made)
     for drawing in made.drawings:
         where = f"{source}: drawing {drawing.name}"
-<<<<<<< HEAD
-        for side in drawing.sides:
-            if is_dense(side):
-                raise InputError(f"{where}: sides", side, "cannot be drawn; allowed: arms, control, setup:arm")
-=======
->>>>>>> judge28
         _check_shown(where, drawing, drawing.sides, made)
         for side in drawing.sides:
-            if is_dense(side) or setup_of(side) or _dense_throughout(side, drawing.variants, made):
-                why = "cannot be drawn; allowed: arms of its setup that are pruned, control"
+            if is_dense(side) or _dense_throughout(side, drawing.variants, made):
+                why = "cannot be drawn; allowed: arms that are pruned, of its setup or as setup:arm, and control"
                 raise InputError(f"{where}: sides", side, why)
     for attribution in made.attributions:
         _check_shown(f"{source}: attribution {attribution.name}", attribution, ("winning", "control"), made)

@@ -11,6 +11,7 @@ from scipy import stats
 
 from lottery_ticket.reproduction.claims import Experiment, decide
 from lottery_ticket.reproduction.keep import claims_csv
+from lottery_ticket.reproduction.parse import load_reproduction
 from tests.analysis.test_statistics import simulated
 from tests.reproduction.test_claims import file
 
@@ -57,21 +58,14 @@ def test_a_clear_streak_is_decided(seeds, to_control, answer):
     assert outcome.findings[0].answer == answer
 
 
-def rejudge_script():
-    source = importlib.util.spec_from_file_location("rejudge", Path(__file__).parents[2] / "bench" / "rejudge.py")
+@pytest.mark.parametrize("name", ["shu", "frankle-lenet"])
+def test_the_committed_reproductions_are_what_their_rounds_say_today(name):
+    folder = Path(__file__).parents[2] / "results" / "reproduce" / name
+    source = importlib.util.spec_from_file_location("rejudge", folder.parents[2] / "bench" / "rejudge.py")
     rejudge = importlib.util.module_from_spec(source)
     source.loader.exec_module(rejudge)
-    return rejudge
-
-
-REJUDGE = rejudge_script()
-
-
-@pytest.mark.parametrize("name", REJUDGE.NAMES)
-def test_the_committed_reproductions_are_what_their_rounds_say_today(name):
-    folder = REJUDGE.FOLDER / name
-    told = REJUDGE.judged(name, folder)
-    outcomes = decide(told, REJUDGE.read_experiments(folder / "rounds.csv", told))
+    told, _ = load_reproduction(name)
+    outcomes = decide(told, rejudge.read_experiments(folder / "rounds.csv", told))
     assert claims_csv(outcomes) == (folder / "claims.csv").read_text()
     page = (folder / "report.md").read_text()
     for outcome in outcomes:
