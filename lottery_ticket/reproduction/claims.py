@@ -142,15 +142,15 @@ class Share:
     """One variant in an attribution.
 
     Attributes:
-        winning, control: accuracy in percent at the density where it is read.
-        gap: winning − control there, in points.
+        winning, other: accuracy in percent at the density where it is read.
+        gap: winning − the other side there, in points.
         on: the same in the mean over rounds from there on.
         more, more_on: both less the first variant's; None for that.
     """
 
     variant: str
     winning: Estimate
-    control: Estimate
+    other: Estimate
     gap: Estimate
     on: Estimate
     more: Estimate | None
@@ -181,23 +181,22 @@ def attribute(attribution: Attribution, reproduction: Reproduction, experiments:
     """The gap in each variant, where its records reach that density."""
     shares: list[Share] = []
     first: list[dict[int, float]] = []
-    for name in attribution.variants:
-        sides = _Sides(attribution.setup, name, reproduction, experiments)
-        winning, control = sides.of("winning"), sides.of("control")
+    for name, (setup, variant) in zip(attribution.variants, attribution.experiments, strict=True):
+        sides = _Sides(setup, variant, reproduction, experiments)
+        winning, control = sides.of("winning"), sides.of(attribution.minus)
         at: dict[int, tuple[float, float]] = {}
         on: dict[int, float] = {}
         for seed in winning.keys() & control.keys():
             one = _nearest(winning[seed], attribution.at_pct)
-            other = one and sides.beside("control", control[seed], one, attribution.at_pct)
+            other = one and sides.beside(attribution.minus, control[seed], one, attribution.at_pct)
             if one and other and not (one.diverged or other.diverged):
                 at[seed] = 100 * one.test_accuracy, 100 * other.test_accuracy
-                beside = {record.round: record for record in control[seed]}
-                rounds = [record for record in winning[seed] if record.round >= one.round and record.round in beside]
-                on[seed] = float(np.mean([100 * (r.test_accuracy - beside[r.round].test_accuracy) for r in rounds]))
+                rounds = [record for record in winning[seed] if record.round >= one.round]
+                on[seed] = float(np.mean(_gaps(rounds, control[seed], attribution.minus)))
         if not at:
             continue
         gaps = {seed: mine - theirs for seed, (mine, theirs) in at.items()}
-        level = experiments[attribution.setup, name].level(reproduction.level)
+        level = experiments[setup, variant].level(reproduction.level)
         estimates = [
             estimate(values, level)
             for values in ({s: each[0] for s, each in at.items()}, {s: each[1] for s, each in at.items()}, gaps, on)
@@ -212,15 +211,23 @@ def attribute(attribution: Attribution, reproduction: Reproduction, experiments:
     return shares
 
 
-def gaps_by_round(setup: str, variant: str, reproduction: Reproduction, experiments: Experiments) -> dict[float, float]:
-    """Percent of weights left → winning − control in points, mean over seeds; densest first."""
+def _gaps(records: Iterable[Record], others: Sequence[Record], minus: str) -> list[float]:
+    """How much better rounds of one seed are than the other side's of it, in points, where it has the same one."""
+    beside = {record.round: record for record in others}
+    pairs = [(record, others[0] if is_dense(minus) else beside.get(record.round)) for record in records]
+    return [100 * (record.test_accuracy - other.test_accuracy) for record, other in pairs if other]
+
+
+def gaps_by_round(
+    attribution: Attribution, setup: str, variant: str, reproduction: Reproduction, experiments: Experiments
+) -> dict[float, float]:
+    """Percent of weights left → winning − the other side in points, mean over seeds; densest first."""
     sides = _Sides(setup, variant, reproduction, experiments)
+    others = sides.of(attribution.minus)
     gaps: dict[int, list[tuple[float, float]]] = {}
-    controls = {(record.seed, record.round): record for each in sides.of("control").values() for record in each}
-    for each in sides.of("winning").values():
-        for record in each:
-            if beside := controls.get((record.seed, record.round)):
-                gap = 100 * (record.test_accuracy - beside.test_accuracy)
+    for seed, each in sides.of("winning").items():
+        for record in each if seed in others else ():
+            for gap in _gaps([record], others[seed], attribution.minus):
                 gaps.setdefault(record.round, []).append((record.weights_remaining_pct, gap))
     return {float(left): float(gap) for left, gap in (np.mean(gaps[r], axis=0) for r in sorted(gaps))}
 

@@ -153,22 +153,29 @@ class Drawing(_Table):
 
 
 class Attribution(_Table):
-    """A gap taken apart: winning − control in each variant, and how far that is from the first variant's.
+    """A gap taken apart: winning − another side in each variant, and how far that is from the first variant's.
 
     Attributes:
         name, title: of its figure's file, and above it.
         setup: whose experiments.
+        minus: the other side: `control`, an arm, or `dense`.
         at_pct: percent of weights left where it is read.
-        variants: the first is the one the others are compared with.
+        variants: the first is the one the others are compared with; `setup:variant` is one of another setup.
         claims: those it belongs to.
     """
 
     name: str = Field(pattern=r"^[a-z0-9-]+$")
     title: str
     setup: str
+    minus: str = "control"
     at_pct: Percent
     variants: tuple[str, ...] = Field(min_length=2)
     claims: tuple[str, ...] = ()
+
+    @property
+    def experiments(self) -> list[tuple[str, str]]:
+        """The (setup, variant) of each variant."""
+        return [(setup_of(each) or self.setup, each.rpartition(":")[2]) for each in self.variants]
 
 
 class Reproduction(_Table):
@@ -212,7 +219,7 @@ class Reproduction(_Table):
         pairs = [pair for claim in self.claims for variant in claim.variants for pair in self.of_claim(claim, variant)]
         drawn = [(setup_of(side) or each.setup, each.variants) for each in self.drawings for side in each.sides]
         pairs += [(setup, variant) for setup, variants in drawn for variant in variants]
-        pairs += [(each.setup, variant) for each in self.attributions for variant in each.variants]
+        pairs += [pair for each in self.attributions for pair in each.experiments]
         return list(dict.fromkeys(pairs))
 
     def of_claim(self, claim: Claim, variant: str) -> list[tuple[str, str]]:

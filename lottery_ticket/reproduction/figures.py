@@ -13,6 +13,9 @@ from lottery_ticket.record import Record
 from lottery_ticket.reproduction.claims import Experiments, Share, gaps_by_round, reported_at, value_of
 from lottery_ticket.reproduction.definition import Attribution, Drawing, Reproduction, setup_of
 
+_MANY = 6
+"""Sides whose legend finds room among the curves; that of more stands beside them."""
+
 
 def draw_reproduction(
     reproduction: Reproduction, experiments: Experiments, attributions: Sequence[Sequence[Share]], folder: Path
@@ -33,20 +36,26 @@ def draw_rounds(drawing: Drawing, reproduction: Reproduction, experiments: Exper
 
     A hollow diamond is where the source puts a side, where a claim of the drawing says it (`claims.reported_at`).
     """
-    count = len(drawing.variants)
-    figure, axes = subplots(1, count, figsize=(1 + 4.2 * count, 4), sharey=True, squeeze=False)
+    count, many = len(drawing.variants), len(drawing.sides) > _MANY
+    width = 1 + 4.2 * count + 3.6 * many
+    figure, axes = subplots(1, count, figsize=(width, 4), sharey=True, squeeze=False)
     for panel, name in zip(axes[0], drawing.variants, strict=True):
         colours = _colours(drawing, reproduction.variants[name].control)
+        one_arm = len(drawing.sides) > 1 and len({reproduction.arm_of(side, name) for side in drawing.sides}) == 1
         drawn: list[Record] = []
         for side in drawing.sides:
             setup, arm = setup_of(side) or drawing.setup, reproduction.arm_of(side, name)
             records = [record for record in experiments[setup, name].records if record.arm == arm]
-            _curve(panel, records, arm if side == "control" else side, colours[side], drawing.measure)
+            called = setup if one_arm else arm if side == "control" else side
+            _curve(panel, records, called, colours[side], drawing.measure)
             drawn += records
         _draw_reported(panel, drawing, name, colours, reproduction, experiments)
         log_percent(panel, "x", [record.weights_remaining_pct for record in drawn])
         panel.set_title(name, fontsize=10)
-        panel.legend(loc="best")
+        if not many:
+            panel.legend(loc="best")
+    if many:
+        axes[0][-1].legend(loc="upper left", bbox_to_anchor=(1, 1))
     axes[0][0].set_ylabel({"accuracy": "test accuracy (%)", "early_stop": "early-stopping iteration"}[drawing.measure])
     figure.suptitle(drawing.title)
     figure.tight_layout()
@@ -91,14 +100,15 @@ def draw_attribution(
     figure, (left, right) = subplots(1, 2, figsize=(11, 4.4), width_ratios=(1.25, 1))
     colours = colormaps["tab10"](range(len(shares)))
     everything: list[float] = []
+    of = dict(zip(attribution.variants, attribution.experiments, strict=True))
     for share, colour in zip(shares, colours, strict=True):
-        gaps = gaps_by_round(attribution.setup, share.variant, reproduction, experiments)
+        gaps = gaps_by_round(attribution, *of[share.variant], reproduction, experiments)
         left.plot(list(gaps), list(gaps.values()), color=colour, marker="o", markersize=2.5, linewidth=1.2)
         everything += gaps
     log_percent(left, "x", everything)
     left.axvline(attribution.at_pct, color="0.5", linestyle=":", linewidth=1)
     left.axhline(0, color="0.5", linewidth=0.8)
-    left.set_ylabel("winning − control (points, mean over seeds)")
+    left.set_ylabel(f"winning − {attribution.minus} (points, mean over seeds)")
     places = np.arange(len(shares))[::-1]
     for place, share, colour in zip(places, shares, colours, strict=True):
         right.barh(place, share.gap.mean, color=colour, alpha=0.75)
@@ -108,7 +118,7 @@ def draw_attribution(
     right.set_yticks(places, [share.variant for share in shares])
     right.axvline(0, color="0.5", linewidth=0.8)
     right.grid(visible=False, axis="y")
-    right.set_xlabel(f"winning − control at {attribution.at_pct:g} % left (points)")
+    right.set_xlabel(f"winning − {attribution.minus} at {attribution.at_pct:g} % left (points)")
     figure.suptitle(attribution.title)
     figure.tight_layout()
     return figure

@@ -70,13 +70,22 @@ def parse(source: str, values: Mapping[str, Any]) -> Reproduction:
             _check_part(f"{source}: claim {claim.id}", part, claim.variants, made)
     for drawing in made.drawings:
         where = f"{source}: drawing {drawing.name}"
-        _check_shown(where, drawing, drawing.sides, made)
+        for side in drawing.sides:
+            _check_side(where, side, drawing.setup, drawing.variants, made, drawing.measure)
+        _check_claims(where, drawing.claims, made)
         for side in drawing.sides:
             if is_dense(side) or _dense_throughout(side, drawing.variants, made):
                 why = "cannot be drawn; allowed: arms that are pruned, of its setup or as setup:arm, and control"
                 raise InputError(f"{where}: sides", side, why)
     for attribution in made.attributions:
-        _check_shown(f"{source}: attribution {attribution.name}", attribution, ("winning", "control"), made)
+        where = f"{source}: attribution {attribution.name}"
+        for setup, variant in attribution.experiments:
+            for side in ("winning", attribution.minus):
+                _check_side(where, side, setup, (variant,), made, "accuracy")
+        if setup_of(attribution.minus):
+            why = "is of another setup; allowed: dense, control, arms of the variants' own"
+            raise InputError(f"{where}: minus", attribution.minus, why)
+        _check_claims(where, attribution.claims, made)
     return made
 
 
@@ -86,12 +95,9 @@ def _check_once(where: str, names: Sequence[str]) -> None:
             raise InputError(where, name, "is there twice; allowed: each once")
 
 
-def _check_shown(where: str, shown: Drawing | Attribution, sides: tuple[str, ...], made: Reproduction) -> None:
-    measure = shown.measure if isinstance(shown, Drawing) else "accuracy"
-    for side in sides:
-        _check_side(where, side, shown.setup, shown.variants, made, measure)
+def _check_claims(where: str, claims: tuple[str, ...], made: Reproduction) -> None:
     known = [claim.id for claim in made.claims]
-    for claim in shown.claims:
+    for claim in claims:
         if claim not in known:
             raise unknown(f"{where}: claims", claim, known)
 

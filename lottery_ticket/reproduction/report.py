@@ -43,7 +43,7 @@ def to_markdown(done: Reproduced, figures: Mapping[str, str], command: str) -> s
             lines += [f"![{_label(drawing.title)}]({figures[drawing.name]})", ""]
     for attribution, shares in zip(told.attributions, done.attributions, strict=True):
         if shares:
-            lines += [f"## {prose(attribution.title)}", "", *_attribution(shares)]
+            lines += [f"## {prose(attribution.title)}", "", *_attribution(shares, attribution.minus)]
             lines += [f"![{_label(attribution.title)}]({figures[attribution.name]})", ""]
     lines += _cost(done)
     lines += _runs(done)
@@ -233,13 +233,13 @@ def _as_asked(at: tuple[float, float], asked: tuple[float | None, float | None])
     return all(abs(there / pct - 1) < 0.01 for pct, there in zip(asked, at, strict=True) if pct)
 
 
-def _attribution(shares: Sequence[Share]) -> list[str]:
+def _attribution(shares: Sequence[Share], minus: str) -> list[str]:
     first, *others = shares
     rows = [
         [
             share.variant,
             f"{share.winning.mean:.2f}",
-            f"{share.control.mean:.2f}",
+            f"{share.other.mean:.2f}",
             _interval(share.gap),
             _interval(share.more) if share.more else "",
             _interval(share.on),
@@ -248,7 +248,7 @@ def _attribution(shares: Sequence[Share]) -> list[str]:
         for share in shares
     ]
     more = f"more than {first.variant}"
-    head = ["variant", "winning (%)", "control (%)", "winning − control (points)", more]
+    head = ["variant", "winning (%)", f"{minus} (%)", f"winning − {minus} (points)", more]
     changes = [(share.variant, share.more_on) for share in others if share.more_on]
     told = {
         "clearly larger": [name for name, more in changes if more.low > 0],

@@ -9,7 +9,7 @@ from scipy import stats
 from lottery_ticket.config import NOT_TRAINING, Settings, load_preset
 from lottery_ticket.errors import InputError
 from lottery_ticket.reproduction.claims import Experiment, attribute, decide, estimate, read_as, reported_at
-from lottery_ticket.reproduction.figures import draw_rounds
+from lottery_ticket.reproduction.figures import draw_attribution, draw_rounds
 from lottery_ticket.reproduction.jobs import experiment_of, make_jobs
 from lottery_ticket.reproduction.parse import load_reproduction, parse, reproduction_names
 from lottery_ticket.reproduction.records import sources_of
@@ -526,6 +526,28 @@ def test_a_gap_from_a_density_on_is_the_mean_over_those_rounds():
     assert share.gap.mean == pytest.approx(8)
 
 
+def test_a_gap_to_the_dense_network_is_taken_apart_over_setups():
+    variants = ["paper", "other:paper"]
+    gap = {"name": "gap", "title": "g", "setup": "fc1", "at_pct": 10, "minus": "dense", "variants": variants}
+    told = file({"minus": "dense", "at_pct": 10, "above": 0}, {"attributions": [gap]})
+    assert told.experiments == [("fc1", "paper"), ("other", "paper")]
+    ahead = curve("winning", lambda density: 0.95 if density == 1 else 0.98)
+    level = curve("winning", lambda density: 0.97 if density == 1 else 0.96 if density < 0.09 else 0.975)
+    experiments = {
+        ("fc1", "paper"): Experiment(ahead, 1, 0.0, 0.0),
+        ("other", "paper"): Experiment(level, 1, 0.0, 0.0),
+    }
+    paper, other = attribute(told.attributions[0], told, experiments)
+    assert [paper.gap.mean, paper.on.mean] == pytest.approx([3, 3], abs=0.02)
+    assert other.gap.mean == pytest.approx(0.5, abs=0.02)
+    assert other.more.mean == pytest.approx(-2.5, abs=0.02)
+    assert other.on.mean == pytest.approx((1 * 0.5 + 4 * -1) / 5, abs=0.02)  # rounds 10 to 14
+    left, _ = draw_attribution(told.attributions[0], [paper, other], told, experiments).axes
+    drawn = [line.get_ydata() for line in left.lines if len(line.get_ydata()) == 15]
+    assert [round(float(gaps[10]), 1) for gaps in drawn] == [3, 0.5]
+    assert [gaps[0] for gaps in drawn] == [0, 0]
+
+
 def all_of(name, told_curves):
     told, _ = load_reproduction(name)
     return {
@@ -622,6 +644,15 @@ def test_the_shipped_files_can_be_run_at_both_scales(name):
         (
             {"drawings": [{"name": "a", "title": "a", "setup": "fc1", "variants": ["paper"], "sides": ["no:winning"]}]},
             "setup: 'no' is unknown",
+        ),
+        *(
+            ({"attributions": [{"name": "a", "title": "a", "setup": "fc1", "at_pct": 10} | each]}, names)
+            for each, names in (
+                ({"variants": ["paper", "no:paper"]}, "setup: 'no' is unknown"),
+                ({"variants": ["paper", "other:no"]}, "variants: 'no' is unknown"),
+                ({"variants": ["paper", "own"], "minus": "reinit"}, "side in variant own: 'reinit' is unknown"),
+                ({"variants": ["paper", "own"], "minus": "other:dense"}, "minus: 'other:dense' is of another setup"),
+            )
         ),
         ({"claims": 2 * [CLAIM]}, "claims: id: 'C' is there twice"),
         ({"variants": {"pa(per)": {"says": "x"}}}, r"variants.pa\(per\)"),
