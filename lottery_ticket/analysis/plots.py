@@ -27,6 +27,9 @@ STYLE = {
 }
 BLUE = "#0072B2"
 """The colour of what has no other."""
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+_MARKERS = (("o", "-"), ("s", "--"), ("^", ":"), ("D", "-."))
+"""Of as many names as there are colours, of as many more, …"""
 
 
 def style() -> AbstractContextManager[None]:
@@ -58,6 +61,16 @@ def save(figure: Figure, path: Path) -> None:
     for text in figure.findobj(Text):
         text.set_text(plain(text.get_text()))
     figure.savefig(path)
+
+
+def looks_of(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """How points of each name are drawn, and the line that joins them; of 32 no two look alike."""
+    rounds, colours = len(_MARKERS), len(_COLOURS)
+    looks = {}
+    for index, name in enumerate(names):
+        marker, line = _MARKERS[index // colours % rounds]
+        looks[name] = {"color": _COLOURS[index % colours], "marker": marker, "linestyle": line, "markersize": 4}
+    return looks
 
 
 def log_percent(axes: Axes, which: str, values: Sequence[float]) -> None:

@@ -8,23 +8,9 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from lottery_ticket.analysis.plots import log_counts, log_percent, save, style, subplots
+from lottery_ticket.analysis.plots import log_counts, log_percent, looks_of, save, style, subplots
 from lottery_ticket.analysis.runs_compared import COUNTED, Gap, Point, RunsCompared
 from lottery_ticket.analysis.statistics import over_seeds
-
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-_MARKERS = (("o", "-"), ("s", "--"), ("^", ":"), ("D", "-."))
-"""Of as many sides as there are colours, of as many more, …"""
-
-
-def looks_of(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """How the points of each side are drawn, and the line that joins them; of 32 sides no two look alike."""
-    rounds, colours = len(_MARKERS), len(_COLOURS)
-    looks = {}
-    for index, name in enumerate(names):
-        marker, line = _MARKERS[index // colours % rounds]
-        looks[name] = {"color": _COLOURS[index % colours], "marker": marker, "linestyle": line, "markersize": 4}
-    return looks
 
 
 def draw_runs(compared: RunsCompared, path: Path) -> None:

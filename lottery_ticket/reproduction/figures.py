@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lottery_ticket.analysis.figures import Axes, Figure, colormaps
-from lottery_ticket.analysis.plots import log_percent, save_all, style, subplots
+from lottery_ticket.analysis.plots import log_percent, looks_of, save_all, style, subplots
 from lottery_ticket.method.arms import colours_of
 from lottery_ticket.record import Record
 from lottery_ticket.reproduction.claims import Experiments, Share, gaps_by_round, reported_at, value_of
@@ -40,16 +40,16 @@ def draw_rounds(drawing: Drawing, reproduction: Reproduction, experiments: Exper
     width = 1 + 4.2 * count + 3.6 * many
     figure, axes = subplots(1, count, figsize=(width, 4), sharey=True, squeeze=False)
     for panel, name in zip(axes[0], drawing.variants, strict=True):
-        colours = _colours(drawing, reproduction.variants[name].control)
+        looks = _looks(drawing, reproduction.variants[name].control)
         one_arm = len(drawing.sides) > 1 and len({reproduction.arm_of(side, name) for side in drawing.sides}) == 1
         drawn: list[Record] = []
         for side in drawing.sides:
             setup, arm = setup_of(side) or drawing.setup, reproduction.arm_of(side, name)
             records = [record for record in experiments[setup, name].records if record.arm == arm]
             called = setup if one_arm else arm if side == "control" else side
-            _curve(panel, records, called, colours[side], drawing.measure)
+            _curve(panel, records, called, looks[side], drawing.measure)
             drawn += records
-        _draw_reported(panel, drawing, name, colours, reproduction, experiments)
+        _draw_reported(panel, drawing, name, looks, reproduction, experiments)
         log_percent(panel, "x", [record.weights_remaining_pct for record in drawn])
         panel.set_title(name, fontsize=10)
         if not many:
@@ -62,27 +62,27 @@ def draw_rounds(drawing: Drawing, reproduction: Reproduction, experiments: Exper
     return figure
 
 
-def _colours(drawing: Drawing, control: str) -> dict[str, Any]:
-    """The sides' colours: their arms', but where several setups are compared, whose arms may be the same."""
+def _looks(drawing: Drawing, control: str) -> dict[str, dict[str, Any]]:
+    """How the sides are drawn: in their arms' colours, but where setups are compared, whose arms may be the same."""
     if any(map(setup_of, drawing.sides)):
-        return dict(zip(drawing.sides, colormaps["tab10"](range(len(drawing.sides))), strict=True))
+        return looks_of(drawing.sides)
     arms = {side: control if side == "control" else side for side in drawing.sides}
     known = colours_of(list(arms.values()))
-    return {side: known[arm] for side, arm in arms.items()}
+    return {side: {"color": known[arm], "marker": "o", "markersize": 3} for side, arm in arms.items()}
 
 
 def _draw_reported(
     axes: Axes,
     drawing: Drawing,
     variant: str,
-    colours: Mapping[str, Any],
+    looks: Mapping[str, dict[str, Any]],
     reproduction: Reproduction,
     experiments: Experiments,
 ) -> None:
     parts = [part for claim in reproduction.claims if claim.id in drawing.claims for part in claim.parts]
     mine = [part for part in parts if (part.setup, part.measure) == (drawing.setup, drawing.measure)]
     found = [reported_at(part, variant, reproduction, experiments) for part in mine]
-    look: dict[str, Any] = {
+    diamond: dict[str, Any] = {
         "marker": "D",
         "markersize": 7,
         "markerfacecolor": "none",
@@ -90,7 +90,7 @@ def _draw_reported(
         "linestyle": "none",
     }
     for label, (side, pct, value) in enumerate(each for each in found if each and each[0] in drawing.sides):
-        axes.plot(pct, value, color=colours[side], label="" if label else "the source", **look)
+        axes.plot(pct, value, color=looks[side]["color"], label="" if label else "the source", **diamond)
 
 
 def draw_attribution(
@@ -124,7 +124,7 @@ def draw_attribution(
     return figure
 
 
-def _curve(axes: Axes, records: Sequence[Record], name: str, colour: Any, measure: str) -> None:
+def _curve(axes: Axes, records: Sequence[Record], name: str, look: dict[str, Any], measure: str) -> None:
     rounds = sorted({record.round for record in records})
     seeds = sorted({record.seed for record in records})
     table = {(record.seed, record.round): record for record in records}
@@ -133,7 +133,7 @@ def _curve(axes: Axes, records: Sequence[Record], name: str, colour: Any, measur
         axes.plot(
             [record.weights_remaining_pct for record in mine],
             [value_of(record, measure) for record in mine],
-            color=colour,
+            color=look["color"],
             alpha=0.35,
             linewidth=0.7,
         )
@@ -141,6 +141,6 @@ def _curve(axes: Axes, records: Sequence[Record], name: str, colour: Any, measur
     left = [float(np.mean([record.weights_remaining_pct for record in each])) for each in here]
     values = [[value_of(record, measure) for record in each] for each in here]
     label = name if len(seeds) == 1 else f"{name} ({len(seeds)} seeds)"
-    axes.plot(left, [np.mean(each) for each in values], color=colour, marker="o", markersize=3, label=label)
+    axes.plot(left, [np.mean(each) for each in values], label=label, **look)
     low, high = [min(each) for each in values], [max(each) for each in values]
-    axes.fill_between(left, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.fill_between(left, low, high, color=look["color"], alpha=0.15, linewidth=0)

@@ -3,8 +3,9 @@
 import pytest
 from scipy import stats
 
+from lottery_ticket.analysis.plots import looks_of
 from lottery_ticket.analysis.runs_compared import Side, compare_sides, points_of
-from lottery_ticket.analysis.runs_compared_figure import draw_runs, looks_of
+from lottery_ticket.analysis.runs_compared_figure import draw_runs
 from lottery_ticket.config import load_preset
 from lottery_ticket.record import Both, Cost
 from tests.analysis.test_verdict import record
