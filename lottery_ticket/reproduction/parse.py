@@ -72,11 +72,10 @@ def parse(source: str, values: Mapping[str, Any]) -> Reproduction:
         where = f"{source}: drawing {drawing.name}"
         for side in drawing.sides:
             _check_side(where, side, drawing.setup, drawing.variants, made, drawing.measure)
-        _check_claims(where, drawing.claims, made)
-        for side in drawing.sides:
             if is_dense(side) or _dense_throughout(side, drawing.variants, made):
                 why = "cannot be drawn; allowed: arms that are pruned, of its setup or as setup:arm, and control"
                 raise InputError(f"{where}: sides", side, why)
+        _check_claims(where, drawing.claims, made)
     for attribution in made.attributions:
         where = f"{source}: attribution {attribution.name}"
         for setup, variant in attribution.experiments:
