@@ -19,7 +19,9 @@ def reproduce(
             metavar="REPORT", help="One of docs/reproduce.md (shu, frankle-lenet, zhou, …), or a .toml file."
         ),
     ],
-    scale: Annotated[str, typer.Option("--scale", help="quick, or report: as large as the source's own.")] = "quick",
+    scale: Annotated[
+        str, typer.Option("--scale", help="quick, report (as large as the source's own) or, in some, long.")
+    ] = "quick",
     only: Annotated[
         str | None, typer.Option("--only", help="Claims, separated by commas; default: all.", show_default=False)
     ] = None,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lottery_ticket.errors import InputError, one_line, unknown
-from lottery_ticket.reproduction.definition import REPORT_FILES, SCALES, Reproduction, Scale
+from lottery_ticket.reproduction.definition import REPORT_FILES, Reproduction, Scale
 from lottery_ticket.reproduction.parse import load_reproduction
 
 MOST = 1000
@@ -30,12 +30,12 @@ def asked(
     report: Path | str, scale: str, only: str | Sequence[str], dest: Path | str | None, max_seeds: int | None = None
 ) -> Asked:
     """What the arguments of `lottery_ticket.reproduce` ask; InputError where that cannot be."""
-    wanted = next((known for known in SCALES if known == scale), None)
-    if wanted is None:
-        raise unknown("--scale", scale, SCALES)
     if max_seeds is not None and not 0 <= max_seeds <= MOST:
         raise InputError("--max-seeds", max_seeds, f"is not allowed; allowed: 0 (train nothing) to {MOST}")
     told, name = load_reproduction(str(report))
+    wanted = next((known for known in told.scales if known == scale), None)
+    if wanted is None:
+        raise unknown("--scale", scale, told.scales)
     claims = tuple(part.strip() for part in only.split(",")) if isinstance(only, str) else tuple(only)
     told.only(claims)  # refuses those that are not there
     folder = Path(dest) if dest else Path("mlruns", "reproductions", "-".join([name, scale, *claims]))

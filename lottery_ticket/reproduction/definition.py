@@ -8,8 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from lottery_ticket.config import Layer, Settings, merge, preset_layer
 from lottery_ticket.errors import unknown
 
-Scale = Literal["quick", "report"]
+Scale = Literal["quick", "long", "report"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
+"""From minutes on two cores, over what these do in a few days, to the source's own; some have no `long`."""
 
 REPORT_FILES = ("report.md", "report.html", "claims.csv", "rounds.csv")
 
@@ -28,7 +29,7 @@ class Setup(_Table):
 
     Attributes:
         preset, settings: of every run.
-        quick, report: settings over those, at that scale.
+        quick, long, report: settings over those, at that scale; None: nothing is trained at that one.
         each: setting → values, each of which is a run of its own (one-shot pruning to several densities); their last
             rounds make one curve.
     """
@@ -36,6 +37,7 @@ class Setup(_Table):
     preset: str
     settings: dict[str, Any] = {}
     quick: dict[str, Any]
+    long: dict[str, Any] | None = None
     report: dict[str, Any]
     each: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field({}, max_length=1)
 
@@ -227,6 +229,11 @@ class Reproduction(_Table):
         setups = [part.setup for part in claim.parts]
         setups += [other for part in claim.parts for other in map(setup_of, (part.of, part.minus, part.over)) if other]
         return [(setup, variant) for setup in dict.fromkeys(setups)]
+
+    @property
+    def scales(self) -> list[Scale]:
+        """Those at which every setup is trained."""
+        return [scale for scale in SCALES if all(getattr(setup, scale) is not None for setup in self.setups.values())]
 
     def arm_of(self, side: str, variant: str) -> str:
         """The arm (or `dense`) that a side is in a variant."""

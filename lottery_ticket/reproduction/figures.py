@@ -20,15 +20,21 @@ _MANY = 6
 def draw_reproduction(
     reproduction: Reproduction, experiments: Experiments, attributions: Sequence[Sequence[Share]], folder: Path
 ) -> Mapping[str, Path]:
-    """Draw everything into the folder; the figures' names → paths, in the file's order."""
+    """Draw everything of which there are rounds into the folder; the figures' names → paths, in the file's order."""
     drawn: dict[str, Figure | None] = {}
     with style():
         for drawing in reproduction.drawings:
-            drawn[drawing.name] = draw_rounds(drawing, reproduction, experiments)
+            if there := [name for name in drawing.variants if _has_rounds(drawing, name, experiments)]:
+                panels = drawing.model_copy(update={"variants": tuple(there)})
+                drawn[drawing.name] = draw_rounds(panels, reproduction, experiments)
         for attribution, shares in zip(reproduction.attributions, attributions, strict=True):
             if shares:
                 drawn[attribution.name] = draw_attribution(attribution, shares, reproduction, experiments)
         return dict(zip(drawn, save_all(drawn, folder), strict=True))
+
+
+def _has_rounds(drawing: Drawing, variant: str, experiments: Experiments) -> bool:
+    return any(experiments[setup_of(side) or drawing.setup, variant].records for side in drawing.sides)
 
 
 def draw_rounds(drawing: Drawing, reproduction: Reproduction, experiments: Experiments) -> Figure:
@@ -46,6 +52,8 @@ def draw_rounds(drawing: Drawing, reproduction: Reproduction, experiments: Exper
         for side in drawing.sides:
             setup, arm = setup_of(side) or drawing.setup, reproduction.arm_of(side, name)
             records = [record for record in experiments[setup, name].records if record.arm == arm]
+            if not records:
+                continue
             called = setup if one_arm else arm if side == "control" else side
             _curve(panel, records, called, looks[side], drawing.measure)
             drawn += records

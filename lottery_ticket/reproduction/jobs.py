@@ -20,7 +20,7 @@ from lottery_ticket.method.trajectory import alive
 from lottery_ticket.plugins import is_code
 from lottery_ticket.record import Record
 from lottery_ticket.reproduction.claims import Experiment, Outcome, Share, attribute, decide, read_as, steady_seconds
-from lottery_ticket.reproduction.definition import SCALES, Reproduction, Scale
+from lottery_ticket.reproduction.definition import Reproduction, Scale
 from lottery_ticket.reproduction.facts import DataFacts, StandIns, facts_of
 from lottery_ticket.reproduction.records import Folder, Source, but_seeds, sources_of
 from lottery_ticket.runs.densities import with_densities
@@ -162,7 +162,8 @@ class Adding:
     """Whether seeds are added.
 
     Attributes:
-        most: until all is decided or there are so many; None: none are. 0: nothing is trained, what is there is judged.
+        most: until all is decided or there are so many; None: none are. 0: nothing is trained, what is there is judged,
+            and what is not there is not measured.
         records: where finished trajectories are read from and written to, beside the store.
         command: what is told there of how they were made.
     """
@@ -211,9 +212,13 @@ def carry_out(
             first = f"{' '.join(job.experiments[0])} begins with {len(job.settings.seeds)}"
             raise InputError("--max-seeds", most, f"leaves no seed to add: {first}; allowed: more")
         job.looks = looks(len(job.settings.seeds), most) if most else ()
-        find(job, client, experiment)
-        provide.read(job)
-    wanted, needed = reproduction.experiments, jobs
+        if job.seeds:
+            find(job, client, experiment)
+            provide.read(job)
+    wanted, needed = reproduction.experiments, [job for job in jobs if job.seeds]
+    if not needed:
+        away = stand_ins is not None and not at_hand(jobs[0].settings.dataset)
+        raise _nothing_there(jobs[0], adding.records, away)
     while True:
         listener.planned(needed)
         for job in needed:
@@ -238,7 +243,7 @@ def carry_out(
         [attribute(each, reproduction, experiments) for each in reproduction.attributions],
         time.perf_counter() - begun,
         client,
-        tuple(dict.fromkeys(job.data for job in jobs if not job.data.here)),
+        tuple(dict.fromkeys(job.data for job in jobs if job.seeds and not job.data.here)),
     )
 
 
@@ -255,16 +260,25 @@ def _plan(job: Job, tracking_uri: str | None) -> None:
 
 
 def _judge_without_data(job: Job, stand_ins: StandIns, reproduction: Reproduction, tracking_uri: str | None) -> None:
-    """Make a job ready that is read and not trained, by what its records tell of the data set."""
-    settings = with_densities(job.settings, tracking_uri)
-    judged = [reproduction.settings(setup, variant, each)[0] for setup, variant in job.experiments for each in SCALES]
+    """Make a job ready that is read and not trained, by what its records tell of the data set.
+
+    Where there are none it wants no seed.
+    """
+    settings, scales = with_densities(job.settings, tracking_uri), reproduction.scales
+    judged = [reproduction.settings(setup, variant, each)[0] for setup, variant in job.experiments for each in scales]
     facts = stand_ins.of(settings, judged)
     if facts is None:
-        names = " ".join(job.experiments[0])
-        why = f"trains nothing, and there is nothing of {names} in {stand_ins.folder.path}"
-        store = f"runs in the store are told by their data set, and {settings.dataset} is not on this machine"
-        raise InputError("--max-seeds", 0, f"{why}; {store}")
-    job.settings, job.data = in_iterations(settings, facts.trained_on(settings)), facts
+        job.seeds = ()
+    else:
+        job.settings, job.data = in_iterations(settings, facts.trained_on(settings)), facts
+
+
+def _nothing_there(job: Job, records: Folder | None, away: bool) -> InputError:
+    """Of none of the jobs, of which this is one, there is anything."""
+    where = "in the store" if records is None else f"in {records.path}" if away else f"in {records.path} or the store"
+    why = f"trains nothing, and there is nothing of {' '.join(job.experiments[0])} {where}"
+    store = f"; runs in the store are told by their data set, and {job.settings.dataset} is not on this machine"
+    return InputError("--max-seeds", 0, why + store * away)
 
 
 def make_jobs(reproduction: Reproduction, scale: Scale, only: Sequence[str] = ()) -> list[Job]:
@@ -359,10 +373,6 @@ class _Providing:
             have = [seed for seed in job.possible if seed in there or seed in stored]
             full = max((each for each in job.looks if set(job.possible[:each]) <= set(have)), default=len(have))
             job.seeds = tuple(have[:full])
-            if not have:
-                where = f"in {self._adding.records.path} or the store" if self._adding.records else "in the store"
-                names = " ".join(job.experiments[0])
-                raise InputError("--max-seeds", 0, f"trains nothing, and there is nothing of {names} {where}")
         job.found = {seed: source for seed, source in there.items() if seed in job.possible}
 
     def __call__(self, job: Job) -> None:
@@ -434,8 +444,14 @@ def _host(run: Run) -> str:
 
 
 def experiment_of(pieces: Sequence[Job], reproduction: Reproduction, pair: tuple[str, str], scale: Scale) -> Experiment:
-    """What its jobs found, with the tolerance of the reproduction's own settings, whatever those of the runs were."""
+    """What its jobs found, with the tolerance of the reproduction's own settings, whatever those of the runs were.
+
+    Without rounds where they want no seed, as where nothing is trained and nothing is there.
+    """
     setup, variant = pair
+    pieces = [piece for piece in pieces if piece.seeds]
+    if not pieces:
+        return Experiment([], 0.0, 0.0, 0.0, 0)
     first = reproduction.settings(setup, variant, scale)[0]
     full = reproduction.settings(setup, variant, "report")[0]
     images = pieces[0].data.trained_on(first)

@@ -12,9 +12,10 @@ from markdown_it.token import Token
 from lottery_ticket.analysis.cost import costs, in_short
 from lottery_ticket.config import differences, load_preset
 from lottery_ticket.reproduction.claims import Estimate, Experiment, Finding, Share
-from lottery_ticket.reproduction.definition import Part
+from lottery_ticket.reproduction.definition import Part, Scale
 from lottery_ticket.reproduction.facts import DataFacts
 from lottery_ticket.reproduction.jobs import Reproduced
+from lottery_ticket.runs.listener import clock
 from lottery_ticket.untrusted import prose
 
 _STYLE = """
@@ -39,7 +40,7 @@ def to_markdown(done: Reproduced, figures: Mapping[str, str], command: str) -> s
     if told.drawings:
         lines += ["## The figures, drawn again", ""]
         lines += ["Each seed thin, their mean thick, the band from the lowest to the highest seed.", ""]
-        for drawing in told.drawings:
+        for drawing in (each for each in told.drawings if each.name in figures):
             lines += [f"![{_label(drawing.title)}]({figures[drawing.name]})", ""]
     for attribution, shares in zip(told.attributions, done.attributions, strict=True):
         if shares:
@@ -270,22 +271,39 @@ def _interval(found: Estimate) -> str:
 
 
 def _cost(done: Reproduced) -> list[str]:
-    rows, total = [], 0.0
+    rows, total, left = [], 0.0, 0.0
     seen: set[tuple[str, int]] = set()
     for (setup, variant), experiment in done.experiments.items():
-        here = {(source.run_id, source.seed) for each in done.sources[setup, variant] for source in each}
+        sources = done.sources[setup, variant]
+        here = {(source.run_id, source.seed) for each in sources for source in each}
         if here - seen:
             total += experiment.seconds
             networks = experiment.trajectories
-            hours = experiment.steady_seconds / networks / experiment.part / 3600
+            hours = experiment.steady_seconds / experiment.part / 3600
             computed = sum(cost.computed for cost in costs(experiment.records))
-            spent = [in_short(computed) if computed else "–", f"{experiment.seconds:.0f}", f"{hours:.2f}"]
+            spent = [in_short(computed) if computed else "–", f"{experiment.seconds:.0f}", f"{hours / networks:.2f}"]
             rows.append([setup, variant, str(networks), *spent])
+            to_report = _wanted(done, setup, variant, "report") - (len(here) if done.scale == "report" else 0)
+            left += hours / len(here) * max(0, to_report)
         seen |= here
     columns = ["setup", "variant", "trajectories", "multiply-adds", "seconds", "hours a trajectory at report scale"]
     lines = ["## Cost", "", *cost_of_claims(done)]
     lines += ["", *_table(columns, rows)]
-    return [*lines, f"{total:.0f} seconds of training in all (of each process, where several train side by side).", ""]
+    lines += [f"{total:.0f} seconds of training in all (of each process, where several train side by side).", ""]
+    if left:
+        what = "What is missing here of scale report" if done.scale == "report" else "All of this at scale report"
+        lines += [f"{what} takes about {clock(3600 * left)} (h:mm:ss) of such a process.", ""]
+    fewer = [
+        f"{setup} {variant} ({there} of {wanted})"
+        for (setup, variant), sources in done.sources.items()
+        if (there := sum(map(len, sources))) < (wanted := _wanted(done, setup, variant, done.scale))
+    ]
+    return [*lines, f"Seeds that are not there yet, and counted nowhere: {', '.join(fewer)}.", ""] if fewer else lines
+
+
+def _wanted(done: Reproduced, setup: str, variant: str, scale: Scale) -> int:
+    """Seeds that an experiment begins with at a scale, those of each of its settings."""
+    return sum(len(settings.seeds) for settings in done.reproduction.settings(setup, variant, scale))
 
 
 def cost_of_claims(done: Reproduced) -> list[str]:
@@ -310,9 +328,8 @@ def _runs(done: Reproduced) -> list[str]:
             where = [
                 f"`{run}`" + (f" (seeds {_counted(seeds)})" if len(runs) > 1 else "") for run, seeds in runs.items()
             ]
-            rows.append(
-                [setup, variant, preset, f"`{' '.join(differences(settings, load_preset(preset)))}`", ", ".join(where)]
-            )
+            changed = f"`{' '.join(differences(settings, load_preset(preset)))}`"
+            rows.append([setup, variant, preset, changed, ", ".join(where) or "–"])
     return [*lines, *_table(["setup", "variant", "preset", "and", "MLflow run"], rows)]
 
 

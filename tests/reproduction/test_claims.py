@@ -83,6 +83,7 @@ def judged(part, *curves, others=(), share=1.0, more=None):
     return decide(file(part, more), experiments)[0]
 
 
+SETUP = {"preset": "shu-fc1", "quick": {}, "report": {}}
 CLAIM = {
     "id": "C",
     "figure": "1",
@@ -610,10 +611,11 @@ def test_the_paper_would_be_borne_out_by_what_it_shows():
 
 
 @pytest.mark.parametrize("name", reproduction_names())
-def test_the_shipped_files_can_be_run_at_both_scales(name):
+def test_the_shipped_files_can_be_run_at_all_their_scales(name):
     told, _ = load_reproduction(name)
+    assert {"quick", "report"} <= set(told.scales)
     for setup, variant in told.experiments:
-        for scale in ("quick", "report"):
+        for scale in told.scales:
             assert told.settings(setup, variant, scale)
     for claim in told.claims:
         assert {setup for setup, _ in told.only([claim.id]).experiments} >= {part.setup for part in claim.parts}
@@ -629,8 +631,8 @@ def test_the_shipped_files_can_be_run_at_both_scales(name):
         ),
         ({"variants": {"other": {"says": "x"}}}, "variants: 'paper' is unknown"),
         ({"setups": {"fc1": {"preset": "shu-fc", "quick": {}, "report": {}}}}, "'shu-fc' is unknown"),
-        ({"setups": {"fc1": {"preset": "shu-fc1", "quick": {}, "report": {"lrr": 1}}}}, "report.*'lrr'.*'lr'"),
-        ({"setups": {"fc1": {"preset": "shu-fc1", "quick": {}, "report": {"lr": -1}}}}, "lr.*-1.*> 0"),
+        ({"setups": {"fc1": SETUP | {"report": {"lrr": 1}}}}, "report.*'lrr'.*'lr'"),
+        ({"setups": {"fc1": SETUP | {"report": {"lr": -1}}}}, "lr.*-1.*> 0"),
         ({"level": 1.5}, "level: 1.5"),
         ({"claims": []}, "claims"),
         (
@@ -655,9 +657,13 @@ def test_the_shipped_files_can_be_run_at_both_scales(name):
             )
         ),
         ({"claims": 2 * [CLAIM]}, "claims: id: 'C' is there twice"),
+        (
+            {"setups": {"a": SETUP | {"long": {}}, "b": SETUP}},
+            "setups.b: long: None is missing; allowed: in every setup or in none",
+        ),
         ({"variants": {"pa(per)": {"says": "x"}}}, r"variants.pa\(per\)"),
         (
-            {"setups": {"fc1": {"preset": "shu-fc1", "quick": {}, "report": {}, "settings": {"model": "os:abort"}}}},
+            {"setups": {"fc1": SETUP | {"settings": {"model": "os:abort"}}}},
             r"settings: model: 'os:abort' is code, which no file has run",
         ),
     ],

@@ -130,8 +130,8 @@ def test_committed_records_are_judged_the_same_without_data(folder, tmp_path, mo
     monkeypatch.setenv("LT_DATA_DIR", str(tmp_path / "nothing"))
     shutil.copytree(folder / "records", "records")
     then = list(csv.DictReader((folder / "claims.csv").read_text().splitlines()))
-    scale = "report" if folder.name == "report" else "quick"
-    name = "frankle-conv" if folder == CONV2 else folder.parent.name if scale == "report" else folder.name
+    scale = folder.name if folder.name in ("long", "report") else "quick"
+    name = "frankle-conv" if folder == CONV2 else folder.name if scale == "quick" else folder.parent.name
     store = {"scale": scale, "tracking_uri": "sqlite:///m.db"}
     only = list(dict.fromkeys(row["claim"] for row in then))
     kept = lottery_ticket.reproduce(name, only=only, records="records", max_seeds=0, **store)
@@ -152,6 +152,50 @@ def test_the_page_says_that_the_data_was_not_there(tmp_path, monkeypatch):
     assert "The data set cifar10 was not on the machine" in kept.files["report.md"].read_text()
     with pytest.raises(InputError, match="nothing of conv4 paper in records; runs in the store are told by their data"):
         lottery_ticket.reproduce("frankle-conv", only="V4a", **store)
+
+
+def test_what_is_not_there_is_not_measured(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LT_DATA_DIR", str(tmp_path / "nothing"))
+    shutil.copytree(CONV2 / "records", "records")
+    kept = lottery_ticket.reproduce("frankle-conv", records="records", max_seeds=0, tracking_uri="sqlite:///m.db")
+    then = list(csv.DictReader((CONV2 / "claims.csv").read_text().splitlines()))
+    now = list(csv.DictReader(claims(kept).splitlines()))
+    measured = [row for row in now if row["mean"]]
+    assert {row["claim"] for row in measured} == {row["claim"] for row in then}
+    assert {row["answer"] for row in now if not row["mean"]} == {"undecided"}
+    page = kept.files["report.md"].read_text()
+    assert "All of this at scale report takes about " in page
+    assert "Seeds that are not there yet, and counted nowhere: conv4 paper (0 of 3), " in page
+    assert [name for name in kept.files if name.startswith("conv")] == ["conv2-accuracy", "conv2-early-stop"]
+
+
+@pytest.mark.parametrize(
+    ("scale", "whole", "part"),
+    [
+        (
+            "quick",
+            "All of this at scale report takes about 0:36:00 ",
+            "All of this at scale report takes about 0:36:00 ",
+        ),
+        ("report", None, "What is missing here of scale report takes about 0:06:00 "),
+    ],
+)
+def test_the_page_says_what_is_missing_and_how_long_it_takes(make, tmp_path, scale, whole, part):
+    file = make()
+    reproduce(file, "one", records="kept", scale=scale)
+    files = [next(tmp_path.glob(f"kept/*/seed{seed}.json")) for seed in (0, 1)]
+    for path in files:
+        rounds = json.loads(unseal(path.read_bytes()))["rounds"]
+        assert len(rounds) == 4  # two arms, two rounds; at scale report three times as long as at quick
+        told_otherwise(path, rounds=[record | {"seconds": 90} for record in rounds])
+    for takes, seeds in ((whole, None), (part, "fc1 paper (1 of 2)")):
+        page = reproduce(file, "other", records="kept", scale=scale, max_seeds=0).files["report.md"].read_text()
+        assert page.count("scale report takes about") == (takes is not None)
+        assert (takes or "") in page
+        assert page.count("Seeds that are not there yet") == (seeds is not None)
+        assert (seeds or "") in page
+        files[0].unlink(missing_ok=True)
 
 
 def to_ten_digits(cell):

@@ -77,8 +77,10 @@ def test_every_setup_and_variant_is_asked_for(name):
     assert (setups, variants) == (set(told.setups), set(told.variants))
 
 
-@pytest.mark.parametrize("scale", ["quick", "report"])
-@pytest.mark.parametrize("name", reproduction_names())
+AT_SCALES = [(name, scale) for name in reproduction_names() for scale in load_reproduction(name)[0].scales]
+
+
+@pytest.mark.parametrize(("name", "scale"), AT_SCALES)
 def test_every_part_is_measured(name, scale):
     told, _ = load_reproduction(name)
     experiments = {}
@@ -98,8 +100,7 @@ def test_every_part_is_measured(name, scale):
             assert finding.part.measure == "winning_streak" or math.isfinite(finding.estimate.mean), where
 
 
-@pytest.mark.parametrize("scale", ["quick", "report"])
-@pytest.mark.parametrize("name", reproduction_names())
+@pytest.mark.parametrize(("name", "scale"), AT_SCALES)
 def test_trained_networks_that_are_compared_are_trained_as_long(name, scale):
     """Those of two setups in one part, but for what is never trained or learns a mask alone."""
     told, _ = load_reproduction(name)
