@@ -62,8 +62,8 @@ def parse(source: str, values: Mapping[str, Any]) -> Reproduction:
             ) from None
         given = None if first["type"] == "missing" else first["input"]
         raise InputError(f"{source}: {where}", given, f"is not allowed; allowed: {first['msg']}") from None
-    for name, setup in made.setups.items():
-        if setup.long is None and any(other.long is not None for other in made.setups.values()):
+    for name, told in made.setups.items():
+        if told.long is None and any(other.long is not None for other in made.setups.values()):
             raise InputError(f"{source}: setups.{name}: long", None, "is missing; allowed: in every setup or in none")
     _check_once(f"{source}: claims: id", [claim.id for claim in made.claims])
     names = [drawing.name for drawing in made.drawings] + [attribution.name for attribution in made.attributions]

@@ -248,7 +248,8 @@ def test_from_python(toml, tmp_path, monkeypatch):
     [
         (["shuu"], "REPORT: 'shuu' is unknown; did you mean 'shu'"),
         (["nowhere.toml"], "does not exist"),
-        (["shu", "--scale", "large"], "--scale: 'large' is unknown; allowed: quick, report"),
+        (["shu", "--scale", "large"], "--scale: 'large' is unknown; allowed: quick, long, report"),
+        (["zhou", "--scale", "long"], "--scale: 'long' is unknown; allowed: quick, report"),
         (["shu", "--only", "C7"], "--only: 'C7' is unknown"),
         (["shu", "--only", ","], "--only: '' is unknown"),
         (["shu", "--dest", "/dev/null/x"], "--dest: '/dev/null/x' cannot be written"),
