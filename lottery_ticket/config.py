@@ -20,7 +20,10 @@ DEFAULT_PRESET = "quick"
 JUDGING = ("verdict_tolerance", "verdict_level")
 """Settings that judge what was found; they never travel with a stored run to who judges it anew."""
 
-NOT_TRAINING = ("device", "engine", "engine_threads", "executor", "stack", "jobs", "checkpoint_precision", *JUDGING)
+OF_THE_MACHINE = ("engine_threads", "executor", "stack", "jobs")
+"""Settings that say how many networks are trained at a time, and by whom; they stand in no run's name."""
+
+NOT_TRAINING = ("device", "engine", *OF_THE_MACHINE, "checkpoint_precision", *JUDGING)
 """Settings that do not change what a run finds: where it is trained, how it is kept, how it is judged."""
 
 GAMMA = 0.1

@@ -67,6 +67,25 @@ def but_seeds(settings: Settings) -> dict[str, str]:
     return {name: value for name, value in settings.training().items() if name != "seeds"}
 
 
+def part_of(source: Source, settings: Settings) -> Source | None:
+    """What a source has of these settings, all or the arms and first rounds of it; None where it is of others.
+
+    A round does not know how many follow it, unless the last one's density makes that of every round; and where a
+    criterion asks for gradients, the round before the next mask has paid for them, which a last one does not.
+    """
+    more = source.settings
+    as_asked = more.model_copy(update={"arms": settings.arms, "rounds": settings.rounds})
+    if but_seeds(as_asked) != but_seeds(settings) or not set(settings.arms) <= set(more.arms):
+        return None
+    rounds = [each for each in source.rounds if each.arm in settings.arms and each.round < settings.rounds]
+    if more.rounds != settings.rounds:
+        last = [each for each in rounds if each.round == settings.rounds - 1]
+        by_rate = settings.density is None and settings.tensor_densities is None
+        if more.rounds < settings.rounds or not by_rate or any(r.cost and r.cost.scored(r.sparse) for r in last):
+            return None
+    return source.model_copy(update={"rounds": rounds})
+
+
 class Folder:
     """The files of a folder, which is made with the first that is added.
 
@@ -86,9 +105,14 @@ class Folder:
             raise InputError("--records", str(path), why) from None
 
     def find(self, settings: Settings, digest: str) -> dict[int, Source]:
-        """Seed → what the folder has of these settings; InputError where that was trained on another data set."""
-        wanted = but_seeds(settings)
-        found = [source for source in self._sources if but_seeds(source.settings) == wanted]
+        """Seed → what the folder has of these settings; InputError where that was trained on another data set.
+
+        Trajectories that begin as these, and go on or have other arms beside them, will do (`part_of`).
+        """
+        parts = [part_of(source, settings) for source in self._sources]
+        found = sorted(
+            (each for each in parts if each), key=lambda each: but_seeds(each.settings) == but_seeds(settings)
+        )
         for source in found:
             if source.digest != digest:
                 why = f"was trained on another {source.dataset} (digest {source.digest}, here {digest})"
@@ -97,7 +121,8 @@ class Folder:
 
     def of(self, settings: Settings) -> list[Source]:
         """What the folder has of these settings, on whatever data: lengths in epochs are what they come to there."""
-        return [each for each in self._sources if but_seeds(each.settings) == but_seeds(_on_its_data(settings, each))]
+        parts = [part_of(each, _on_its_data(settings, each)) for each in self._sources]
+        return [each for each in parts if each]
 
     def add(self, source: Source) -> None:
         """Write a file, where there is none of its settings and seed."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
-from lottery_ticket.config import Settings, differences, load_preset, preset_names
+from lottery_ticket.config import OF_THE_MACHINE, Settings, differences, load_preset, preset_names
 from lottery_ticket.data.augment import augmentations
 from lottery_ticket.data.findings import examine
 from lottery_ticket.data.images import Images
@@ -191,7 +191,7 @@ def make_plan(
 
 
 def run_name(settings: Settings, preset: str) -> str:
-    """A run's name: its preset and what differs from it, e.g. `shu-fc1 lr=0.1`."""
+    """A run's name: its preset and what differs from it but of the machine, e.g. `shu-fc1 lr=0.1`."""
     if preset not in preset_names():
         return preset or f"{settings.model} {settings.dataset}"
-    return " ".join([preset, *differences(settings, load_preset(preset))])
+    return " ".join([preset, *differences(settings, load_preset(preset), OF_THE_MACHINE)])

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from lottery_ticket.config import JUDGING, OF_CHANGES, Settings, as_text, differences, merge
+from lottery_ticket.config import JUDGING, OF_CHANGES, OF_THE_MACHINE, Settings, as_text, differences, merge
 from lottery_ticket.data.prepared import Data
 from lottery_ticket.engine.job import Member, Train, Watch
 from lottery_ticket.errors import InputError
@@ -79,7 +79,7 @@ def train_ticket(
         return train_again(beginnings, plan.rounds, plan.resolved, plan.network, plan.data, watch, trainer)
 
     beginnings = begin(ticket, settings, plan.network, own)
-    changed = differences(settings, ticket.settings, aside=("rounds", "arms", "seeds", "engine_threads"))
+    changed = differences(settings, ticket.settings, aside=("rounds", "arms", "seeds", *OF_THE_MACHINE))
     name = " ".join(["ticket", ticket.name, *changed])
     origin = ticket.origin.as_tags()
     with clock.part("tracking"):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -168,6 +169,37 @@ def test_what_is_not_there_is_not_measured(tmp_path, monkeypatch):
     assert "All of this at scale report takes about " in page
     assert "Seeds that are not there yet, and counted nowhere: conv4 paper (0 of 3), " in page
     assert [name for name in kept.files if name.startswith("conv")] == ["conv2-accuracy", "conv2-early-stop"]
+
+
+def test_trajectories_that_go_on_serve_for_their_first_rounds(make, tmp_path):
+    file = make(length='iterations = 10, arms = ["winning", "random-mask"]', above=-99)
+    told = file.read_text()
+    file.write_text(told.replace("rounds = 2", "rounds = 3"))
+    longer = reproduce(file, "one", records="kept")
+    file.write_text(told.replace(', "random-mask"', ""))
+    shorter = reproduce(file, "other", records="kept")
+    assert len(list(tmp_path.glob("kept/*/*.json"))) == 2  # nothing was trained, nor written
+    assert claims(shorter) == claims(longer)
+    whole, part = (kept.files["rounds.csv"].read_text().splitlines() for kept in (longer, shorter))
+    assert part == [line for line in whole if not re.match("fc1,paper,(random-mask|winning,.,2)", line)]
+    for old, new in (
+        ("rounds = 2", "rounds = 4"),
+        ("rounds = 2", "rounds = 2, density = 0.5"),
+        ('"random-mask"', '"reinit"'),
+    ):
+        file.write_text(told.replace(old, new))
+        with pytest.raises(InputError, match="there is nothing of fc1 paper in kept or the store"):
+            reproduce(file, "third", records="kept", max_seeds=0)
+
+
+def test_a_last_round_has_not_paid_for_gradients_of_the_next_mask(make):
+    file = make(length='iterations = 10, arms = ["winning"], criterion = "taylor"')
+    told = file.read_text()
+    file.write_text(told.replace("rounds = 2", "rounds = 3"))
+    reproduce(file, "one", records="kept")
+    file.write_text(told)
+    with pytest.raises(InputError, match="there is nothing of fc1 paper in kept or the store"):
+        reproduce(file, "other", records="kept", max_seeds=0)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from lottery_ticket.config import load_preset
+from lottery_ticket.runs.plan import run_name
 from lottery_ticket.store.connection import connect
 from lottery_ticket.tickets.files import load_mask, load_weights, save_weights
 from tests.conftest import environment
@@ -213,3 +215,8 @@ def test_what_mlflow_alone_can_tell_of_a_store_ends_a_run_before_anything_is_kep
     with closing(sqlite3.connect(tmp_path / "mlruns/mlflow.db")) as database:
         assert database.execute("SELECT count(*) FROM runs").fetchone() == (0,)
     assert {path.name for path in (tmp_path / "mlruns").iterdir()} <= {"mlflow.db", "artifacts", "locks"}
+
+
+def test_a_runs_name_tells_nothing_of_the_machine():
+    settings = load_preset("quick", lr=0.1, jobs=2, stack=3, engine_threads=1, executor="processes")
+    assert run_name(settings, "quick") == "quick lr=0.1"
