@@ -125,7 +125,7 @@ def reproduction(part: dict[str, Any]) -> Reproduction:
 
 def answer(told: Reproduction, rounds: Sequence[Record]) -> str:
     """What is said of its claim."""
-    (outcome,) = decide(told, {("s", "v"): Experiment(rounds, 1.0, 0.0, 0.0)})
+    (outcome,) = decide(told, {("s", "v"): Experiment(rounds, 1.0)})
     return outcome.findings[0].answer
 
 

@@ -24,7 +24,7 @@ from lottery_ticket.reproduction.records import sources_of
 from lottery_ticket.reproduction.report import claims_section, cost_of_claims, to_html
 
 FOLDER = Path(__file__).parents[1] / "results" / "reproduce"
-NAMES = ("shu", "frankle-lenet")
+NAMES = ("shu",)
 SCALE = "quick"
 
 

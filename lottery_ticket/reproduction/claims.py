@@ -64,18 +64,12 @@ class Experiment:
     Attributes:
         records: all rounds of its runs, accuracies as the variant reads them (see `read_as`).
         part: of the iterations at report scale that were trained here, 0–1.
-        seconds: of training all its runs, each process's where several train side by side.
-        steady_seconds: the same by the median round of each trajectory.
-        trajectories: networks that were trained, in all its runs.
         tolerance: accuracy (0–1) that a matching ticket may lose.
         looks: seeds at each look, where they are added until all is decided; else empty.
     """
 
     records: Sequence[Record]
     part: float
-    seconds: float
-    steady_seconds: float
-    trajectories: int = 1
     tolerance: float = 0.002
     looks: tuple[int, ...] = ()
 

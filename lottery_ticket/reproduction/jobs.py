@@ -19,7 +19,7 @@ from lottery_ticket.method.arms import across_seeds, check_arms, in_order
 from lottery_ticket.method.trajectory import alive
 from lottery_ticket.plugins import is_code
 from lottery_ticket.record import Record
-from lottery_ticket.reproduction.claims import Experiment, Outcome, Share, attribute, decide, read_as, steady_seconds
+from lottery_ticket.reproduction.claims import Experiment, Outcome, Share, attribute, decide, read_as
 from lottery_ticket.reproduction.definition import Reproduction, Scale
 from lottery_ticket.reproduction.facts import DataFacts, StandIns, facts_of
 from lottery_ticket.reproduction.records import Folder, Source, but_seeds, sources_of
@@ -290,7 +290,7 @@ def make_jobs(reproduction: Reproduction, scale: Scale, only: Sequence[str] = ()
     for setup, variant in reproduction.experiments:
         for settings in reproduction.settings(setup, variant, scale):
             _check(settings, reproduction, setup, variant)
-            job = next((job for job in jobs if _but_arms(job.settings) == _but_arms(settings)), None)
+            job = next((job for job in jobs if but_arms(job.settings) == but_arms(settings)), None)
             if job is None:
                 job = Job(settings, reproduction.setups[setup].preset, [])
                 jobs.append(job)
@@ -317,7 +317,8 @@ def _check(settings: Settings, reproduction: Reproduction, setup: str, variant: 
         )
 
 
-def _but_arms(settings: Settings) -> dict[str, str]:
+def but_arms(settings: Settings) -> dict[str, str]:
+    """The settings, as text, that experiments whose runs are the same have in common."""
     return settings.model_copy(update={"arms": ()}).training()
 
 
@@ -451,26 +452,15 @@ def experiment_of(pieces: Sequence[Job], reproduction: Reproduction, pair: tuple
     setup, variant = pair
     pieces = [piece for piece in pieces if piece.seeds]
     if not pieces:
-        return Experiment([], 0.0, 0.0, 0.0, 0)
+        return Experiment([], 0.0)
     first = reproduction.settings(setup, variant, scale)[0]
     full = reproduction.settings(setup, variant, "report")[0]
     images = pieces[0].data.trained_on(first)
     trained = first.rounds * iterations_per_round(first, images)
     part = trained / (full.rounds * iterations_per_round(full, images))
     records = pieces[0].records if len(pieces) == 1 else _joined(pieces)
-    trajectories: dict[tuple[int, str, int], list[Record]] = {}
-    for place, piece in enumerate(pieces):
-        for record in piece.records:
-            trajectories.setdefault((place, record.arm, record.seed), []).append(record)
-    return Experiment(
-        read_as(records, reproduction.variants[variant]),
-        part,
-        sum(record.seconds for rounds in trajectories.values() for record in rounds),
-        sum(map(steady_seconds, trajectories.values())),
-        len(trajectories),
-        first.verdict_tolerance,
-        pieces[0].looks,
-    )
+    accuracies = read_as(records, reproduction.variants[variant])
+    return Experiment(accuracies, part, first.verdict_tolerance, pieces[0].looks)
 
 
 def _joined(pieces: Sequence[Job]) -> list[Record]:

@@ -11,10 +11,12 @@ from markdown_it.token import Token
 
 from lottery_ticket.analysis.cost import costs, in_short
 from lottery_ticket.config import differences, load_preset
-from lottery_ticket.reproduction.claims import Estimate, Experiment, Finding, Share
+from lottery_ticket.record import Record
+from lottery_ticket.reproduction.claims import Estimate, Experiment, Finding, Share, steady_seconds
 from lottery_ticket.reproduction.definition import Part, Scale
 from lottery_ticket.reproduction.facts import DataFacts
-from lottery_ticket.reproduction.jobs import Reproduced
+from lottery_ticket.reproduction.jobs import Reproduced, but_arms
+from lottery_ticket.reproduction.records import Source
 from lottery_ticket.runs.listener import clock
 from lottery_ticket.untrusted import prose
 
@@ -271,34 +273,78 @@ def _interval(found: Estimate) -> str:
 
 
 def _cost(done: Reproduced) -> list[str]:
-    rows, total, left = [], 0.0, 0.0
-    seen: set[tuple[str, int]] = set()
-    for (setup, variant), experiment in done.experiments.items():
-        sources = done.sources[setup, variant]
-        here = {(source.run_id, source.seed) for each in sources for source in each}
-        if here - seen:
-            total += experiment.seconds
-            networks = experiment.trajectories
-            hours = experiment.steady_seconds / experiment.part / 3600
-            computed = sum(cost.computed for cost in costs(experiment.records))
-            spent = [in_short(computed) if computed else "–", f"{experiment.seconds:.0f}", f"{hours / networks:.2f}"]
-            rows.append([setup, variant, str(networks), *spent])
-            to_report = _wanted(done, setup, variant, "report") - (len(here) if done.scale == "report" else 0)
-            left += hours / len(here) * max(0, to_report)
-        seen |= here
+    rows, total = [], 0.0
+    for (setup, variant), sources in _trained_for(done).items():
+        records = [record for source in sources for record in source.rounds]
+        seconds, computed = sum(record.seconds for record in records), sum(cost.computed for cost in costs(records))
+        networks = sum(len(_by_arm(source)) for source in sources)
+        hours = _hours_at_report_scale(done, (setup, variant), sources) / networks
+        spent = [in_short(computed) if computed else "–", f"{seconds:.0f}", f"{hours:.2f}"]
+        rows.append([setup, variant, str(networks), *spent])
+        total += seconds
     columns = ["setup", "variant", "trajectories", "multiply-adds", "seconds", "hours a trajectory at report scale"]
     lines = ["## Cost", "", *cost_of_claims(done)]
     lines += ["", *_table(columns, rows)]
     lines += [f"{total:.0f} seconds of training in all (of each process, where several train side by side).", ""]
-    if left:
+    return lines + _missing(done)
+
+
+def _missing(done: Reproduced) -> list[str]:
+    """How long it is to scale report, and the seeds that are not there."""
+    hours, fewer, unknown = 0.0, [], False
+    for setup, variant in _each_job_once(done):
+        sources = [source for each in done.sources[setup, variant] for source in each]
+        wanted, at_report = (_wanted(done, setup, variant, scale) for scale in (done.scale, "report"))
+        missing = max(0, at_report - len(sources)) if done.scale == "report" else at_report
+        if sources:
+            hours += _hours_at_report_scale(done, (setup, variant), sources) / len(sources) * missing
+        unknown |= not sources
+        if len(sources) < wanted:
+            fewer.append(f"{setup} {variant} ({len(sources)} of {wanted})")
+    lines = []
+    if hours:
         what = "What is missing here of scale report" if done.scale == "report" else "All of this at scale report"
-        lines += [f"{what} takes about {clock(3600 * left)} (h:mm:ss) of such a process.", ""]
-    fewer = [
-        f"{setup} {variant} ({there} of {wanted})"
-        for (setup, variant), sources in done.sources.items()
-        if (there := sum(map(len, sources))) < (wanted := _wanted(done, setup, variant, done.scale))
-    ]
-    return [*lines, f"Seeds that are not there yet, and counted nowhere: {', '.join(fewer)}.", ""] if fewer else lines
+        besides = ", besides what there is nothing of yet" if unknown else ""
+        lines += [f"{what} takes about {clock(3600 * hours)} (h:mm:ss) of such a process{besides}.", ""]
+    if fewer:
+        lines += [f"Seeds that are not there yet, and counted nowhere: {', '.join(fewer)}.", ""]
+    return lines
+
+
+def _hours_at_report_scale(done: Reproduced, pair: tuple[str, str], sources: Sequence[Source]) -> float:
+    """What these take there, by the median round of each network."""
+    seconds = sum(steady_seconds(rounds) for source in sources for rounds in _by_arm(source))
+    return seconds / done.experiments[pair].part / 3600
+
+
+def _by_arm(source: Source) -> list[list[Record]]:
+    """The rounds of each of its networks."""
+    each = [[record for record in source.rounds if record.arm == arm] for arm in source.settings.arms]
+    return [rounds for rounds in each if rounds]
+
+
+def _trained_for(done: Reproduced) -> dict[tuple[str, str], list[Source]]:
+    """What was trained for each experiment, where some share it that which has most of it; others are left out."""
+    most = sorted(
+        done.sources, key=lambda pair: -sum(len(source.rounds) for each in done.sources[pair] for source in each)
+    )
+    taken: set[tuple[str, int]] = set()
+    found = {}
+    for pair in most:
+        found[pair] = [
+            source for each in done.sources[pair] for source in each if (source.run_id, source.seed) not in taken
+        ]
+        taken |= {(source.run_id, source.seed) for source in found[pair]}
+    return {pair: found[pair] for pair in done.sources if found[pair]}
+
+
+def _each_job_once(done: Reproduced) -> list[tuple[str, str]]:
+    """The experiments, of those that share their runs the first."""
+    jobs = {
+        pair: str([but_arms(settings) for settings in done.reproduction.settings(*pair, done.scale)])
+        for pair in done.sources
+    }
+    return [pair for pair, job in jobs.items() if next(each for each in jobs if jobs[each] == job) == pair]
 
 
 def _wanted(done: Reproduced, setup: str, variant: str, scale: Scale) -> int:

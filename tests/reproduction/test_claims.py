@@ -77,8 +77,8 @@ def file(part, more=None, variants=("paper",)):
 def judged(part, *curves, others=(), share=1.0, more=None):
     """The outcome of a claim on made-up curves."""
     experiments = {
-        ("fc1", "paper"): Experiment([r for each in curves for r in each], share, 0.0, 0.0),
-        ("other", "paper"): Experiment([r for each in others for r in each], share, 0.0, 0.0),
+        ("fc1", "paper"): Experiment([r for each in curves for r in each], share),
+        ("other", "paper"): Experiment([r for each in others for r in each], share),
     }
     return decide(file(part, more), experiments)[0]
 
@@ -99,7 +99,7 @@ def test_a_drawing_shows_arms_of_several_setups_and_asks_for_them():
     told = file(GAP, {"drawings": [{"name": "a", "title": "a", "setup": "fc1", "variants": ["paper"], "sides": sides}]})
     assert told.experiments == [("fc1", "paper"), ("other", "paper")]
     rounds = {"fc1": curve("winning", flat(0.9)) + curve("reinit", flat(0.8)), "other": curve("winning", flat(0.7), 5)}
-    experiments = {(name, "paper"): Experiment(each, 1.0, 0.0, 0.0) for name, each in rounds.items()}
+    experiments = {(name, "paper"): Experiment(each, 1.0) for name, each in rounds.items()}
     (axes,) = draw_rounds(told.drawings[0], told, experiments).axes
     means = {line.get_label(): line for line in axes.lines if not line.get_label().startswith("_")}
     assert list(means) == ["winning (3 seeds)", "reinit (3 seeds)", "other:winning (3 seeds)"]
@@ -335,7 +335,7 @@ def test_a_streak_goes_by_the_variants_accuracy(seeds):
     turned = [each.model_copy(update={"test_accuracy_best": 0.8 - each.test_accuracy / 10}) for each in of_last]
     words = {}
     for name, records in (("last", of_last), ("best", read_as(turned, told.variants["paper"]))):
-        pair = {("fc1", "paper"): Experiment(records, 1.0, 0.0, 0.0)}
+        pair = {("fc1", "paper"): Experiment(records, 1.0)}
         words[name] = decide(told, pair)[0].word
     assert words == {
         "last": "holds" if seeds == 3 else "undecided",
@@ -462,7 +462,7 @@ def test_a_variant_reads_its_own_accuracy():
 )
 def test_where_the_source_puts_a_side(part, side, value):
     curves = [curve("winning", flat(0.98), stop=flat(1000)), curve("reinit", flat(0.95), stop=flat(1500))]
-    experiments = {("fc1", "paper"): Experiment([r for each in curves for r in each], 1.0, 0.0, 0.0)}
+    experiments = {("fc1", "paper"): Experiment([r for each in curves for r in each], 1.0)}
     told = file(part)
     (asked,) = told.claims[0].parts
     found = reported_at(asked, "paper", told, experiments)
@@ -480,7 +480,7 @@ def test_where_the_source_puts_a_side(part, side, value):
 )
 def test_where_the_source_puts_a_side_at_another_density(part, found):
     curves = curve("winning", lambda density: 0.95 if density > 0.4 else 0.9), curve("reinit", flat(0.5))
-    experiments = {("fc1", "paper"): Experiment([r for each in curves for r in each], 1.0, 0.0, 0.0)}
+    experiments = {("fc1", "paper"): Experiment([r for each in curves for r in each], 1.0)}
     told = file(part | {"at_pct": 10, "other_at_pct": 40, "above": 0, "reported": 10})
     side, pct, value = reported_at(told.claims[0].parts[0], "paper", told, experiments)
     assert (side, pct, value) == (*found[:2], pytest.approx(found[2], abs=0.1))
@@ -518,7 +518,7 @@ def test_a_gap_from_a_density_on_is_the_mean_over_those_rounds():
     (share,) = attribute(
         told.attributions[0],
         told,
-        {("fc1", "paper"): Experiment(steep, 1, 0.0, 0.0), ("fc1", "own"): Experiment([], 1, 0.0, 0.0)},
+        {("fc1", "paper"): Experiment(steep, 1), ("fc1", "own"): Experiment([], 1)},
     )
     below = [0.8**r for r in range(15) if 0.8**r < 0.11]
     gaps = [8 if density > 0.09 else 48 for density in below]
@@ -535,8 +535,8 @@ def test_a_gap_to_the_dense_network_is_taken_apart_over_setups():
     ahead = curve("winning", lambda density: 0.95 if density == 1 else 0.98)
     level = curve("winning", lambda density: 0.97 if density == 1 else 0.96 if density < 0.09 else 0.975)
     experiments = {
-        ("fc1", "paper"): Experiment(ahead, 1, 0.0, 0.0),
-        ("other", "paper"): Experiment(level, 1, 0.0, 0.0),
+        ("fc1", "paper"): Experiment(ahead, 1),
+        ("other", "paper"): Experiment(level, 1),
     }
     paper, other = attribute(told.attributions[0], told, experiments)
     assert [paper.gap.mean, paper.on.mean] == pytest.approx([3, 3], abs=0.02)
@@ -557,7 +557,7 @@ def all_of(name, told_curves):
 
 
 def rounds_of(control, winning, reinit, share=1.0):
-    return Experiment([*curve("winning", winning, 18, 0.0002), *curve(control, reinit, 18, -0.0002)], share, 0.0, 0.0)
+    return Experiment([*curve("winning", winning, 18, 0.0002), *curve(control, reinit, 18, -0.0002)], share)
 
 
 def test_the_report_would_be_borne_out_by_what_it_shows():
@@ -602,8 +602,6 @@ def test_the_paper_would_be_borne_out_by_what_it_shows():
         return Experiment(
             read_as([r for arm in arms for r in arm], load_reproduction("frankle-lenet")[0].variants[variant]),
             1,
-            0.0,
-            0.0,
         )
 
     words = all_of("frankle-lenet", as_published)

@@ -166,7 +166,9 @@ def test_what_is_not_there_is_not_measured(tmp_path, monkeypatch):
     assert {row["claim"] for row in measured} == {row["claim"] for row in then}
     assert {row["answer"] for row in now if not row["mean"]} == {"undecided"}
     page = kept.files["report.md"].read_text()
-    assert "All of this at scale report takes about " in page
+    assert re.search(
+        "All of this at scale report takes about .* of such a process, besides what there is nothing of", page
+    )
     assert "Seeds that are not there yet, and counted nowhere: conv4 paper (0 of 3), " in page
     assert [name for name in kept.files if name.startswith("conv")] == ["conv2-accuracy", "conv2-early-stop"]
 
@@ -190,6 +192,22 @@ def test_trajectories_that_go_on_serve_for_their_first_rounds(make, tmp_path):
         file.write_text(told.replace(old, new))
         with pytest.raises(InputError, match="there is nothing of fc1 paper in kept or the store"):
             reproduce(file, "third", records="kept", max_seeds=0)
+
+
+def test_the_cost_of_what_serves_twice_is_counted_once(make):
+    file = make(length='iterations = 10, arms = ["winning", "random-mask"]')
+    setup, claim = (
+        re.search(r"\[setups.*?\n\n", file.read_text(), re.DOTALL)[0],
+        file.read_text().partition("[[claims]]")[2],
+    )
+    short = setup.replace("setups.fc1", "setups.short").replace(', "random-mask"', "").replace("seeds = 2", "seeds = 3")
+    again = claim.replace('"A"', '"B"').replace('setup = "fc1"', 'setup = "short"')
+    file.write_text(file.read_text().replace("rounds = 2", "rounds = 3") + f"\n{short}[[claims]]{again}")
+    reproduce(file, "one", records="kept", only="A")
+    kept = reproduce(file, "one", records="kept")
+    rows = [line.split(" | ") for line in kept.files["report.md"].read_text().partition("## Cost")[2].splitlines()]
+    assert [row[:3] for row in rows if len(row) == 6][2:] == [["| fc1", "paper", "4"], ["| short", "paper", "1"]]
+    assert len({line for line in kept.files["rounds.csv"].read_text().splitlines() if line.startswith("short")}) == 6
 
 
 def test_a_last_round_has_not_paid_for_gradients_of_the_next_mask(make):

@@ -223,7 +223,7 @@ def test_from_python(toml, tmp_path, monkeypatch):
     done = carry_out(told, name, only=["B"], tracking_uri=f"sqlite:///{tmp_path}/mlruns/mlflow.db")
     assert [outcome.word for outcome in done.outcomes] == ["does not hold"]
     assert done.experiments["one-shot", "paper"].part == pytest.approx(2 * 20 / (2 * 20))
-    assert done.experiments["one-shot", "paper"].trajectories == 2 * 2 * 3
+    assert [len(each) for each in done.sources["one-shot", "paper"]] == [3, 3]
 
     (job, _) = make_jobs(told, "quick", ["B"])
     find(job, done.client, "lottery-ticket")

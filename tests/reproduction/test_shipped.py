@@ -91,7 +91,7 @@ def test_every_part_is_measured(name, scale):
     for pair in told.experiments:
         pieces = [job for job in jobs if pair in job.experiments]
         records = pieces[0].records if len(pieces) == 1 else _joined(pieces)
-        experiments[pair] = Experiment(read_as(records, told.variants[pair[1]]), 1.0, 1.0, 1.0)
+        experiments[pair] = Experiment(read_as(records, told.variants[pair[1]]), 1.0)
     for outcome in decide(told, experiments):
         for finding in outcome.findings:
             where = f"{outcome.claim.id}, {outcome.variant}: {finding.part.says}"
