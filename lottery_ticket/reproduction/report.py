@@ -203,7 +203,8 @@ def still_needed(finding: Finding) -> str:
     unit, digits, _ = _unit(part)
     least = math.sqrt(found.high / found.low) if part.over else (found.high - found.low) / 2
     shown = f"a factor of {least:.2f}" if part.over else f"{least:.{digits}f}{unit}"
-    return f"{shown} could have been shown; about {finding.more} more seeds, if it stays as it is"
+    more = f"about {finding.more} more seed{'s' * (finding.more != 1)}"
+    return f"{shown} could have been shown; {more}, if it stays as it is"
 
 
 def _others(part: Part) -> str:
