@@ -294,7 +294,7 @@ def _missing(done: Reproduced) -> list[str]:
     """How long it is to scale report, and the seeds that are not there."""
     hours, fewer, unknown = 0.0, [], False
     for setup, variant in _each_job_once(done):
-        sources = [source for each in done.sources[setup, variant] for source in each]
+        sources = _sources(done, (setup, variant))
         wanted, at_report = (_wanted(done, setup, variant, scale) for scale in (done.scale, "report"))
         missing = max(0, at_report - len(sources)) if done.scale == "report" else at_report
         if sources:
@@ -326,17 +326,18 @@ def _by_arm(source: Source) -> list[list[Record]]:
 
 def _trained_for(done: Reproduced) -> dict[tuple[str, str], list[Source]]:
     """What was trained for each experiment, where some share it that which has most of it; others are left out."""
-    most = sorted(
-        done.sources, key=lambda pair: -sum(len(source.rounds) for each in done.sources[pair] for source in each)
-    )
+    most = sorted(done.sources, key=lambda pair: -sum(len(source.rounds) for source in _sources(done, pair)))
     taken: set[tuple[str, int]] = set()
     found = {}
     for pair in most:
-        found[pair] = [
-            source for each in done.sources[pair] for source in each if (source.run_id, source.seed) not in taken
-        ]
-        taken |= {(source.run_id, source.seed) for source in found[pair]}
+        found[pair] = [each for each in _sources(done, pair) if (each.run_id, each.seed) not in taken]
+        taken |= {(each.run_id, each.seed) for each in found[pair]}
     return {pair: found[pair] for pair in done.sources if found[pair]}
+
+
+def _sources(done: Reproduced, pair: tuple[str, str]) -> list[Source]:
+    """Those of an experiment, of all its settings."""
+    return [source for each in done.sources[pair] for source in each]
 
 
 def _each_job_once(done: Reproduced) -> list[tuple[str, str]]:
@@ -386,7 +387,7 @@ def _counted(seeds: Sequence[int]) -> str:
 
 def _where(done: Reproduced) -> str:
     """Versions and hardware, as the sources tell of themselves."""
-    sources = [source for all_of in done.sources.values() for each in all_of for source in each]
+    sources = [source for pair in done.sources for source in _sources(done, pair)]
     version, torch, hardware = (
         sorted({getattr(each, key) for each in sources}) for key in ("version", "torch", "hardware")
     )

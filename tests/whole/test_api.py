@@ -179,7 +179,10 @@ def test_unknown_keys_are_refused_by_name(tmp_path):
         (lambda: lottery_ticket.load_study("lr", trials=0), "--trials: 0 is not allowed; allowed: a whole number ≥ 1"),
         (lambda: lottery_ticket.sweep(Study(space={"lr": {"choices": [0.1]}})), "name: '' is missing"),
         (lambda: lottery_ticket.reproduce("shuu"), "REPORT: 'shuu' is unknown; did you mean 'shu'?"),
-        (lambda: lottery_ticket.reproduce("shu", scale="huge"), "--scale: 'huge' is unknown; allowed: quick, long"),
+        (
+            lambda: lottery_ticket.reproduce("shu", scale="huge"),
+            "--scale: 'huge' is unknown; allowed: quick, long, report",
+        ),
         (lambda: lottery_ticket.reproduce("shu", only="nothing"), "--only: 'nothing' is unknown"),
         (lambda: lottery_ticket.analyse("no-such-run", "overlapp"), "ANALYSIS: 'overlapp' is unknown"),
     ],
