@@ -120,11 +120,18 @@ def _conv2d(layer: Any, path: str) -> Run:
         if call.low:
             x, weight, bias = _rounded(x), _rounded(weight), None if bias is None else _rounded(bias)
         if call.channels_last:
-            x = x.contiguous(memory_format=torch.channels_last)
+            x = _channels_last(x)
         result = F.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation, call.members * layer.groups)
         return result.to(torch.bfloat16) if call.low else result
 
     return run
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    """The same images with channels last. Of one channel either layout is both: strides say which torch goes on in."""
+    if x.shape[1] > 1:
+        return x.contiguous(memory_format=torch.channels_last)
+    return x.clone(memory_format=torch.channels_last)
 
 
 def _normalised(one: Callable[[Call, Tensor], Tensor], call: Call, x: Tensor) -> Tensor:

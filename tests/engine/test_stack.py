@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lottery_ticket.engine.stack import Stack, stack, unstack
 from lottery_ticket.models.network import make_network
@@ -126,6 +127,29 @@ def test_weights_gradients_lie_as_the_weights_do():
     leaves = [value.requires_grad_() for value in stacked.values()]
     scores = Stack(module, SHAPE)(stacked, torch.randn(2, 5, *SHAPE), training=True)
     assert all(gradient.is_contiguous() for gradient in torch.autograd.grad(scores.sum(), leaves))
+
+
+class Rectified(TorchDispatchMode):
+    """Whether each ReLU was given images whose channels lie last."""
+
+    def __init__(self):
+        super().__init__()
+        self.channels_last = []
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        if function is torch.ops.aten.relu.default:
+            self.channels_last.append(arguments[0].is_contiguous(memory_format=torch.channels_last))
+        return function(*arguments, **options or {})
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_channels_stay_last_from_the_first_convolution_on(channels):
+    """Of grey images too, whose one channel lies last as they come: else each step reorders all that is between."""
+    module = nn.Sequential(nn.Conv2d(channels, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten())
+    shape = (channels, 12, 12)
+    with Rectified() as seen:
+        Stack(module, shape, "bfloat16")(stack(members_of(module, 1), "cpu"), torch.randn(1, 5, *shape), training=True)
+    assert seen.channels_last[-2:] == [True, True]
 
 
 @pytest.mark.parametrize("layers", ["images", "vectors"])
