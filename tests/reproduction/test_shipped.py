@@ -119,7 +119,7 @@ def test_trained_networks_that_are_compared_are_trained_as_long(name, scale):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ma-jackpot", "ma-resnet20", "gradient-flow", "edge-popup", "zhou"])
+@pytest.mark.parametrize("name", ["shu-biases", "ma-jackpot", "ma-resnet20", "gradient-flow", "edge-popup", "zhou"])
 def test_each_is_run_in_small(name, small_npz, tmp_path):
     """On a few images, for a few iterations, whatever the network: what it asks for can be trained and judged."""
     told = tomllib.loads(shipped.text("reports", name, "REPORT"))
