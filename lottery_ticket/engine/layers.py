@@ -248,6 +248,8 @@ def _flat(call: Call, x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tenso
     image = 4 if x.ndim > 3 else 2
     if start_dim != 1 or end_dim not in (-1, image - 1):
         raise NotStackable("a flatten of other axes than all of an image's")
+    if call.channels_last and x.ndim == 4 and x.requires_grad:
+        x.register_hook(_channels_last)  # pooling whose gradient comes in another layout reorders whole images
     return vectors(x) if x.ndim == 6 else call.first(x).flatten(2)
 
 

@@ -129,28 +129,31 @@ def test_weights_gradients_lie_as_the_weights_do():
     assert all(gradient.is_contiguous() for gradient in torch.autograd.grad(scores.sum(), leaves))
 
 
-class Rectified(TorchDispatchMode):
-    """Whether each ReLU was given images whose channels lie last."""
+class Layouts(TorchDispatchMode):
+    """Whether the channels lie last of what each ReLU is given, and of the gradient that each pooling is given."""
 
     def __init__(self):
         super().__init__()
         self.channels_last = []
 
     def __torch_dispatch__(self, function, types, arguments=(), options=None):
-        if function is torch.ops.aten.relu.default:
+        if function in (torch.ops.aten.relu.default, torch.ops.aten.max_pool2d_with_indices_backward.default):
             self.channels_last.append(arguments[0].is_contiguous(memory_format=torch.channels_last))
         return function(*arguments, **options or {})
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_channels_stay_last_from_the_first_convolution_on(channels):
+def test_channels_lie_last_from_the_first_convolution_on_and_back(channels):
     """Of grey images too, whose one channel lies last as they come: else each step reorders all that is between."""
-    module = nn.Sequential(nn.Conv2d(channels, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten())
-    shape = (channels, 12, 12)
+    block = [nn.ReLU(), nn.MaxPool2d(2)]
+    module = nn.Sequential(nn.Conv2d(channels, 4, 3), *block, nn.Conv2d(4, 4, 3), *block, nn.Flatten())
+    shape = (channels, 14, 14)
     architecture, weights = Stack(module, shape, "bfloat16"), stack(members_of(module, 1), torch.device("cpu"))
-    with Rectified() as seen:
-        architecture(weights, torch.randn(1, 5, *shape), training=True)
-    assert seen.channels_last == [True, True]
+    for value in weights.values():
+        value.requires_grad_()
+    with Layouts() as seen:
+        architecture(weights, torch.randn(1, 5, *shape), training=True).sum().backward()
+    assert seen.channels_last == [True] * 4
 
 
 @pytest.mark.parametrize("layers", ["images", "vectors"])
