@@ -35,6 +35,7 @@ bench: .venv/installed        ## measured claims, printed
 	$(BIN)/python bench/late_rounds.py lenet5 --precision bfloat16
 	$(BIN)/python bench/sparse.py fc1 lenet5 vgg resnet20 convolution trajectory
 	$(BIN)/python bench/cifar.py
+	$(BIN)/python bench/layout.py
 	$(BIN)/python bench/both_engines.py
 	$(BIN)/python bench/criteria.py
 	$(BIN)/python bench/changing.py
