@@ -63,7 +63,8 @@ def compare(
     from lottery_ticket.runs.compare import compare_runs
 
     sides = [f"{run_id[:8]}-{arm.replace(':', '.')}" for run_id, arm in named]
-    path = figure or Path("mlruns/figures", f"compare-{'-'.join(sides)[:200]}.png")
+    counted = "" if cost == "computed" else f"-{cost}"
+    path = figure or Path("mlruns/figures", f"compare-{'-'.join(sides)[:200]}{counted}.png")
     by = cast("Counting", cost)
     compared = compare_runs(*runs, tolerance=tolerance, level=level, cost=by, figure=path, tracking_uri=tracking_uri)
     if as_json:

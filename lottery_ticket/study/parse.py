@@ -93,13 +93,11 @@ def parse(source: str, values: Mapping[str, Any], overrides: Mapping[str, Any], 
         raise InputError(
             where, study.sampler, f"is for objective phase; allowed with {study.objective}: grid, qmc, tpe, gp"
         )
-    _check_densities(source, study, settings)
+    _check_instead(source, study, settings)
     if study.tune:
         _check_tune(source, study, merged, settings, where)
     for name, searched in study.space.items():
         _check_space(source, study, name, searched)
-    if {"epochs", "iterations"} <= study.space.keys():
-        raise InputError(f"{source}: space", "epochs, iterations", "exclude each other; allowed: one of the two")
     sizes = [len(each.choices) if isinstance(each, Choices) else each.points or 1 for each in study.space.values()]
     if study.sampler == "grid" and math.prod(sizes) > MOST:
         raise InputError(f"{source}: space", f"{math.prod(sizes):,} points", f"is too much; allowed: at most {MOST:,}")
@@ -161,12 +159,14 @@ _INSTEAD = {
     "prune_rate": ("density", "tensor_densities"),
     "density": ("prune_rate", "tensor_densities", *_BY_TYPE),
     "tensor_densities": ("prune_rate", "density", *_BY_TYPE),
+    "epochs": ("iterations",),
+    "iterations": ("epochs",),
 }
-"""A setting that says how much survives → those that it stands instead of."""
+"""A setting that says how much survives, or how long is trained → those that it stands instead of."""
 
 
-def _check_densities(source: str, study: Study, options: Mapping[str, Any]) -> None:
-    """InputError where what is searched would stand instead of a prune rate or density that is set, or searched too."""
+def _check_instead(source: str, study: Study, options: Mapping[str, Any]) -> None:
+    """InputError where what is searched would stand instead of a setting that is given, or searched too."""
     for name, others in _INSTEAD.items():
         for other in others if name in study.space else ():
             if other in study.space:

@@ -58,7 +58,7 @@ def test_the_command(found, store, faster, tmp_path, capsys):
     assert not (tmp_path / "mlruns").exists()
 
 
-def test_at_equal_multiply_adds_over_survivors(found, store, tmp_path, capsys):
+def test_at_equal_multiply_adds_over_survivors(found, store, tmp_path, capsys, monkeypatch):
     """All rounds of winning before, and the round itself; rounds of reinit are longer, they begin at iteration 0."""
     sides, how = (found.run_id, f"{found.run_id}:reinit"), {"tolerance": 0.1, "level": 0.95, "tracking_uri": store}
     compared = lottery_ticket.compare_runs(*sides, cost="sparse", tracking_uri=store)
@@ -77,6 +77,10 @@ def test_at_equal_multiply_adds_over_survivors(found, store, tmp_path, capsys):
         assert f"multiply-adds {said}, that led to the last round's network" in told
         compare([*sides], figure=tmp_path / f"{cost}.svg", as_json=True, cost=cost, **how)
         assert json.loads(capsys.readouterr().out)["cost"] == cost
+    monkeypatch.chdir(tmp_path)
+    for cost in ("sparse", "computed"):
+        compare([*sides], figure=None, as_json=False, cost=cost, **how)
+    assert len(list(Path("mlruns/figures").glob("compare-*.png"))) == 2  # neither replaces the other
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,8 @@ BESIDE = [
     ("prune_rate_conv = 0.5", "density = { choices = [0.1, 0.2] }", "prune_rate_conv: 0.5 cannot", "density"),
     ("density = 0.1", 'tensor_densities = { choices = ["*=0.1"] }', "density: 0.1 cannot", "tensor_densities"),
     ("prune_rate = 0.5", 'tensor_densities = { choices = ["*=0.1"] }', "prune_rate: 0.5 cannot", "tensor_densities"),
+    ("epochs = 1", "iterations = { choices = [10, 20] }", "epochs: 1 cannot", "iterations"),
+    ("iterations = 10", "epochs = { low = 1, high = 2, points = 2 }", "iterations: 10 cannot", "epochs"),
 ]
 OPTIONS = [
     (["lrr"], "STUDY: 'lrr' is unknown; did you mean 'lr'?"),
@@ -120,7 +122,7 @@ def test_a_wrong_file(old, new, said):
 
 @pytest.mark.parametrize(("fixed", "searched", "said", "beside"), BESIDE)
 def test_what_is_searched_replaces_nothing_that_is_set(fixed, searched, said, beside):
-    text = f"[settings]\n{fixed}\nepochs = 1\n[space]\n{searched}\n"
+    text = f"[settings]\n{fixed}\n[space]\n{searched}\n"
     with pytest.raises(InputError) as told:
         _load(f'sampler = "grid"\n{text}', "x.toml")
     assert str(told.value).startswith(f"x.toml: settings.{said}")
