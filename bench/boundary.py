@@ -9,8 +9,9 @@ surface through the winning margins (`study.boundary`). TPE is given |margin| to
 `line` and `plane` try them on a cheap truth: the surface through real trainings' margins, of fc1 over learning rates
 (results/boundary.csv) and over learning rate and prune rate (results/sweeps/map/trials.csv), to which each trial adds
 noise as large as theirs. Each repetition has its own noise, sampler seed and place of the grid's first point. Printed
-are means with 95 % t-intervals: on the line how far the learning rate at which tickets vanish is from the true one, in
-%; in the plane the part of it, where trainings speak for the truth, that is put on the wrong side.
+are means with 95 % t-intervals, and how much more than `boundary`'s each is, paired over repetitions: on the line how
+far the learning rate at which tickets vanish is from the true one, in %; in the plane the part of it, where trainings
+speak for the truth, that is put on the wrong side.
 
 `trainings` does the same once on the line with real trainings: of 7 rounds of 150 iterations, eight seeds a trial,
 against the grid of 64 of them in results/boundary.csv.
@@ -140,14 +141,20 @@ def cheap(truth: Truth, repeat: int) -> Iterator[list[Any]]:
     print(f"\n{truth.place}: {measure}, mean of {repeat} repetitions and its 95 % t-interval", flush=True)
     print("".join(f"{name:>24}" for name in ("trials", *SAMPLERS)))
     for trials in TRIALS[truth.place]:
-        cells = []
+        errors = {}
         for sampler in SAMPLERS:
-            errors = [truth.error(tried(truth, sampler, trials, seed)) for seed in range(repeat)]
-            yield from ([truth.place, sampler, trials, seed, error] for seed, error in enumerate(errors))
-            spread = over_seeds(errors)
-            low, high = spread.interval(0.95) if spread else (math.nan, math.nan)
-            cells.append(f"{np.mean(errors):.2f} ({max(0.0, low):.2f} to {high:.2f})")
-        print("".join(f"{cell:>24}" for cell in (str(trials), *cells)), flush=True)
+            errors[sampler] = [truth.error(tried(truth, sampler, trials, seed)) for seed in range(repeat)]
+            yield from ([truth.place, sampler, trials, seed, error] for seed, error in enumerate(errors[sampler]))
+        more = [[a - b for a, b in zip(each, errors["boundary"], strict=True)] for each in errors.values()]
+        for name, cells in ((str(trials), list(errors.values())), ("more than boundary", more)):
+            print("".join(f"{cell:>24}" for cell in (name, *map(interval, cells))), flush=True)
+
+
+def interval(values: list[float]) -> str:
+    """Mean and 95 % t-interval."""
+    spread = over_seeds(values)
+    low, high = spread.interval(0.95) if spread else (math.nan, math.nan)
+    return f"{np.mean(values):.2f} ({low:.2f} to {high:.2f})"
 
 
 def tried(truth: Truth, sampler: str, trials: int, seed: int) -> Found:
