@@ -126,9 +126,29 @@ def draw_early_stop(
         return None
     figure, axes = subplots(figsize=(6, 4))
     _over_weights(axes, measured, lambda record: float(record.early_stop_iteration or 0), colours, controls)
+    counted = comparable(measured, controls)
+    for arm in dict.fromkeys(record.arm for record in counted):
+        mark_unreached(axes, [record for record in counted if record.arm == arm], colours.get(arm))
     axes.set(ylabel="early-stopping iteration", title=name, ylim=(0, None))
     axes.legend(loc="best")
     return figure
+
+
+def mark_unreached(axes: Axes, records: Sequence[Record], colour: Any) -> None:
+    """Mark an arm's rounds in which some seed's early stop had not come by the end: the mean is more than is drawn."""
+    rounds = {record.round for record in records if record.stop_censored}
+    mine = [[record for record in records if record.round == index] for index in sorted(rounds)]
+    if mine:
+        label = "at least: a stop had not come by the end"
+        known = axes.get_legend_handles_labels()[1]
+        axes.plot(
+            [np.mean([record.weights_remaining_pct for record in each]) for each in mine],
+            [np.mean([record.early_stop_iteration or 0 for record in each]) for each in mine],
+            "^",
+            color=colour or "black",
+            markersize=7,
+            label="" if label in known else label,
+        )
 
 
 def draw_learning_curves(records: Sequence[Record], name: str, controls: Sequence[str]) -> Figure:

@@ -250,6 +250,30 @@ def reported_at(
     return placed, pct, mean + part.reported if forward else mean - part.reported
 
 
+def claimed_at(
+    part: Part, bound: float, variant: str, reproduction: Reproduction, experiments: Experiments
+) -> dict[float, float]:
+    """Where a bound of a part lies for the side that is measured: percent of weights left → value, densest first.
+
+    Of a difference it is measured from the other side's mean here, in each of the rounds that are compared; without
+    another side it is level from `from_pct` to `to_pct`. Empty of a ratio, and where nothing is there.
+    """
+    if part.over or part.to_pct is None:
+        return {}
+    ends = (part.from_pct, part.to_pct)
+    if part.minus is None:
+        return dict.fromkeys(ends, bound)
+    rounds = _Sides(part.setup, variant, reproduction, experiments).of(part.minus).values()
+    there = [record for each in rounds for record in each if not record.diverged]
+    if is_dense(part.minus):
+        return dict.fromkeys(ends, bound + float(np.mean([value_of(r, part.measure) for r in there]))) if there else {}
+    found: dict[int, list[tuple[float, float]]] = {}
+    for record in _between(there, part):
+        found.setdefault(record.round, []).append((record.weights_remaining_pct, value_of(record, part.measure)))
+    means = [np.mean(found[index], axis=0) for index in sorted(found)]
+    return {float(left): bound + float(value) for left, value in means}
+
+
 def estimate(values: Mapping[int, float], level: float) -> Estimate:
     """Mean and t-interval over seeds; without bounds where there is but one, or all give the same."""
     found = [float(values[seed]) for seed in sorted(values)]

@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from lottery_ticket.analysis.figures import Axes, Figure, colormaps
+from lottery_ticket.analysis.figures import Axes, Figure, colormaps, mark_unreached
 from lottery_ticket.analysis.plots import log_percent, looks_of, save_all, style, subplots
 from lottery_ticket.method.arms import colours_of
 from lottery_ticket.record import Record
-from lottery_ticket.reproduction.claims import Experiments, Share, gaps_by_round, reported_at, value_of
-from lottery_ticket.reproduction.definition import Attribution, Drawing, Reproduction, setup_of
+from lottery_ticket.reproduction.claims import Experiments, Share, claimed_at, gaps_by_round, reported_at, value_of
+from lottery_ticket.reproduction.definition import Attribution, Drawing, Part, Reproduction, setup_of
 
 _MANY = 6
-"""Sides whose legend finds room among the curves; that of more stands beside them."""
+"""Sides whose legend finds room below the curves; that of more stands beside them."""
 
 
 def draw_reproduction(
@@ -40,7 +40,8 @@ def _has_rounds(drawing: Drawing, variant: str, experiments: Experiments) -> boo
 def draw_rounds(drawing: Drawing, reproduction: Reproduction, experiments: Experiments) -> Figure:
     """A measure against percent of weights left: each seed thin, their mean, and the band they fill.
 
-    A hollow diamond is where the source puts a side, where a claim of the drawing says it (`claims.reported_at`).
+    Beside it what the drawing's claims say: a hollow diamond where a gap that the source names puts a side, measured
+    from the other one here (`claims.reported_at`), dotted the bounds over several rounds (`claims.claimed_at`).
     """
     count, many = len(drawing.variants), len(drawing.sides) > _MANY
     width = 1 + 4.2 * count + 3.6 * many
@@ -57,16 +58,19 @@ def draw_rounds(drawing: Drawing, reproduction: Reproduction, experiments: Exper
             called = setup if one_arm else arm if side == "control" else side
             _curve(panel, records, called, looks[side], drawing.measure)
             drawn += records
-        _draw_reported(panel, drawing, name, looks, reproduction, experiments)
+        claimed = [part for claim in reproduction.claims if claim.id in drawing.claims for part in claim.parts]
+        mine = [part for part in claimed if (part.setup, part.measure) == (drawing.setup, drawing.measure)]
+        _draw_reported(panel, mine, drawing, name, looks, reproduction, experiments)
+        _draw_claimed(panel, mine, drawing, name, looks, reproduction, experiments)
         log_percent(panel, "x", [record.weights_remaining_pct for record in drawn])
         panel.set_title(name, fontsize=10)
-        if not many:
-            panel.legend(loc="best")
-    if many:
-        axes[0][-1].legend(loc="upper left", bbox_to_anchor=(1, 1))
     axes[0][0].set_ylabel({"accuracy": "test accuracy (%)", "early_stop": "early-stopping iteration"}[drawing.measure])
     figure.suptitle(drawing.title)
-    figure.tight_layout()
+    figure.tight_layout()  # of the panels: legends below them are beyond the figure, which is saved with them
+    if many:
+        axes[0][-1].legend(loc="upper left", bbox_to_anchor=(1, 1))
+    for panel in () if many else axes[0]:
+        panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16))
     return figure
 
 
@@ -81,15 +85,14 @@ def _looks(drawing: Drawing, control: str) -> dict[str, dict[str, Any]]:
 
 def _draw_reported(
     axes: Axes,
+    parts: Sequence[Part],
     drawing: Drawing,
     variant: str,
     looks: Mapping[str, dict[str, Any]],
     reproduction: Reproduction,
     experiments: Experiments,
 ) -> None:
-    parts = [part for claim in reproduction.claims if claim.id in drawing.claims for part in claim.parts]
-    mine = [part for part in parts if (part.setup, part.measure) == (drawing.setup, drawing.measure)]
-    found = [reported_at(part, variant, reproduction, experiments) for part in mine]
+    found = [reported_at(part, variant, reproduction, experiments) for part in parts]
     diamond: dict[str, Any] = {
         "marker": "D",
         "markersize": 7,
@@ -98,7 +101,39 @@ def _draw_reported(
         "linestyle": "none",
     }
     for label, (side, pct, value) in enumerate(each for each in found if each and each[0] in drawing.sides):
-        axes.plot(pct, value, color=looks[side]["color"], label="" if label else "the source", **diamond)
+        axes.plot(pct, value, color=looks[side]["color"], label="" if label else "by the source's gap", **diamond)
+
+
+def _draw_claimed(
+    axes: Axes,
+    parts: Sequence[Part],
+    drawing: Drawing,
+    variant: str,
+    looks: Mapping[str, dict[str, Any]],
+    reproduction: Reproduction,
+    experiments: Experiments,
+) -> None:
+    """Bounds of what is measured over several rounds; where a side is only to be above or below another, from where."""
+    told = set()
+    for part in parts:
+        if part.to_pct is None or part.of not in drawing.sides:
+            continue
+        for bound, word in ((part.above, "above"), (part.below, "below")):
+            if bound is None:
+                continue
+            if bound == 0 and part.minus:
+                names = [reproduction.arm_of(side, variant) for side in (part.of, part.minus)]
+                label = f"claimed from here on: {names[0]} {word} {names[1]}"
+                if label not in told:
+                    axes.axvline(part.from_pct, color="0.4", linestyle=":", linewidth=1.2, label=label)
+            elif line := claimed_at(part, bound, variant, reproduction, experiments):
+                mean = ", in the mean over rounds" if part.take == "mean" else ""
+                label = f"claimed: {reproduction.arm_of(part.of, variant)} {word}{mean}"
+                colour = looks[part.of]["color"]
+                axes.plot(list(line), list(line.values()), ":", color=colour, label="" if label in told else label)
+            else:
+                continue
+            told.add(label)
 
 
 def draw_attribution(
@@ -116,7 +151,8 @@ def draw_attribution(
     log_percent(left, "x", everything)
     left.axvline(attribution.at_pct, color="0.5", linestyle=":", linewidth=1)
     left.axhline(0, color="0.5", linewidth=0.8)
-    left.set_ylabel(f"winning − {attribution.minus} (points, mean over seeds)")
+    several = any(len(share.gap.values) > 1 for share in shares)
+    left.set_ylabel(f"winning − {attribution.minus} (points{', mean over seeds' if several else ''})")
     places = np.arange(len(shares))[::-1]
     for place, share, colour in zip(places, shares, colours, strict=True):
         right.barh(place, share.gap.mean, color=colour, alpha=0.75)
@@ -150,5 +186,7 @@ def _curve(axes: Axes, records: Sequence[Record], name: str, look: dict[str, Any
     values = [[value_of(record, measure) for record in each] for each in here]
     label = name if len(seeds) == 1 else f"{name} ({len(seeds)} seeds)"
     axes.plot(left, [np.mean(each) for each in values], label=label, **look)
+    if measure == "early_stop":
+        mark_unreached(axes, records, look["color"])
     low, high = [min(each) for each in values], [max(each) for each in values]
     axes.fill_between(left, low, high, color=look["color"], alpha=0.15, linewidth=0)

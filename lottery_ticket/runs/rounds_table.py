@@ -57,7 +57,8 @@ def rounds_table(stored: Stored, verdict: Verdict | None) -> RoundsTable:
     told = any(record.cost for record in records)
     columns = ["round", "% left", *(["mult.-adds"] if told else []), *(["seeds"] if lost else [])]
     columns += [*(["dense"] if dense else []), *arms]
-    caption = "test accuracy in %, mean over seeds; ± is the interval's half"
+    mean = ", mean over seeds" if len(seeds) > 1 else ""
+    caption = f"test accuracy in %{mean}; ± is the interval's half"
     if told:
         caption += "; multiply-adds of an image over the survivors"
     if lost:

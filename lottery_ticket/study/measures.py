@@ -66,8 +66,8 @@ def measure(
         stops = [r for r in records if r.arm == "winning" and r.round == judged.round and r.seed in judged.seeds]
         beside = [r for r in dense if r.seed in judged.seeds]
         if stops and all(r.early_stop_iteration and not r.stop_censored for r in (*stops, *beside)):
-            ours, theirs = (np.mean([r.early_stop_iteration or 0 for r in each]) for each in (stops, beside))
-            measured[f"early_stop_speedup/{pct:g}pct"] = float(theirs / ours)
+            ours, theirs = (np.mean(np.log([r.early_stop_iteration or 0 for r in each])) for each in (stops, beside))
+            measured[f"early_stop_speedup/{pct:g}pct"] = float(np.exp(theirs - ours))
     return measured
 
 

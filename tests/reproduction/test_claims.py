@@ -8,7 +8,15 @@ from scipy import stats
 
 from lottery_ticket.config import NOT_TRAINING, Settings, load_preset
 from lottery_ticket.errors import InputError
-from lottery_ticket.reproduction.claims import Experiment, attribute, decide, estimate, read_as, reported_at
+from lottery_ticket.reproduction.claims import (
+    Experiment,
+    attribute,
+    claimed_at,
+    decide,
+    estimate,
+    read_as,
+    reported_at,
+)
 from lottery_ticket.reproduction.figures import draw_attribution, draw_rounds
 from lottery_ticket.reproduction.jobs import experiment_of, make_jobs
 from lottery_ticket.reproduction.parse import load_reproduction, parse, reproduction_names
@@ -484,6 +492,56 @@ def test_where_the_source_puts_a_side_at_another_density(part, found):
     told = file(part | {"at_pct": 10, "other_at_pct": 40, "above": 0, "reported": 10})
     side, pct, value = reported_at(told.claims[0].parts[0], "paper", told, experiments)
     assert (side, pct, value) == (*found[:2], pytest.approx(found[2], abs=0.1))
+
+
+@pytest.mark.parametrize(
+    ("part", "bound", "line"),
+    [
+        ({"minus": "dense", "from_pct": 80, "to_pct": 10, "above": -1}, -1, {80: 97, 10: 97}),
+        ({"from_pct": 100, "to_pct": 2.7, "below": 95}, 95, {100: 95, 2.7: 95}),
+        ({"minus": "control", "from_pct": 80, "to_pct": 60, "above": -2}, -2, {80: 93, 64: 93}),
+        ({"over": "dense", "from_pct": 80, "to_pct": 60, "above": 1, "measure": "early_stop"}, 1, {}),
+        ({"minus": "control", "at_pct": 10, "above": 1}, 1, {}),
+    ],
+)
+def test_where_a_bound_lies(part, bound, line):
+    curves = [curve("winning", flat(0.98), stop=flat(1000)), curve("reinit", flat(0.95), stop=flat(1500))]
+    experiments = {("fc1", "paper"): Experiment([r for each in curves for r in each], 1.0)}
+    told = file(part)
+    found = claimed_at(told.claims[0].parts[0], bound, "paper", told, experiments)
+    assert list(found) == pytest.approx(list(line), rel=0.01)
+    assert list(found.values()) == pytest.approx(list(line.values()), abs=0.1)
+
+
+def test_a_drawing_shows_what_is_claimed():
+    drawing = {"name": "a", "title": "a", "setup": "fc1", "variants": ["paper"], "claims": ["C"]}
+    parts = [
+        {"minus": "control", "from_pct": 38.8, "to_pct": 5, "above": 0},
+        {"minus": "dense", "from_pct": 80, "to_pct": 15, "take": "least", "above": -1},
+        {"minus": "dense", "from_pct": 80, "to_pct": 10, "take": "least", "above": -1},
+        {"minus": "control", "at_pct": 10, "above": 7, "reported": 10},
+    ]
+    told = file(parts, {"drawings": [drawing]})
+    curves = curve("winning", flat(0.98)) + curve("reinit", flat(0.95))
+    (axes,) = draw_rounds(told.drawings[0], told, {("fc1", "paper"): Experiment(curves, 1.0)}).axes
+    assert axes.get_legend_handles_labels()[1] == [
+        "winning (3 seeds)",
+        "reinit (3 seeds)",
+        "by the source's gap",
+        "claimed from here on: winning above reinit",
+        "claimed: winning above",
+    ]
+
+
+def test_early_stops_that_had_not_come_are_marked():
+    """reinit's, whose seeds stop at 3,999, 4,000 and 4,001 of 4,000 iterations; winning's came before."""
+    drawing = {"name": "a", "title": "a", "setup": "fc1", "variants": ["paper"], "measure": "early_stop"}
+    told = file(GAP, {"drawings": [drawing]})
+    curves = curve("winning", flat(0.98), 4, stop=flat(1000)) + curve("reinit", flat(0.95), 4, stop=flat(4000))
+    (axes,) = draw_rounds(told.drawings[0], told, {("fc1", "paper"): Experiment(curves, 1.0)}).axes
+    marked = [line for line in axes.lines if line.get_marker() == "^"]
+    assert [line.get_label() for line in marked] == ["at least: a stop had not come by the end"]
+    assert list(marked[0].get_xdata()) == pytest.approx([100, 80, 64, 51.2], rel=0.001)
 
 
 def test_a_gap_is_taken_apart():

@@ -119,6 +119,15 @@ def test_a_speedup_is_of_stops_that_came_before_the_end():
     assert speedup(80, 100) is None
 
 
+def test_a_speedup_is_the_geometric_mean_over_seeds():
+    stops = [
+        r.model_copy(update={"iterations": 100, "early_stop_iteration": (10, 10, 90)[r.seed] if r.round == 0 else 10})
+        for r in rounds([0.98], [0.96])
+    ]
+    found = measure(judge(stops), stops, [80.0], 2, "iterative")["early_stop_speedup/80pct"]
+    assert found == pytest.approx(9 ** (1 / 3))  # of 1, 1 and 9; 110 over 30 would be 3.7
+
+
 def test_a_diverged_seed_is_left_out_on_both_sides():
     """Three of eight seeds diverge: the dense accuracy is that of the other five."""
     made = rounds([0.9361, 0.9361], [0.9, 0.9], dense=0.9053, seeds=8)
