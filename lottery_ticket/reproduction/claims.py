@@ -369,7 +369,7 @@ def _find(part: Part, variant: str, reproduction: Reproduction, experiments: Exp
         at = _span(r for records in sides.of(part.of).values() for r in _chosen(records, part))
         if (other := part.minus or part.over) and (pct := part.other_at_pct):
             other_at = _span(r for records in sides.of(other).values() if (r := _nearest(records, pct)))
-    more = _more(found, part, level) if found and said == "undecided" else None
+    more = _more(found, part, level) if found and decided and said == "undecided" else None
     return Finding(part, found, said, at, other_at, more)
 
 

@@ -292,24 +292,35 @@ def _cost(done: Reproduced) -> list[str]:
 
 def _missing(done: Reproduced) -> list[str]:
     """How long it is to scale report, and the seeds that are not there."""
-    hours, fewer, unknown = 0.0, [], False
+    hours, fewer, unknown = 0.0, [], []
     for setup, variant in _each_job_once(done):
         sources = _sources(done, (setup, variant))
         wanted, at_report = (_wanted(done, setup, variant, scale) for scale in (done.scale, "report"))
         missing = max(0, at_report - len(sources)) if done.scale == "report" else at_report
-        if sources:
-            hours += _hours_at_report_scale(done, (setup, variant), sources) / len(sources) * missing
-        unknown |= not sources
+        if (each := _hours_of_a_seed(done, setup, variant)) is None:
+            unknown.append(f"{setup} {variant}")
+        else:
+            hours += each * missing
         if len(sources) < wanted:
             fewer.append(f"{setup} {variant} ({len(sources)} of {wanted})")
     lines = []
     if hours:
         what = "What is missing here of scale report" if done.scale == "report" else "All of this at scale report"
-        besides = ", besides what there is nothing of yet" if unknown else ""
+        besides = f", besides {', '.join(unknown)}, of which there is nothing yet" if unknown else ""
         lines += [f"{what} takes about {clock(3600 * hours)} (h:mm:ss) of such a process{besides}.", ""]
     if fewer:
         lines += [f"Seeds that are not there yet, and counted nowhere: {', '.join(fewer)}.", ""]
     return lines
+
+
+def _hours_of_a_seed(done: Reproduced, setup: str, variant: str) -> float | None:
+    """At report scale, of all its networks; of what is not there by another variant's of the same setup."""
+    for pair in [(setup, variant), *(pair for pair in done.sources if pair[0] == setup)]:
+        if sources := _sources(done, pair):
+            networks = sum(len(_by_arm(source)) for source in sources)
+            mine = [len(settings.arms) for settings in done.reproduction.settings(setup, variant, done.scale)]
+            return _hours_at_report_scale(done, pair, sources) / networks * sum(mine) / len(mine)
+    return None
 
 
 def _hours_at_report_scale(done: Reproduced, pair: tuple[str, str], sources: Sequence[Source]) -> float:
