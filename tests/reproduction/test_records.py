@@ -142,6 +142,13 @@ def test_committed_records_are_judged_the_same_without_data(folder, tmp_path, mo
         {key: to_ten_digits(row[key]) for key in row} for row in then
     ]
     assert not (tmp_path / "nothing").exists()  # nothing was fetched
+    pages = kept.files["report.md"], folder / "report.md"
+    assert paragraphs(pages[0].read_text()) == paragraphs(pages[1].read_text())
+
+
+def paragraphs(page):
+    """The lines of a page, but for its command and what it says of data that is not there."""
+    return [line for line in page.splitlines() if line and not line.startswith(("To make it again", "The data set"))]
 
 
 def test_the_page_says_that_the_data_was_not_there(tmp_path, monkeypatch):
