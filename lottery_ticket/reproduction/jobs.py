@@ -197,17 +197,23 @@ def carry_out(
     adding, listener = adding or Adding(), listener or ReproductionListener()
     reach.check(tracking_uri, experiment)
     jobs = make_jobs(reproduction, scale, only)
+    by_arms = [_by_arms(job, reproduction, scale) if adding.most == 0 else [] for job in jobs]
     reproduction = reproduction.only(only) if only else reproduction
     stand_ins = StandIns(adding.records) if adding.records and adding.most == 0 else None
-    for job in jobs:
+
+    def check(job: Job) -> None:
         if stand_ins and not (at_hand(job.settings.dataset) or is_code(job.settings.dataset)):
             _judge_without_data(job, stand_ins, reproduction, tracking_uri)
         else:
             _plan(job, tracking_uri)
+
+    for job in jobs:
+        check(job)
     most = adding.records.most_seeds(adding.most) if adding.records else adding.most
     client = connection.connect(tracking_uri, experiment=experiment)
     provide = _Providing(client, tracking_uri, experiment, adding, listener)
-    for job in jobs:
+
+    def look(job: Job) -> None:
         if most and most <= len(job.settings.seeds):
             first = f"{' '.join(job.experiments[0])} begins with {len(job.settings.seeds)}"
             raise InputError("--max-seeds", most, f"leaves no seed to add: {first}; allowed: more")
@@ -215,6 +221,14 @@ def carry_out(
         if job.seeds:
             find(job, client, experiment)
             provide.read(job)
+
+    for job in jobs:
+        look(job)
+    for parts in by_arms:
+        for part in parts:
+            check(part)
+            look(part)
+    jobs = [each for job, parts in zip(jobs, by_arms, strict=True) for each in _fullest(job, parts)]
     wanted, needed = reproduction.experiments, [job for job in jobs if job.seeds]
     if not needed:
         away = stand_ins is not None and not at_hand(jobs[0].settings.dataset)
@@ -299,6 +313,24 @@ def make_jobs(reproduction: Reproduction, scale: Scale, only: Sequence[str] = ()
             job.experiments.append((setup, variant))
     wanted = (reproduction.only(only) if only else reproduction).experiments
     return [job for job in jobs if set(job.experiments) & set(wanted)]
+
+
+def _by_arms(job: Job, reproduction: Reproduction, scale: Scale) -> list[Job]:
+    """A job's experiments by the arms that they need themselves, where not all need the same."""
+    needed: dict[tuple[str, ...], list[tuple[str, str]]] = {}
+    for pair in job.experiments:
+        arms = next(own.arms for own in reproduction.settings(*pair, scale) if but_arms(own) == but_arms(job.settings))
+        needed.setdefault(tuple(in_order(arms)), []).append(pair)
+    if len(needed) == 1:
+        return []
+    return [Job(job.settings.model_copy(update={"arms": a}), job.preset, pairs) for a, pairs in needed.items()]
+
+
+def _fullest(job: Job, parts: Sequence[Job]) -> list[Job]:
+    """Of a job that is read, not trained, those parts that are there for more seeds than all of it, and the rest."""
+    fuller = [part for part in parts if len(part.seeds) > len(job.seeds)]
+    job.experiments = [pair for pair in job.experiments if not any(pair in part.experiments for part in fuller)]
+    return [*([job] if job.experiments else []), *fuller]
 
 
 def _check(settings: Settings, reproduction: Reproduction, setup: str, variant: str) -> None:

@@ -179,6 +179,25 @@ def test_what_is_not_there_is_not_measured(tmp_path, monkeypatch):
     assert [name for name in kept.files if name.startswith("conv")] == ["conv2-accuracy", "conv2-early-stop"]
 
 
+@pytest.mark.parametrize("here", [True, False])
+def test_what_is_there_of_one_variant_is_judged_where_another_needs_more_arms(make, tmp_path, monkeypatch, here):
+    """One run trains both, with three arms; the records are of the two that the first needs."""
+    told = make().read_text().replace('minus = "dense"', 'minus = "control"')
+    told = told.replace("[[claims]]", 'settings = { arms = ["winning", "reinit"] }\n\n[[claims]]', 1)
+    (tmp_path / "mine.toml").write_text(told)
+    alone = list(csv.DictReader(claims(reproduce(tmp_path / "mine.toml", "one", records="kept")).splitlines()))
+    own = '[variants.own]\nsays = "masks of its own"\ncontrol = "reinit-own"\n'
+    own += 'settings = { arms = ["winning", "reinit-own"] }\n\n[[claims]]'
+    both = told.replace("[[claims]]", own, 1).replace('variants = ["paper"]', 'variants = ["paper", "own"]')
+    (tmp_path / "mine.toml").write_text(both)
+    if not here:
+        (tmp_path / "own.npz").unlink()
+    judged = reproduce(tmp_path / "mine.toml", "two", records="kept", max_seeds=0)
+    paper, other = csv.DictReader(claims(judged).splitlines())
+    assert paper == alone[0]
+    assert (other["variant"], other["mean"]) == ("own", "")
+
+
 def test_trajectories_that_go_on_serve_for_their_first_rounds(make, tmp_path):
     file = make(length='iterations = 10, arms = ["winning", "random-mask"]', above=-99)
     told = file.read_text()
