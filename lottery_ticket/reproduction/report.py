@@ -314,9 +314,11 @@ def _missing(done: Reproduced) -> list[str]:
 
 
 def _hours_of_a_seed(done: Reproduced, setup: str, variant: str) -> float | None:
-    """At report scale, of all its networks; of what is not there by another variant's of the same setup."""
-    for pair in [(setup, variant), *(pair for pair in done.sources if pair[0] == setup)]:
-        if sources := _sources(done, pair):
+    """At report scale, of all networks trained with it; of what is not there by another variant's of its setup."""
+    if own := _sources(done, (setup, variant)):
+        return _hours_at_report_scale(done, (setup, variant), own) / len(own)
+    for pair in done.sources:
+        if pair[0] == setup and (sources := _sources(done, pair)):
             networks = sum(len(_by_arm(source)) for source in sources)
             mine = [len(settings.arms) for settings in done.reproduction.settings(setup, variant, done.scale)]
             return _hours_at_report_scale(done, pair, sources) / networks * sum(mine) / len(mine)
