@@ -255,8 +255,9 @@ def claimed_at(
 ) -> dict[float, float]:
     """Where a bound of a part lies for the side that is measured: percent of weights left → value, densest first.
 
-    Of a difference it is measured from the other side's mean here, in each of the rounds that are compared; without
-    another side it is level from `from_pct` to `to_pct`. Empty of a ratio, and where nothing is there.
+    Values are in the unit of the part's measure: percent of accuracy, or iterations. Of a difference it is
+    measured from the other side's mean here, in each of the rounds that are compared; without another side it
+    is level from `from_pct` to `to_pct`. Empty of a ratio, and where nothing is there.
     """
     if part.over or part.to_pct is None:
         return {}

@@ -60,8 +60,8 @@ def draw_rounds(drawing: Drawing, reproduction: Reproduction, experiments: Exper
             drawn += records
         claimed = [part for claim in reproduction.claims if claim.id in drawing.claims for part in claim.parts]
         mine = [part for part in claimed if (part.setup, part.measure) == (drawing.setup, drawing.measure)]
-        _draw_reported(panel, mine, drawing, name, looks, reproduction, experiments)
-        _draw_claimed(panel, mine, drawing, name, looks, reproduction, experiments)
+        _draw_reported(panel, mine, name, looks, reproduction, experiments)
+        _draw_claimed(panel, mine, name, looks, reproduction, experiments)
         log_percent(panel, "x", [record.weights_remaining_pct for record in drawn])
         panel.set_title(name, fontsize=10)
     axes[0][0].set_ylabel({"accuracy": "test accuracy (%)", "early_stop": "early-stopping iteration"}[drawing.measure])
@@ -86,7 +86,6 @@ def _looks(drawing: Drawing, control: str) -> dict[str, dict[str, Any]]:
 def _draw_reported(
     axes: Axes,
     parts: Sequence[Part],
-    drawing: Drawing,
     variant: str,
     looks: Mapping[str, dict[str, Any]],
     reproduction: Reproduction,
@@ -100,14 +99,13 @@ def _draw_reported(
         "markeredgewidth": 1.5,
         "linestyle": "none",
     }
-    for label, (side, pct, value) in enumerate(each for each in found if each and each[0] in drawing.sides):
+    for label, (side, pct, value) in enumerate(each for each in found if each and each[0] in looks):
         axes.plot(pct, value, color=looks[side]["color"], label="" if label else "by the source's gap", **diamond)
 
 
 def _draw_claimed(
     axes: Axes,
     parts: Sequence[Part],
-    drawing: Drawing,
     variant: str,
     looks: Mapping[str, dict[str, Any]],
     reproduction: Reproduction,
@@ -116,7 +114,7 @@ def _draw_claimed(
     """Bounds of what is measured over several rounds; where a side is only to be above or below another, from where."""
     told = set()
     for part in parts:
-        if part.to_pct is None or part.of not in drawing.sides:
+        if part.to_pct is None or part.of not in looks:
             continue
         for bound, word in ((part.above, "above"), (part.below, "below")):
             if bound is None:
