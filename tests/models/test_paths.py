@@ -104,7 +104,7 @@ def test_it_is_said_wherever_it_matters(lt, small_npz):
     done = lt("run", *flags)
     assert done.code == 0, done.err
     run = re.search("MLflow run ([0-9a-f]+)", done.err)[1]
-    last = len(re.findall("% left", done.err)) - 1
+    last = len(re.findall("^round .*% left", done.err, re.MULTILINE)) - 1
     assert last < 8
     assert f"round  {last}/8  winning-seed0: {NO_PATH}" in done.err
     assert ", constant" in done.out
