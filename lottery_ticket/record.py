@@ -22,7 +22,8 @@ class Point(BaseModel):
 
     Attributes:
         iteration: optimiser steps done since iteration 0 of a round, those before a late rewinding's θₖ included.
-        epoch: epochs done (1 …) where this is the end of one, else None.
+        epoch: epochs done (1 …) where this is the end of one, that at which the round ends counted as a whole one,
+            else None.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

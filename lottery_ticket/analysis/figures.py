@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -273,27 +273,36 @@ def _over(
             rounds = sorted({record.round for record in mine})
             places = [float(np.mean([across(r) for r in mine if r.round == index])) for index in rounds]
             values = [[value(r) for r in mine if r.round == index] for index in rounds]
-            fewest, most = (end(map(len, values)) for end in (min, max))
-            among = (
-                f"{most}" if fewest == of else f"{most} of {of}" if fewest == most else f"{fewest} to {most} of {of}"
-            )
-            label = arm if of == 1 else f"{arm} (mean, min–max of {among} seeds)"
+            label = arm if of == 1 else f"{arm} (mean, min–max of {in_words([*map(len, values)], of)} seeds)"
             joined = rounds == list(range(rounds[0], rounds[-1] + 1)) and len(rounds) > 1
             style = "-" if joined else "none"
             mean = [np.mean(each) for each in values]
             (line,) = axes.plot(places, mean, linestyle=style, marker="o", markersize=3.5, color=colour, label=label)
             colour = line.get_color()
-            if most > 1:
+            if max(map(len, values)) > 1:
                 low, high = [min(each) for each in values], [max(each) for each in values]
                 if joined:
                     axes.fill_between(places, low, high, color=colour, alpha=0.2, linewidth=0)
                 else:  # the rounds between were not trained
                     axes.vlines(places, low, high, color=colour, alpha=0.3, linewidth=4)
             lowest = min(lowest, *(min(each) for each in values))
-        if burst := [across(record) for record in records if record.arm == arm and record.diverged]:
-            bottom = axes.get_xaxis_transform()
-            axes.plot(burst, [0.02] * len(burst), "x", color=colour, transform=bottom, label=f"{arm}, diverged")
+        mark_diverged(axes, [across(r) for r in records if r.arm == arm and r.diverged], colour, arm)
     return lowest if math.isfinite(lowest) else 0.0
+
+
+def in_words(counts: Collection[int], of: int) -> str:
+    """How many of all seeds means rest on, from the fewest to the most: "5", "4 of 5", "3 to 5 of 5"."""
+    fewest, most = min(counts), max(counts)
+    if fewest == of:
+        return f"{of}"
+    return f"{most} of {of}" if fewest == most else f"{fewest} to {most} of {of}"
+
+
+def mark_diverged(axes: Axes, places: Sequence[float], colour: Any, name: str) -> None:
+    """Crosses at the bottom where trainings diverged."""
+    if places:
+        bottom = axes.get_xaxis_transform()
+        axes.plot(places, [0.02] * len(places), "x", color=colour, transform=bottom, label=f"{name}, diverged")
 
 
 def _nearest_rounds(records: Sequence[Record], percents: Sequence[float]) -> dict[int, float]:

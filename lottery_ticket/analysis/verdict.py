@@ -29,12 +29,16 @@ class Difference:
     """A paired difference of test accuracies (0–1), its interval, and McNemar's p-value where that was used.
 
     The interval is the whole range −1 to 1 where nothing is known of the spread.
+
+    Attributes:
+        over_images: whether, of several seeds, it is the interval over the test images, as that over seeds is narrower.
     """
 
     mean: float
     low: float
     high: float
     p_value: float | None = None
+    over_images: bool = False
 
     @property
     def half(self) -> float | None:
@@ -209,18 +213,21 @@ class Verdict:
         compared = [(judged.against_dense, -self.tolerance, judged.matching)]
         if judged.against_control:
             compared.append((judged.against_control, 0.0, judged.beats_control))
-        halves = [difference.half for difference, _, answer in compared if answer == "undecided"]
+        undecided = [(difference, bound) for difference, bound, answer in compared if answer == "undecided"]
+        halves = [difference.half for difference, _ in undecided]
         if not halves or None in halves:
             return f"round {judged.round}"
+        least = max(half for half in halves if half is not None)
+        told = f"round {judged.round}, {100 * least:.2g} points could have been shown"
+        if any(difference.over_images for difference, _ in undecided):
+            return f"{told}, it takes more test images, not more seeds"
         more = [
             more_seeds(abs(difference.mean - bound), difference.half or 0.0, len(judged.seeds), self.level)
-            for difference, bound, answer in compared
-            if answer == "undecided"
+            for difference, bound in undecided
         ]
         known = [each for each in more if each is not None]
         needed = f"about {max(known)} more" if len(known) == len(more) else f"more than {ALL_BUT_ENDLESS:,} more"
-        least = max(half for half in halves if half is not None)
-        return f"round {judged.round}, {100 * least:.2g} points could have been shown, {needed} if it stays as it is"
+        return f"{told}, {needed} if it stays as it is"
 
     def to_json(self) -> str:
         """`verdict.json`: all fields, the two smallest tickets and the evidence in words."""
@@ -247,16 +254,17 @@ def judge(
     """The verdict on every round ≥ 1 of the winning arm; None if that arm is not there.
 
     With three seeds or more: paired differences over seeds and their t-intervals at `level`; where the spread over the
-    test images is larger than that over seeds, the test set decides. With fewer: McNemar's exact test on which test
-    images the two networks get right (McNemar 1947), and the interval of Agresti & Min 2005.
+    test images is larger than that over seeds, the test set decides, and the interval is that over it (Agresti & Min
+    2005). With fewer: McNemar's exact test on which test images the two networks get right (McNemar 1947), which has to
+    bear out what that interval shows.
 
     Both sides of a comparison have the same seeds: one that diverged on either is left out, and a round that is left
     with fewer than three of a run's three or more stays undecided. A ticket that diverges does not match in that round;
     later rounds, which know nothing of that seed, are undecided at best.
 
-    A round is matching, or beats the control, where a one-sided p-value is at most (1 − level) / 2, which is where its
-    interval lies above the bound. It wins where both hold and still do when the larger p-value is corrected for the
-    number of rounds (`evidence.false_discovery`).
+    A round is matching, or beats the control, where a one-sided p-value is at most (1 − level) / 2; of three seeds or
+    more that is where its interval lies above the bound. It wins where both hold and still do when the larger p-value
+    is corrected for the number of rounds (`statistics.false_discovery`).
 
     Args:
         records: rounds of all arms and seeds.
@@ -316,7 +324,7 @@ def judge(
         diverged=tuple(sorted({f"{record.arm}-seed{record.seed}" for record in records if record.diverged})),
         learned=learned,
         majority=majority,
-        dense=dense_accuracy(records) or 0.0,
+        dense=dense_accuracy(records, controls) or 0.0,
         seeds=len(seeds),
         looks=tuple(looks),
         level_of_all=level_of_all,
@@ -363,8 +371,11 @@ def _compare(ours: Sequence[Record], theirs: Sequence[Record], rules: _Rules, en
         p_value, spreads = mcnemar(*bits), on_images
     elif spread := over_seeds(gaps):
         spreads = (spread, *on_images)
-    low, high = spreads[0].interval(rules.level) if spreads and enough else (-1.0, 1.0)
-    return _Compared(Difference(mean, low, high, p_value), spreads if enough else ())
+    if not (spreads and enough):
+        return _Compared(Difference(mean, -1.0, 1.0, p_value))
+    intervals = [each.interval(rules.level) for each in spreads]
+    low, high = min(intervals)  # the widest: all are around the mean
+    return _Compared(Difference(mean, low, high, p_value, over_images=low < intervals[0][0]), spreads)
 
 
 def _judge_round(
@@ -389,6 +400,7 @@ def _judge_round(
     to_control = _compare(winning, others[0], rules, enough) if others else None
     matches, falls_short = to_dense.above(-rules.tolerance), to_dense.below(-rules.tolerance)
     beats, loses = (to_control.above(0.0), to_control.below(0.0)) if to_control else (1.0, 1.0)
+    sides = [to_dense, *([to_control] if to_control else [])]
     exact = to_control.difference.p_value if to_control else None
     if exact is not None:
         beats, loses = max(beats, exact / 2), max(loses, exact / 2)
@@ -403,7 +415,10 @@ def _judge_round(
         f"{len(ended)} seed(s) ended before": bool(ended),
         f"fewer than {rules.fewest} seeds can be compared, too few for an answer": not enough,
         "all seeds differ by exactly the same, which says nothing of their spread": enough
-        and any(each is not None and not each.spreads for each in (to_dense, to_control)),
+        and any(not each.spreads for each in sides),
+        "intervals are those over the test images, which are wider than those over seeds": any(
+            each.difference.over_images for each in sides
+        ),
     }
     p_wins, p_does_not = max(matches, beats), min(1.0, 2 * min(falls_short, loses))
     alone = _answer(p_wins, min(falls_short, loses), rules.risk)

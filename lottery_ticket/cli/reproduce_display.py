@@ -86,11 +86,7 @@ def print_outcomes(kept: Kept) -> None:
     for name in ("claim", "variant", "outcome", "measured"):
         table.add_column(name)
     for outcome in done.outcomes:
-        parts = [
-            f"{finding.part.says}: "
-            f"{in_numbers(finding.part, finding.estimate) if finding.estimate else 'not measured'} – {finding.answer}"
-            for finding in outcome.findings
-        ]
+        parts = [f"{finding.part.says}: {in_numbers(finding)} – {finding.answer}" for finding in outcome.findings]
         table.add_row(outcome.claim.id, outcome.variant, outcome.word, "\n".join(parts))
     console.print(table)
     for path in (kept.files["report.html"], kept.files["report.md"], kept.files["claims.csv"]):

@@ -285,7 +285,9 @@ class Trajectories:
         `scored` is told of how many images a criterion asks for gradients.
         """
         return {
-            (member.arm, member.seed): self._pruned(member, result, scored)
+            (member.arm, member.seed): self._network.dense_mask()
+            if self._arms[member.arm].dense
+            else self._pruned(member, result, scored)
             for member, result in done
             if self._arms[member.arm].own_mask and _goes_on(result)
         }

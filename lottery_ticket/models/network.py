@@ -51,7 +51,7 @@ class Network:
         module: one instance, whose own values are never used.
         factory: with its arguments.
         ready: makes what the factory returns a module to train.
-        kinds: prunable tensor → "fc", "conv" or "output", in the module's order.
+        kinds: prunable tensor → "fc" or "conv", in the module's order.
         output: the weights of the output layer, prunable or not.
         inventory: what is prunable and what stays dense, in numbers.
         code: functions or classes of its user's that train and evaluate it, where this package does not.
@@ -126,8 +126,9 @@ class Network:
 
     def rates(self, settings: Settings) -> dict[str, float]:
         """The fraction of its survivors that each prunable tensor loses a round."""
-        own = {"fc": None, "conv": settings.prune_rate_conv, "output": settings.prune_rate_output}
-        return {name: own[kind] or settings.prune_rate for name, kind in self.kinds.items()}
+        of_kind = {"fc": settings.prune_rate, "conv": settings.prune_rate_conv or settings.prune_rate}
+        of_output = dict.fromkeys(self.output, settings.prune_rate_output)
+        return {name: of_output.get(name) or of_kind[kind] for name, kind in self.kinds.items()}
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from lottery_ticket.config import Settings, as_text
 from lottery_ticket.errors import InputError
 from lottery_ticket.models.products import Products
 
-Kind = Literal["fc", "conv", "output"]
+Kind = Literal["fc", "conv"]
 
 
 class Dense(BaseModel):
@@ -67,7 +67,7 @@ class Choice:
     """What is pruned of a network.
 
     Attributes:
-        kinds: prunable tensor → "fc", "conv" or "output", in the module's order.
+        kinds: prunable tensor → "fc" or "conv", in the module's order.
         output: the weights of the output layer, prunable or not.
         inventory: the same in numbers, with what stays dense.
     """
@@ -81,7 +81,7 @@ def of_layers(module: nn.Module) -> Products:
     """The weights of linear and convolutional layers, the last registered as output: all that lt 0.3 pruned."""
     own = dict(module.named_parameters())
     layers = {f"{path}.weight" if path else "weight": layer for path, layer in module.named_modules()}
-    kinds: dict[str, Literal["fc", "conv"]] = {
+    kinds: dict[str, Kind] = {
         name: "conv" if isinstance(layer, _ConvNd) else "fc"
         for name, layer in layers.items()
         if isinstance(layer, nn.Linear | _ConvNd) and name in own
@@ -108,9 +108,7 @@ def choose(module: nn.Module, found: Products, settings: Settings) -> Choice:
             dense[name] = "kept by --keep-dense"
         elif settings.prune_only and not any(_matches(pattern, [name]) for pattern in settings.prune_only):
             dense[name] = "not among --prune-only"
-    kinds: dict[str, Kind] = {
-        name: "output" if name in output else kind for name, kind in found.kinds.items() if name not in dense
-    }
+    kinds: dict[str, Kind] = {name: kind for name, kind in found.kinds.items() if name not in dense}
     weights = {
         name: Dense(count=value.numel(), why=dense[name])
         for name, value in parameters.items()
@@ -126,7 +124,7 @@ def choose(module: nn.Module, found: Products, settings: Settings) -> Choice:
             f"has no prunable weights ({why}); allowed: a module that "
             "multiplies its input with weights of its own that are trained",
         )
-    if settings.prune_rate_output is not None and "output" not in kinds.values():
+    if settings.prune_rate_output is not None and not kinds.keys() & set(output):
         why = f"has no meaning: the output layer ({', '.join(output)}) stays dense; allowed: none"
         raise InputError("--prune-rate-output", settings.prune_rate_output, why)
     counts = {name: parameters[name].numel() for name in kinds}

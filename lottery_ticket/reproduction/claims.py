@@ -36,7 +36,6 @@ class Estimate(NamedTuple):
     Attributes:
         low, high: infinite where nothing is known on that side.
         censored: how many early stops never came before the end of training, of how many.
-        lost: how many seeds are left out, because they diverged or ended before, on whichever side.
     """
 
     mean: float
@@ -44,11 +43,13 @@ class Estimate(NamedTuple):
     high: float
     values: tuple[float, ...]
     censored: tuple[int, int] = (0, 0)
-    lost: int = 0
 
 
 class Ends(NamedTuple):
-    """A measured value, and from where to where the true one may be: apart where an early stop is censored."""
+    """A measured value, and from where to where the true one may be: apart where an early stop is censored.
+
+    NaN where a network diverged.
+    """
 
     value: float
     low: float
@@ -88,9 +89,11 @@ Experiments = Mapping[tuple[str, str], Experiment]
 
 @dataclass(frozen=True)
 class Finding:
-    """What was measured of a part of a claim; `estimate` is None where the records do not reach that far.
+    """What was measured of a part of a claim.
 
     Attributes:
+        estimate: None where the records do not reach that far, or no seed is left.
+        lost: how many seeds are left out, because they diverged or ended before, on whichever side.
         at: percent of weights left in the densest and in the sparsest round that it was measured in, where it is of
             rounds; these are rarely the very ones that the part names.
         other_at: the same of the other side, where the part says where that is measured.
@@ -101,6 +104,7 @@ class Finding:
     part: Part
     estimate: Estimate | None
     answer: Answer
+    lost: int = 0
     at: tuple[float, float] | None = None
     other_at: tuple[float, float] | None = None
     more: int | None = None
@@ -136,6 +140,8 @@ class Share:
     """One variant in an attribution.
 
     Attributes:
+        seeds: those that have all rounds from there on, on both sides, and diverged in none.
+        lost: how many others there are.
         winning, other: accuracy in percent at the density where it is read.
         gap: winning − the other side there, in points.
         on: the same in the mean over rounds from there on.
@@ -143,6 +149,8 @@ class Share:
     """
 
     variant: str
+    seeds: tuple[int, ...]
+    lost: int
     winning: Estimate
     other: Estimate
     gap: Estimate
@@ -172,58 +180,67 @@ def decide(reproduction: Reproduction, experiments: Experiments) -> list[Outcome
 
 
 def attribute(attribution: Attribution, reproduction: Reproduction, experiments: Experiments) -> list[Share]:
-    """The gap in each variant, where its records reach that density."""
+    """The gap in each variant, where its records reach that density and some seed has not diverged."""
     shares: list[Share] = []
     first: list[dict[int, float]] = []
     for name, (setup, variant) in zip(attribution.variants, attribution.experiments, strict=True):
         sides = _Sides(setup, variant, reproduction, experiments)
         winning, control = sides.of("winning"), sides.of(attribution.minus)
         at: dict[int, tuple[float, float]] = {}
-        on: dict[int, float] = {}
-        for seed in winning.keys() & control.keys():
+        from_there: dict[int, list[float]] = {seed: [] for seed in winning.keys() & control.keys()}
+        for seed in from_there:
             one = _nearest(winning[seed], attribution.at_pct)
             other = one and sides.beside(attribution.minus, control[seed], one, attribution.at_pct)
-            if one and other and not (one.diverged or other.diverged):
+            if one and other:
                 at[seed] = 100 * one.test_accuracy, 100 * other.test_accuracy
                 rounds = [record for record in winning[seed] if record.round >= one.round]
-                on[seed] = float(np.mean(_gaps(rounds, control[seed], attribution.minus)))
-        if not at:
+                from_there[seed] = [gap for _, gap in _gaps(rounds, control[seed], attribution.minus).values()]
+        seeds, lost = _whole(from_there)
+        if not seeds:
             continue
-        gaps = {seed: mine - theirs for seed, (mine, theirs) in at.items()}
+        of_winning, of_other = ({seed: at[seed][side] for seed in seeds} for side in (0, 1))
+        gaps = {seed: of_winning[seed] - of_other[seed] for seed in seeds}
+        on = {seed: float(np.mean(from_there[seed])) for seed in seeds}
         level = experiments[setup, variant].level(reproduction.level)
-        estimates = [
-            estimate(values, level)
-            for values in ({s: each[0] for s, each in at.items()}, {s: each[1] for s, each in at.items()}, gaps, on)
-        ]
+        estimates = [estimate(values, level) for values in (of_winning, of_other, gaps, on)]
         more = [
             estimate({seed: mine[seed] - theirs[seed] for seed in shared}, level)
             for mine, theirs in zip((gaps, on), first, strict=False)
             if (shared := mine.keys() & theirs.keys())
         ]
-        shares.append(Share(name, *estimates, *(more or (None, None))))
+        shares.append(Share(name, tuple(seeds), lost, *estimates, *(more or (None, None))))
         first = first or [gaps, on]
     return shares
 
 
-def _gaps(records: Iterable[Record], others: Sequence[Record], minus: str) -> list[float]:
-    """How much better rounds of one seed are than the other side's of it, in points, where it has the same one."""
+def _gaps(records: Iterable[Record], others: Sequence[Record], minus: str) -> dict[int, tuple[float, float]]:
+    """Round of one seed → percent of weights left, and how much better it is than the other side's, in points.
+
+    Where that has the same round; NaN where either diverged.
+    """
     beside = {record.round: record for record in others}
     pairs = [(record, others[0] if is_dense(minus) else beside.get(record.round)) for record in records]
-    return [100 * (record.test_accuracy - other.test_accuracy) for record, other in pairs if other]
+    return {mine.round: (mine.weights_remaining_pct, _gap(mine, other)) for mine, other in pairs if other}
+
+
+def _gap(mine: Record, other: Record) -> float:
+    return math.nan if mine.diverged or other.diverged else 100 * (mine.test_accuracy - other.test_accuracy)
 
 
 def gaps_by_round(
-    attribution: Attribution, setup: str, variant: str, reproduction: Reproduction, experiments: Experiments
+    attribution: Attribution, share: Share, reproduction: Reproduction, experiments: Experiments
 ) -> dict[float, float]:
-    """Percent of weights left → winning − the other side in points, mean over seeds; densest first."""
-    sides = _Sides(setup, variant, reproduction, experiments)
-    others = sides.of(attribution.minus)
-    gaps: dict[int, list[tuple[float, float]]] = {}
-    for seed, each in sides.of("winning").items():
-        for record in each if seed in others else ():
-            for gap in _gaps([record], others[seed], attribution.minus):
-                gaps.setdefault(record.round, []).append((record.weights_remaining_pct, gap))
-    return {float(left): float(gap) for left, gap in (np.mean(gaps[r], axis=0) for r in sorted(gaps))}
+    """Percent of weights left → winning − the other side in points, mean over the share's seeds; densest first.
+
+    NaN where one of them diverged.
+    """
+    of = dict(zip(attribution.variants, attribution.experiments, strict=True))
+    sides = _Sides(*of[share.variant], reproduction, experiments)
+    winning, others = sides.of("winning"), sides.of(attribution.minus)
+    found = [_gaps(winning[seed], others[seed], attribution.minus) for seed in share.seeds]
+    rounds = sorted(set().union(*found))
+    means = (np.mean([each[index] for each in found if index in each], axis=0) for index in rounds)
+    return {float(left): float(gap) for left, gap in means}
 
 
 def reported_at(
@@ -345,8 +362,16 @@ class _Sides:
         return {record.seed for record in self._experiments[setup_of(side) or self._setup, self._variant].records}
 
 
+class _Measured(NamedTuple):
+    """A measure of each seed that is whole, how many others there are, and the rounds of the side that it is of."""
+
+    values: Mapping[int, Ends]
+    lost: int = 0
+    rounds: Sequence[Record] = ()
+
+
 def _find(part: Part, variant: str, reproduction: Reproduction, experiments: Experiments) -> Finding:
-    measure = {
+    measure: dict[str, Callable[[Part, _Sides, Experiment], _Measured]] = {
         "accuracy": _over_rounds,
         "early_stop": _over_rounds,
         "fluctuation": _fluctuation,
@@ -354,24 +379,23 @@ def _find(part: Part, variant: str, reproduction: Reproduction, experiments: Exp
     }
     experiment = experiments[part.setup, variant]
     level = experiment.level(reproduction.level)
+    measured, other_at = _Measured({}), None
     if part.measure == "winning_streak":
         found = _streak(experiment, reproduction.variants[variant].control, level)
     else:
         sides = _Sides(part.setup, variant, reproduction, experiments)
-        values, lost = measure[part.measure](part, sides, experiment)
-        found = _between_ends(values, level)._replace(lost=lost) if values else None
+        measured = measure[part.measure](part, sides, experiment)
+        found = _between_ends(measured.values, level) if measured.values else None
         found = _ratio(found) if found and part.over else found
         if found and part.measure == "hours" and len(found.values) > 1 and math.isinf(found.low):
             found = found._replace(low=found.mean, high=found.mean)  # a stack's time, which is measured for all at once
-    decided = found is not None and not found.lost
-    said = answer(found, part.above, part.below) if found and decided else "undecided"
-    at = other_at = None
-    if found is not None and part.measure in ("accuracy", "early_stop", "fluctuation"):
-        at = _span(r for records in sides.of(part.of).values() for r in _chosen(records, part))
         if (other := part.minus or part.over) and (pct := part.other_at_pct):
-            other_at = _span(r for records in sides.of(other).values() if (r := _nearest(records, pct)))
+            beside = sides.of(other)
+            other_at = _span(r for seed in measured.values if (r := _nearest(beside[seed], pct)))
+    decided = found is not None and not measured.lost
+    said = answer(found, part.above, part.below) if found and decided else "undecided"
     more = _more(found, part, level) if found and decided and said == "undecided" else None
-    return Finding(part, found, said, at, other_at, more)
+    return Finding(part, found, said, measured.lost, _span(measured.rounds), other_at, more)
 
 
 def _ratio(found: Estimate) -> Estimate:
@@ -404,18 +428,15 @@ def _span(records: Iterable[Record]) -> tuple[float, float] | None:
     return (max(left), min(left)) if left else None
 
 
-def _whole(values: Mapping[int, Sequence[Any]]) -> tuple[list[int], int]:
-    """The seeds that have a value for as many rounds as any, and the number of the others."""
+def _whole(values: Mapping[int, Sequence[float]]) -> tuple[list[int], int]:
+    """The seeds that have a value for as many rounds as any, and diverged (NaN) in none; the number of the others."""
     most = max(map(len, values.values()), default=0)
-    kept = [seed for seed, each in values.items() if most and len(each) == most]
+    kept = [seed for seed, each in values.items() if most and len(each) == most and not any(map(math.isnan, each))]
     return kept, len(values) - len(kept) if most else 0
 
 
-def _over_rounds(part: Part, sides: _Sides, _: Experiment) -> tuple[dict[int, Ends], int]:
-    """Seed → the measure of a side, or its difference or log ratio to another, at one density or over a range.
-
-    And the number of seeds that are left out: those that diverged in one of these rounds on either side.
-    """
+def _over_rounds(part: Part, sides: _Sides, _: Experiment) -> _Measured:
+    """The measure of a side, or its difference or log ratio to another, at one density or over a range."""
     other = part.minus or part.over
     others = sides.of(other) if other else {}
 
@@ -429,6 +450,8 @@ def _over_rounds(part: Part, sides: _Sides, _: Experiment) -> tuple[dict[int, En
         theirs = _ends(match, part.measure) if match else None
         if theirs is None or (part.over and min(mine.low, theirs.low) <= 0):
             return None
+        if math.isnan(mine.value + theirs.value):
+            return _DIVERGED
         counts = mine.censored + theirs.censored, mine.stops + theirs.stops
         if part.minus:
             return Ends(mine.value - theirs.value, mine.low - theirs.high, mine.high - theirs.low, *counts)
@@ -437,59 +460,71 @@ def _over_rounds(part: Part, sides: _Sides, _: Experiment) -> tuple[dict[int, En
 
     takes: dict[str, Callable[[Sequence[float]], Any]] = {"mean": np.mean, "least": np.min, "largest": np.max}
     take = takes[part.take]
-    values: dict[int, list[Ends]] = {}
+    values: dict[int, list[tuple[Record, Ends]]] = {}
     shared = sides.seeds(part.of) & sides.seeds(other) if other else sides.seeds(part.of)
     for seed, records in sides.of(part.of).items():
         if seed in shared:
-            values[seed] = [ends for record in _chosen(records, part) if (ends := compared(record, seed))]
-    kept, lost = _whole(values)
+            values[seed] = [(record, ends) for record in _chosen(records, part) if (ends := compared(record, seed))]
+    kept, lost = _whole({seed: [ends.value for _, ends in each] for seed, each in values.items()})
     found = {}
     for seed in kept:
-        value, low, high, censored, stops = zip(*values[seed], strict=True)
+        value, low, high, censored, stops = zip(*(ends for _, ends in values[seed]), strict=True)
         found[seed] = Ends(float(take(value)), float(take(low)), float(take(high)), sum(censored), sum(stops))
-    return found, lost
+    return _Measured(found, lost, [record for seed in kept for record, _ in values[seed]])
+
+
+_DIVERGED = Ends(math.nan, math.nan, math.nan)
 
 
 def _ends(record: Record, measure: str) -> Ends | None:
-    """The measure of one round; None where it diverged or has none."""
+    """The measure of one round; None where it has none."""
+    if record.diverged:
+        return _DIVERGED
     value = value_of(record, measure)
-    if record.diverged or math.isnan(value):
+    if math.isnan(value):
         return None
     if measure == "accuracy":
         return Ends(value, value, value)
     return Ends(value, value, math.inf if record.stop_censored else value, record.stop_censored, 1)
 
 
-def _fluctuation(part: Part, sides: _Sides, _: Experiment) -> tuple[dict[int, Ends], int]:
-    """Seed → standard deviation of the change of accuracy from round to round, in points; or that minus another's."""
+def _fluctuation(part: Part, sides: _Sides, _: Experiment) -> _Measured:
+    """Standard deviation of the change of accuracy from round to round, in points; or that minus another's."""
     compared = [part.of, *([part.minus] if part.minus else [])]
-    rounds: dict[int, list[list[float]]] = {}
+    rounds: dict[int, list[list[Record]]] = {}
     for side in compared:
         for seed, records in sides.of(side).items():
-            accuracies = [100 * record.test_accuracy for record in _between(records, part) if not record.diverged]
-            rounds.setdefault(seed, []).append(accuracies)
-    kept, lost = _whole({seed: [*itertools.chain(*each)] for seed, each in rounds.items()})
+            rounds.setdefault(seed, []).append(_between(records, part))
+    accuracies = {
+        seed: [[math.nan if record.diverged else 100 * record.test_accuracy for record in side] for side in each]
+        for seed, each in rounds.items()
+    }
+    kept, lost = _whole({seed: [*itertools.chain(*each)] for seed, each in accuracies.items()})
     found = {}
     for seed in kept:
-        steps = [float(np.std(np.diff(each))) for each in rounds[seed] if len(each) > 2]
+        steps = [float(np.std(np.diff(each))) for each in accuracies[seed] if len(each) > 2]
         if len(steps) == len(compared):
             found[seed] = _exactly(steps[0] - sum(steps[1:]))
-    return found, lost
+    return _Measured(found, lost, [record for seed in found for record in rounds[seed][0]])
 
 
 def _exactly(value: float) -> Ends:
     return Ends(value, value, value)
 
 
-def _hours(part: Part, sides: _Sides, experiment: Experiment) -> tuple[dict[int, Ends], int]:
-    """Seed → hours that the winning arm and its control take at report scale, by their median rounds."""
+def _hours(part: Part, sides: _Sides, experiment: Experiment) -> _Measured:
+    """Hours that the winning arm and its control take at report scale, by their median rounds."""
     rounds: dict[int, list[list[Record]]] = {}
     for side in ("winning", "control"):
         for seed, records in sides.of(side).items():
             rounds.setdefault(seed, []).append(records)
-    kept, lost = _whole({seed: [*itertools.chain(*each)] for seed, each in rounds.items()})
+    took = {
+        seed: [math.nan if record.diverged else record.seconds for record in itertools.chain(*each)]
+        for seed, each in rounds.items()
+    }
+    kept, lost = _whole(took)
     seconds = {seed: math.fsum(map(steady_seconds, rounds[seed])) for seed in kept}
-    return {seed: _exactly(each / experiment.part / 3600) for seed, each in seconds.items()}, lost
+    return _Measured({seed: _exactly(each / experiment.part / 3600) for seed, each in seconds.items()}, lost)
 
 
 def steady_seconds(records: Sequence[Record]) -> float:

@@ -1,12 +1,13 @@
 """A source's figures drawn again, a panel for each variant, and the gap taken apart."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lottery_ticket.analysis.figures import Axes, Figure, colormaps, mark_unreached
+from lottery_ticket.analysis.figures import Axes, Figure, colormaps, in_words, mark_diverged, mark_unreached
 from lottery_ticket.analysis.plots import log_percent, looks_of, save_all, style, subplots
 from lottery_ticket.method.arms import colours_of
 from lottery_ticket.record import Record
@@ -40,8 +41,9 @@ def _has_rounds(drawing: Drawing, variant: str, experiments: Experiments) -> boo
 def draw_rounds(drawing: Drawing, reproduction: Reproduction, experiments: Experiments) -> Figure:
     """A measure against percent of weights left: each seed thin, their mean, and the band they fill.
 
-    Beside it what the drawing's claims say: a hollow diamond where a gap that the source names puts a side, measured
-    from the other one here (`claims.reported_at`), dotted the bounds over several rounds (`claims.claimed_at`).
+    Trainings that diverged are in neither, but crosses at the bottom. Beside it what the drawing's claims say: a hollow
+    diamond where a gap that the source names puts a side, measured from the other one here (`claims.reported_at`),
+    dotted the bounds over several rounds (`claims.claimed_at`).
     """
     count, many = len(drawing.variants), len(drawing.sides) > _MANY
     width = 1 + 4.2 * count + 3.6 * many
@@ -141,9 +143,8 @@ def draw_attribution(
     figure, (left, right) = subplots(1, 2, figsize=(11, 4.4), width_ratios=(1.25, 1))
     colours = colormaps["tab10"](range(len(shares)))
     everything: list[float] = []
-    of = dict(zip(attribution.variants, attribution.experiments, strict=True))
     for share, colour in zip(shares, colours, strict=True):
-        gaps = gaps_by_round(attribution, *of[share.variant], reproduction, experiments)
+        gaps = gaps_by_round(attribution, share, reproduction, experiments)
         left.plot(list(gaps), list(gaps.values()), color=colour, marker="o", markersize=2.5, linewidth=1.2)
         everything += gaps
     log_percent(left, "x", everything)
@@ -167,6 +168,7 @@ def draw_attribution(
 
 
 def _curve(axes: Axes, records: Sequence[Record], name: str, look: dict[str, Any], measure: str) -> None:
+    """Each seed, and mean and band of those that have not diverged in a round."""
     rounds = sorted({record.round for record in records})
     seeds = sorted({record.seed for record in records})
     table = {(record.seed, record.round): record for record in records}
@@ -174,17 +176,21 @@ def _curve(axes: Axes, records: Sequence[Record], name: str, look: dict[str, Any
         mine = [table[seed, r] for r in rounds if (seed, r) in table]
         axes.plot(
             [record.weights_remaining_pct for record in mine],
-            [value_of(record, measure) for record in mine],
+            [math.nan if record.diverged else value_of(record, measure) for record in mine],
             color=look["color"],
             alpha=0.35,
             linewidth=0.7,
         )
-    here = [[table[seed, r] for seed in seeds if (seed, r) in table] for r in rounds]
+    mark_diverged(axes, [r.weights_remaining_pct for r in records if r.diverged], look["color"], name)
+    whole = [record for record in records if not record.diverged]
+    here = [[record for record in whole if record.round == r] for r in sorted({record.round for record in whole})]
+    if not here:
+        return
     left = [float(np.mean([record.weights_remaining_pct for record in each])) for each in here]
     values = [[value_of(record, measure) for record in each] for each in here]
-    label = name if len(seeds) == 1 else f"{name} ({len(seeds)} seeds)"
+    label = name if len(seeds) == 1 else f"{name} ({in_words([*map(len, here)], len(seeds))} seeds)"
     axes.plot(left, [np.mean(each) for each in values], label=label, **look)
     if measure == "early_stop":
-        mark_unreached(axes, records, look["color"])
+        mark_unreached(axes, whole, look["color"])
     low, high = [min(each) for each in values], [max(each) for each in values]
     axes.fill_between(left, low, high, color=look["color"], alpha=0.15, linewidth=0)

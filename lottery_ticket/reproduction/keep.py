@@ -123,7 +123,8 @@ def claims_csv(outcomes: Sequence[Outcome]) -> str:
             finding.part.above,
             finding.part.below,
             finding.answer,
-            *(("", "") if finding.estimate is None else (finding.estimate.lost, finding.estimate.censored[0])),
+            "" if finding.estimate is None and not finding.lost else finding.lost,
+            "" if finding.estimate is None else finding.estimate.censored[0],
             finding.more,
         ]
         for outcome in outcomes

@@ -13,7 +13,7 @@ from lottery_ticket.analysis.cost import costs, in_short
 from lottery_ticket.config import differences, load_preset
 from lottery_ticket.record import Record
 from lottery_ticket.reproduction.claims import Estimate, Experiment, Finding, Share, steady_seconds
-from lottery_ticket.reproduction.definition import Part, Scale
+from lottery_ticket.reproduction.definition import Attribution, Part, Scale
 from lottery_ticket.reproduction.facts import DataFacts
 from lottery_ticket.reproduction.jobs import Reproduced, but_arms
 from lottery_ticket.reproduction.records import Source
@@ -46,7 +46,7 @@ def to_markdown(done: Reproduced, figures: Mapping[str, str], command: str) -> s
             lines += [f"![{_label(drawing.title)}]({figures[drawing.name]})", ""]
     for attribution, shares in zip(told.attributions, done.attributions, strict=True):
         if shares:
-            lines += [f"## {prose(attribution.title)}", "", *_attribution(shares, attribution.minus)]
+            lines += [f"## {prose(attribution.title)}", "", *_attribution(shares, attribution)]
             lines += [f"![{_label(attribution.title)}]({figures[attribution.name]})", ""]
     lines += _cost(done)
     lines += _runs(done)
@@ -75,8 +75,11 @@ def to_html(text: str, title: str, figures: Mapping[str, str], folder: Path) -> 
     )
 
 
-def in_numbers(part: Part, found: Estimate) -> str:
+def in_numbers(finding: Finding) -> str:
     """A measured value with its interval and unit, and what was left out or cut off."""
+    part, found, lost = finding.part, finding.estimate, finding.lost
+    if found is None:
+        return f"not measured ({_whole_seeds(0, lost)})" if lost else "not measured"
     unit, digits, sign = _unit(part)
     value, low, high = (f"{each:{sign}.{digits}f}" for each in found[:3])
     if part.measure == "winning_streak":
@@ -91,11 +94,13 @@ def in_numbers(part: Part, found: Estimate) -> str:
         told = ["no interval"] if found.censored[0] else ["all seeds the same, no interval"]
     if found.censored[0]:
         told.append("{} of {} stops never came before the end".format(*found.censored))
-    if found.lost:
-        told.append(
-            f"{len(found.values)} of {len(found.values) + found.lost} seeds, the others diverged or ended before"
-        )
+    if lost:
+        told.append(_whole_seeds(len(found.values), lost))
     return f"{value}{unit}" + (f" ({'; '.join(told)})" if told else "")
+
+
+def _whole_seeds(counted: int, lost: int) -> str:
+    return f"{counted} of {counted + lost} seeds, the others diverged or ended before"
 
 
 def _unit(part: Part) -> tuple[str, int, str]:
@@ -191,8 +196,8 @@ def _look(experiment: Experiment) -> int:
 
 def _value(finding: Finding) -> str:
     if finding.estimate is None:
-        return "not measured"
-    told = f"{in_numbers(finding.part, finding.estimate)}{_where_measured(finding)}: {finding.answer}"
+        return in_numbers(finding)
+    told = f"{in_numbers(finding)}{_where_measured(finding)}: {finding.answer}"
     return f"{told} ({still_needed(finding)})" if finding.answer == "undecided" and finding.more is not None else told
 
 
@@ -237,11 +242,11 @@ def _as_asked(at: tuple[float, float], asked: tuple[float | None, float | None])
     return all(abs(there / pct - 1) < 0.01 for pct, there in zip(asked, at, strict=True) if pct)
 
 
-def _attribution(shares: Sequence[Share], minus: str) -> list[str]:
-    first, *others = shares
+def _attribution(shares: Sequence[Share], attribution: Attribution) -> list[str]:
+    (first, *others), minus = shares, attribution.minus
     rows = [
         [
-            share.variant,
+            share.variant + (f" ({_whole_seeds(len(share.seeds), share.lost)})" if share.lost else ""),
             f"{share.winning.mean:.2f}",
             f"{share.other.mean:.2f}",
             _interval(share.gap),
@@ -260,9 +265,11 @@ def _attribution(shares: Sequence[Share], minus: str) -> list[str]:
         "not clearly different": [name for name, more in changes if more.low <= 0 <= more.high],
     }
     said = "; ".join(f"{how} in {', '.join(names)}" for how, names in told.items() if names)
+    absent = [name for name in attribution.variants if name not in {share.variant for share in shares}]
+    left_out = f" Not there: {', '.join(absent)}, of which no seed has all rounds." if absent else ""
     return [
         *_table([*head, "from there on, mean over rounds", more], rows),
-        f"From there on, the gap is {said or 'not compared'}, against {first.variant}.",
+        f"From there on, the gap is {said or 'not compared'}, against {first.variant}.{left_out}",
         "",
     ]
 

@@ -101,7 +101,7 @@ def test_wide_spread_is_undecided():
 
 def test_intervals_are_scipys():
     records = run_of(0.97, 0.975, 0.965)
-    (only,) = judge(records, level=0.9).rounds
+    (only,) = judge(records, level=0.9, only_seeds=True).rounds
     pick = lambda arm, r: [x.test_accuracy for x in records if (x.arm, x.round) == (arm, r)]  # noqa: E731
     for ours, (a, b) in (
         (only.against_dense, (pick("winning", 1), pick("winning", 0))),
@@ -193,10 +193,57 @@ def test_a_test_set_may_be_too_small_to_decide(size, monkeypatch):
     for seed, more in enumerate((1, 1, 2)):
         records += [record("winning", seed, 0, 0.7), record("winning", seed, 1, 0.7 + more / size)]
         records += [record("reinit", seed, r, 0.7) for r in (0, 1)]
-    (only,) = judge(records, level=0.7).rounds
-    assert only.against_control.low > 0  # of the seeds alone
-    assert judge(records, level=0.7, only_seeds=True).rounds[0].beats_control == "yes"
+    verdict, seeds_alone = (judge(records, level=0.8, only_seeds=alone) for alone in (False, True))
+    (only,), (narrower,) = verdict.rounds, seeds_alone.rounds
+    assert (only.beats_control, narrower.beats_control) == ("undecided", "yes")
+    assert only.against_control.low < 0 < narrower.against_control.low
+    assert (only.against_control.over_images, narrower.against_control.over_images) == (True, False)
+    assert verdict.detectable == only.against_control.half > only.against_control.mean
+    assert any("over the test images, which are wider" in note for note in only.notes)
+    assert not narrower.notes
     assert judge(records).rounds[0].wins == "undecided"
+
+
+def test_more_seeds_do_not_help_where_the_test_images_are_too_few():
+    """The control gets the same 100 images wrong that tickets get right, and 85 the other way round, in all seeds."""
+    records = []
+    for seed in range(5):
+        right = np.ones(N, bool)
+        right[:300] = False
+        control = right.copy()
+        control[1000 : 1100 + seed % 2], control[:85] = False, True
+        dense = right.copy()
+        dense[2000 : 2050 + seed % 2] = False
+        for arm, r, bits in (
+            ("winning", 0, dense),
+            ("winning", 1, right),
+            ("reinit", 0, dense),
+            ("reinit", 1, control),
+        ):
+            made = record(arm, seed, r, float(bits.mean()))
+            records.append(made.model_copy(update={"correct": pack_bits(bits)}))
+    verdict = judge(records, looks=(5, 8, 12))
+    (only,) = verdict.rounds
+    assert (only.matching, only.beats_control) == ("yes", "undecided")
+    gaps = np.repeat([1, -1, 0], [100, 85, N - 185])
+    error = np.std(gaps) / np.sqrt(N)  # but for an image or two
+    expected = stats.norm.ppf((1 + verdict.level) / 2) * error
+    assert only.against_control.half == pytest.approx(expected, rel=0.02)
+    assert verdict.detectable == only.against_control.half
+    (told,) = [remark for remark in verdict.remarks if "Undecided" in remark]
+    assert "it takes more test images, not more seeds" in told
+
+
+def test_a_control_of_ones_own_counts_for_the_dense_accuracy():
+    """As `reinit` does: of seeds that it has finished."""
+    for control in ("reinit", "mine"):
+        records = [
+            record(arm, seed, r, 0.9 + 0.01 * r + 0.001 * seed, diverged=(arm, seed, r) == (control, 2, 1))
+            for arm in ("winning", control)
+            for seed in range(3)
+            for r in (0, 1)
+        ]
+        assert judge(records, controls=(control,)).dense == pytest.approx(0.9005)
 
 
 def test_one_of_three_seeds_that_diverged_leaves_too_few():
@@ -253,7 +300,7 @@ def test_tickets_that_give_every_image_the_same_scores_do_not_match():
 
 
 def test_what_could_have_been_shown_is_told():
-    verdict = judge(run_of(0.97, 0.975, 0.965))
+    verdict = judge(run_of(0.97, 0.975, 0.965), only_seeds=True)
     (only,) = verdict.rounds
     assert verdict.detectable == pytest.approx((only.against_control.high - only.against_control.low) / 2)
     assert any("winning − reinit below about 0.16 points" in remark for remark in verdict.remarks)

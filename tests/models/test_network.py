@@ -87,19 +87,20 @@ def draws_elsewhere(classes):
 
 
 def test_sizes():
-    assert weights_of(network(), "fc", "output") == 266_200
+    assert weights_of(network(), "fc") == 266_200
     assert weights_of(network("lenet5"), "conv") == 37_440
-    assert weights_of(network("lenet5"), "fc", "output") == 3_279_360
+    assert weights_of(network("lenet5"), "fc") == 3_279_360
 
 
 def test_kinds():
-    assert network().kinds == {"fc1.weight": "fc", "fc2.weight": "fc", "output.weight": "output"}
+    assert network().kinds == {"fc1.weight": "fc", "fc2.weight": "fc", "output.weight": "fc"}
+    assert network().output == ("output.weight",)
     assert network("lenet5").kinds == {
         "conv1.weight": "conv",
         "conv2.weight": "conv",
         "fc1.weight": "fc",
         "fc2.weight": "fc",
-        "output.weight": "output",
+        "output.weight": "fc",
     }
     assert network("lenet5", (3, 32, 32), 100).module.output.out_features == 100
     assert network(shape=(5,), classes=3).module.fc1.in_features == 5
@@ -187,12 +188,12 @@ def test_init_module_keeps_the_modules_own():
 def test_factory_is_given_what_it_names(factory, sizes):
     net = network(f"{__name__}:{factory}")
     assert [weight.numel() for weight in net.dense_mask().values()] == sizes
-    assert list(net.kinds.values())[-1] == "output"
+    assert net.output == (list(net.kinds)[-1],)
 
 
 def test_factory_may_be_a_class_and_normalisation_is_never_prunable():
     net = network(f"{__name__}:Own")
-    assert net.kinds == {"first.weight": "conv", "middle.weight": "fc", "last.weight": "output"}
+    assert net.kinds == {"first.weight": "conv", "middle.weight": "fc", "last.weight": "fc"}
     drawn = net.draw(0, "init")
     assert torch.equal(drawn["norm.weight"], torch.ones(4))
     assert torch.equal(drawn["group.bias"], torch.zeros(4))

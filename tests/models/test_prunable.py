@@ -224,7 +224,7 @@ AS_IT_IS, FROZEN = "in no matrix product as it is", "frozen"
 def test_prunable_is_what_is_multiplied(factory, kinds, dense):
     found = network(factory)
     expected = dict([*each.split("="), "fc"][:2] for each in kinds.split())
-    assert dict(found.kinds) == expected
+    assert {name: "output" if name in found.output else kind for name, kind in found.kinds.items()} == expected
     assert list(found.kinds) == [name for name, _ in found.module.named_parameters() if name in expected]
     assert {name: each.why for name, each in found.inventory.dense.items()} == dense
     sizes = {name: value.numel() for name, value in found.module.named_parameters()}
@@ -292,9 +292,15 @@ class ConvHead(nn.Module):
 )
 def test_the_output_layer_is_what_the_scores_come_from(factory, output):
     found = network(factory)
-    assert [name for name, kind in found.kinds.items() if kind == "output"] == [f"{name}.weight" for name in output]
-    rates = found.rates(load_preset(prune_rate_output=0.1))
+    assert list(found.output) == [f"{name}.weight" for name in output]
+    rates = found.rates(load_preset(prune_rate_output=0.1, prune_rate_conv=0.15))
     assert {name.partition(".")[0] for name, rate in rates.items() if rate == 0.1} == set(output)
+
+
+def test_an_output_layer_that_is_a_convolution_is_pruned_as_one():
+    """But where the output layer has a rate of its own."""
+    rates = network(ConvHead).rates(load_preset(prune_rate=0.2, prune_rate_conv=0.1))
+    assert rates == {"first.weight": 0.1, "gate.weight": 0.2, "score.weight": 0.1}
 
 
 def test_a_layer_that_is_not_called_stays_dense():
@@ -304,7 +310,7 @@ def test_a_layer_that_is_not_called_stays_dense():
 def test_output_layer_overrules():
     for named, output in (("body", "body.weight"), ("aside.weight", "aside.weight")):
         found = network(HeadFirst, output_layer=named)
-        assert [name for name, kind in found.kinds.items() if kind == "output"] == [output]
+        assert found.output == (output,)
     with pytest.raises(InputError, match=r"--output-layer: 'haed' names nothing in the network; nearest to it: head, "):
         network(HeadFirst, output_layer="haed")
 
@@ -394,7 +400,7 @@ def test_stored_runs_keep_the_rule_they_began_with(lt, quick_flags, tmp_path):
     assert [r["survivors"].keys() for r in resumed.json["rounds"]] == [{HEAD, OUT}] * 3
     ticket = Ticket.load(f"runs:/{run_id}:2", tracking_uri=client.tracking_uri)
     assert ticket.mask.keys() == {HEAD, OUT}
-    assert ticket.network(OF_ROWS).kinds == {HEAD: "fc", OUT: "output"}
+    assert ticket.network(OF_ROWS).kinds == {HEAD: "fc", OUT: "fc"}
     assert train_ticket(ticket, model=OF_ROWS, tracking_uri=client.tracking_uri, arms="winning", iterations=2).rounds
 
 
@@ -408,7 +414,7 @@ def test_what_stored_settings_leave_out():
 @pytest.mark.parametrize("model", ["fc1", "lenet5"])
 def test_both_rules_agree_on_the_packages_networks(model):
     assert network(model, prunable="layers").kinds == network(model).kinds
-    assert list(network(model).kinds.values())[-1] == "output"
+    assert network(model, prunable="layers").output == network(model).output == ("output.weight",)
 
 
 @pytest.mark.parametrize("factory", [normed, HeadFirst, Matrices])
@@ -447,7 +453,7 @@ def test_num_classes_is_filled_in(factory):
 
 def test_torchvision_as_it_is():
     found = make_network(load_preset(model="torchvision.models:squeezenet1_1"), (3, 32, 32), 10)
-    assert [name for name, kind in found.kinds.items() if kind == "output"] == ["classifier.1.weight"]
+    assert found.output == ("classifier.1.weight",)
     assert found.inventory.weights == 724_672
 
 

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 from scipy import stats
@@ -21,7 +22,7 @@ from lottery_ticket.reproduction.figures import draw_attribution, draw_rounds
 from lottery_ticket.reproduction.jobs import experiment_of, make_jobs
 from lottery_ticket.reproduction.parse import load_reproduction, parse, reproduction_names
 from lottery_ticket.reproduction.records import sources_of
-from lottery_ticket.reproduction.report import _where_measured, in_numbers
+from lottery_ticket.reproduction.report import _attribution, _where_measured, in_numbers
 from tests.analysis.test_verdict import record
 
 SEEDS = 3
@@ -365,8 +366,8 @@ def test_stops_that_never_came_before_the_end_are_censored():
     found = ticket.findings[0].estimate
     assert (found.censored, found.high) == ((3, 6), math.inf)
     assert found.low == pytest.approx(4 / 3, rel=1e-2)
-    assert "3 of 6 stops never came before the end" in in_numbers(ticket.findings[0].part, found)
-    assert "6 of 6 stops" in in_numbers(both.findings[0].part, both.findings[0].estimate)
+    assert "3 of 6 stops never came before the end" in in_numbers(ticket.findings[0])
+    assert "6 of 6 stops" in in_numbers(both.findings[0])
     assert at(1000, 620).findings[0].estimate.censored == (0, 6)
 
 
@@ -379,9 +380,9 @@ def test_a_seed_that_diverged_is_left_out_of_both_sides(lost):
     outcome = judged(GAP, *burst)
     found = outcome.findings[0].estimate
     assert outcome.word == "undecided"
-    assert (len(found.values), found.lost) == (2, 1)
+    assert (len(found.values), outcome.findings[0].lost) == (2, 1)
     assert found.mean == pytest.approx(10, abs=0.1)
-    assert "2 of 3 seeds" in in_numbers(outcome.findings[0].part, found)
+    assert "2 of 3 seeds" in in_numbers(outcome.findings[0])
     assert judged(GAP | {"at_pct": 50}, *burst).word == "holds"  # where it had not
 
 
@@ -390,7 +391,51 @@ def test_a_seed_that_ended_before_is_left_out_of_a_range():
     ended = [each for each in curve("winning", flat(0.98)) if each.seed or each.round < 5]
     assert judged(part, curve("winning", flat(0.98))).word == "holds"
     outcome = judged(part, ended)
-    assert (outcome.word, outcome.findings[0].estimate.lost) == ("undecided", 1)
+    assert (outcome.word, outcome.findings[0].lost) == ("undecided", 1)
+
+
+def burst(records, arm, rounds, ends=False):
+    """The same with seeds of an arm that diverge (seed → round), and train on or end there."""
+    return [
+        each.model_copy(update={"diverged": True, "test_accuracy": 0.1})
+        if (each.arm, each.round) == (arm, rounds.get(each.seed))
+        else each
+        for each in records
+        if not (ends and each.arm == arm and each.round > rounds.get(each.seed, 99))
+    ]
+
+
+EVERYWHERE = {"in the same round": {0: 6, 1: 6, 2: 6}, "each in another": {0: 4, 1: 6, 2: 8}}
+
+
+@pytest.mark.parametrize("ends", [False, True])
+@pytest.mark.parametrize("rounds", EVERYWHERE.values(), ids=EVERYWHERE)
+@pytest.mark.parametrize(
+    ("arm", "part"),
+    [
+        ("reinit", {"minus": "reinit", "from_pct": 51.2, "to_pct": 10.7, "above": 0}),
+        ("winning", {"minus": "dense", "from_pct": 100, "to_pct": 10, "take": "least", "above": -1}),
+        ("winning", {"minus": "reinit", "from_pct": 100, "to_pct": 10, "measure": "fluctuation", "below": 5}),
+        ("reinit", {"measure": "hours", "below": 1000}),
+    ],
+)
+def test_where_all_seeds_diverge_nothing_is_measured(arm, part, rounds, ends):
+    """Not over the rounds that are left, which may be others in each seed, and are others than the part says."""
+    records = [*curve("winning", flat(0.98)), *curve("reinit", flat(0.96), spread=-0.0005)]
+    assert judged(part, records).word == "holds"
+    (finding,) = judged(part, burst(records, arm, rounds, ends)).findings
+    assert (finding.estimate, finding.answer, finding.lost, finding.at) == (None, "undecided", 3, None)
+    assert in_numbers(finding) == "not measured (0 of 3 seeds, the others diverged or ended before)"
+
+
+def test_a_part_is_measured_where_the_page_says():
+    """Not where a seed was, that is left out."""
+    part = {"minus": "dense", "from_pct": 90, "to_pct": 10, "take": "mean", "above": -1}
+    longer = [each for each in curve("winning", flat(0.98)) if each.seed or each.round < 5]
+    assert judged(part, longer).findings[0].at == pytest.approx((80, 100 * 0.8**10))
+    shorter = [each for each in curve("winning", flat(0.98)) if each.seed == 0 or each.round < 5]
+    (finding,) = judged(part, shorter).findings
+    assert (finding.lost, len(finding.estimate.values)) == (2, 1)
 
 
 def test_all_seeds_the_same_decide_nothing():
@@ -398,7 +443,7 @@ def test_all_seeds_the_same_decide_nothing():
     same = [each.model_copy(update={"early_stop_iteration": 1000}) for each in curve("winning", flat(0.98))]
     outcome = judged(part, same)
     assert outcome.word == "undecided"
-    assert "all seeds the same, no interval" in in_numbers(outcome.findings[0].part, outcome.findings[0].estimate)
+    assert "all seeds the same, no interval" in in_numbers(outcome.findings[0])
 
 
 def test_a_reproduction_judges_with_its_own_settings(small_npz):
@@ -583,6 +628,49 @@ def test_a_gap_from_a_density_on_is_the_mean_over_those_rounds():
     assert set(gaps) == {8, 48}
     assert share.on.mean == pytest.approx(sum(gaps) / len(gaps))
     assert share.gap.mean == pytest.approx(8)
+
+
+@pytest.mark.parametrize(
+    ("lost", "left", "gap"),
+    [({1: 10}, 2, 7), ({1: 12}, 2, 7), ({1: 12, 2: 13}, 1, 7), ({0: 13, 1: 13, 2: 13}, 0, None)],
+)
+def test_a_gap_is_of_networks_that_have_not_diverged(lost, left, gap):
+    """A diverged round has the accuracy of chance: at most a few of its points would be the variant's."""
+    more = {
+        "attributions": [{"name": "gap", "title": "g", "setup": "fc1", "at_pct": 10, "variants": ["paper", "own"]}],
+    }
+    told = file(GAP, more)
+    own = [*curve("winning", flat(0.97)), *curve("reinit-own", flat(0.9), spread=0.0001)]
+    experiments = {
+        ("fc1", "paper"): Experiment([*curve("winning", flat(0.98)), *curve("reinit", flat(0.96), spread=0.0002)], 1),
+        ("fc1", "own"): Experiment(burst(own, "reinit-own", lost, ends=True), 1),
+    }
+    (attribution,) = told.attributions
+    paper, *others = attribute(attribution, told, experiments)
+    assert (paper.lost, len(paper.seeds)) == (0, 3)
+    page = "\n".join(_attribution([paper, *others], attribution))
+    if not left:
+        assert not others
+        assert "Not there: own, of which no seed has all rounds." in page
+        return
+    (share,) = others
+    assert (share.lost, len(share.seeds), len(share.on.values)) == (3 - left, left, left)
+    assert [share.gap.mean, share.on.mean] == pytest.approx([gap, gap], abs=0.1)
+    assert f"own ({left} of 3 seeds, the others diverged or ended before)" in page
+    panel, _ = draw_attribution(attribution, [paper, share], told, experiments).axes
+    assert all(1 < gap < 8 for line in panel.lines if len(line.get_ydata()) == 15 for gap in line.get_ydata())
+
+
+def test_a_curve_is_of_networks_that_have_not_diverged():
+    drawing = {"name": "a", "title": "a", "setup": "fc1", "variants": ["paper"], "sides": ["winning", "control"]}
+    told = file(GAP, {"drawings": [drawing]})
+    records = [*curve("winning", flat(0.98)), *burst(curve("reinit", flat(0.96)), "reinit", {2: 6}, ends=True)]
+    (axes,) = draw_rounds(told.drawings[0], told, {("fc1", "paper"): Experiment(records, 1)}).axes
+    lines = {line.get_label(): line for line in axes.lines if not line.get_label().startswith("_")}
+    assert list(lines)[:2] == ["winning (3 seeds)", "reinit, diverged"]
+    assert lines["reinit (2 to 3 of 3 seeds)"].get_ydata() == pytest.approx([96] * 15, abs=0.1)
+    assert list(lines["reinit, diverged"].get_xdata()) == pytest.approx([100 * 0.8**6])
+    assert min(np.nanmin(line.get_ydata()) for line in axes.lines if len(line.get_ydata()) > 2) > 95
 
 
 def test_a_gap_to_the_dense_network_is_taken_apart_over_setups():

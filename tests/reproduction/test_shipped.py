@@ -96,7 +96,7 @@ def test_every_part_is_measured(name, scale):
         for finding in outcome.findings:
             where = f"{outcome.claim.id}, {outcome.variant}: {finding.part.says}"
             assert finding.estimate is not None, where
-            assert finding.estimate.lost == 0, where
+            assert finding.lost == 0, where
             assert finding.part.measure == "winning_streak" or math.isfinite(finding.estimate.mean), where
 
 
@@ -133,4 +133,4 @@ def test_each_is_run_in_small(name, small_npz, tmp_path):
     for outcome in done.outcomes:
         for finding in outcome.findings:
             assert finding.estimate is not None, f"{outcome.claim.id}: {finding.part.says}"
-            assert len(finding.estimate.values) + finding.estimate.lost == 2
+            assert len(finding.estimate.values) + finding.lost == 2

@@ -84,6 +84,7 @@ class Arm(NamedTuple):
         training: how its members are trained, where that differs from all others (see `Training`).
         size_alone: of the mask that it borrows it takes the number of weights alone, as near to it as its own mask can
             come, which nothing was spent on to find.
+        dense: all of its weights stay: it has masks of its own, but none is made.
         unfit: tells why a network cannot have it, None where it can; default: every network can.
     """
 
@@ -98,6 +99,7 @@ class Arm(NamedTuple):
     lender: Callable[[int, Sequence[int]], Trajectory] | None = None
     training: Training = "usual"
     size_alone: bool = False
+    dense: bool = False
     unfit: Callable[[Network], str | None] | None = None
 
     @property

@@ -30,7 +30,9 @@ ARMS = {
     "finetune": Arm(
         trunk.trained_last, own_mask=True, keep_start=True, colour="#661100", goes_on=True, training="last-rate"
     ),
-    "dense-as-long": Arm(trunk.dense_as_long, own_mask=True, keep_start=True, colour="#222255", goes_on=True),
+    "dense-as-long": Arm(
+        trunk.dense_as_long, own_mask=True, keep_start=True, colour="#222255", goes_on=True, dense=True
+    ),
     "small-dense": Arm(
         small.small_dense, own_mask=False, colour="#A50026", draws=True, size_alone=True, unfit=obstacle
     ),
