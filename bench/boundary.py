@@ -1,7 +1,7 @@
 """Which sampler finds the boundary between winning and not with the fewest trials?
 
     python bench/boundary.py [line plane] [--repeat 20] [--csv FILE]
-    python bench/boundary.py trainings [--trials 16] [--csv FILE]
+    python bench/boundary.py trainings [--trials 16] [--samplers qmc tpe] [--csv FILE]
 
 `boundary`, a `grid`, evenly spread points (`qmc`) and `tpe`, all with the same number of trials, judged alike: by the
 surface through the winning margins (`study.boundary`). TPE is given |margin| to make small.
@@ -24,7 +24,7 @@ import math
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -65,13 +65,14 @@ def main() -> None:
     parser.add_argument("places", nargs="*", metavar="PLACE", help="line, plane or trainings")
     parser.add_argument("--repeat", type=int, default=20, help="repetitions on the cheap truth")
     parser.add_argument("--trials", type=int, default=16, help="trials of each sampler with real trainings")
+    parser.add_argument("--samplers", nargs="+", default=SAMPLERS, choices=SAMPLERS, help="those with real trainings")
     parser.add_argument("--csv", type=Path, help="write every repetition, or every training, here")
     given = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", ExperimentalWarning)
     rows: list[list[Any]] = []
     for place in given.places or ["line", "plane"]:
-        rows += real(given.trials) if place == "trainings" else cheap(Truth.of(place), given.repeat)
+        rows += real(given.trials, given.samplers) if place == "trainings" else cheap(Truth.of(place), given.repeat)
     if given.csv:
         with given.csv.open("w", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows(rows)
@@ -183,13 +184,13 @@ def shifted(each: Study, draws: np.random.Generator) -> Iterator[dict[str, Any]]
         yield {name: from_unit(searched, part) for (name, searched), part in zip(space.items(), parts, strict=True)}
 
 
-def real(trials: int) -> Iterator[list[Any]]:
+def real(trials: int, samplers: Sequence[str]) -> Iterator[list[Any]]:
     """Each sampler once with trainings; prints where it puts the boundary. The grid of 64 is the truth."""
     truth = Truth.of("line").trainings
     yield ["sampler", "trial", "lr", "winning_margin"]
     where = partial(crossings, ranges(study("line", "boundary", 4)), along="lr")
     print(f"\nthe grid of {len(truth)} trainings: tickets vanish at lr {max(where(truth)):.4g}")
-    for sampler in SAMPLERS:
+    for sampler in samplers:
         begun = time.perf_counter()
         found = trained(sampler, trials)
         yield from ([sampler, index, params["lr"], margin] for index, (params, margin) in enumerate(found))
