@@ -641,12 +641,17 @@ def _check_together(settings: Settings, where: Any) -> None:
         )
     for name in ("arms", "seeds"):
         values = getattr(settings, name)
+        if "" in values:
+            raise InputError(where(name), as_text(values), "has an empty name; allowed: names, with commas between")
         if len(set(values)) != len(values):
             raise InputError(where(name), as_text(values), "names one twice; allowed: each once")
     for name in ("density", "tensor_densities"):
         if (value := getattr(settings, name)) is not None and settings.rounds == 1:
             why = "is that of the last round, which is the dense one; allowed: 2 rounds or more"
             raise InputError(where(name), as_text(value) if isinstance(value, tuple) else value, why)
+    if settings.density is not None and settings.tensor_densities is not None:
+        why = f"cannot stand beside {where('tensor_densities')}; allowed: one of the two"
+        raise InputError(where("density"), settings.density, why)
     if settings.tensor_densities is not None and settings.scope != "layer":
         why = f"has no meaning with densities of tensors; allowed with {where('tensor_densities')}: layer"
         raise InputError(where("scope"), settings.scope, why)

@@ -20,7 +20,10 @@ from lottery_ticket.runs.seeds import MOST_SEEDS, check_most
 def run(
     preset: Preset = None,
     config: Config = None,
-    experiment: Annotated[str, typer.Option("--experiment", help="MLflow experiment.")] = "lottery-ticket",
+    experiment: Annotated[
+        str | None,
+        typer.Option("--experiment", help="MLflow experiment. Default: lottery-ticket.", show_default=False),
+    ] = None,
     tracking_uri: TrackingUri = None,
     resume: Annotated[
         str | None,
@@ -54,7 +57,9 @@ def run(
         check_name("listeners", each, "--listener")
     if resume is not None:
         code_options = {flag(field) for field in MAY_BE_CODE}
-        given = {"--preset": preset, "--config": config} | {flag(name): value for name, value in settings.items()}
+        given = {"--preset": preset, "--config": config, "--experiment": experiment} | {
+            flag(name): value for name, value in settings.items()
+        }
         for option, value in given.items():
             if value is not None and (option not in code_options or not is_code(str(value))):
                 raise InputError(option, str(value), "cannot change with --resume; allowed: the run's own settings")
@@ -72,11 +77,12 @@ def run(
         if until_decided:
             max_seeds = MOST_SEEDS if max_seeds is None else max_seeds
             check_most(chosen, max_seeds)
-        reach.must_be_usable(tracking_uri, experiment=experiment)
+        reach.must_be_usable(tracking_uri, experiment=experiment or reach.DEFAULT_EXPERIMENT)
 
     with process.importing():
         from lottery_ticket.cli.display import Display, print_result, resume_command, ui_command
         from lottery_ticket.runs.listener import Several, listeners_named
+        from lottery_ticket.store import connection
 
     display = Display()
     listening = Several([display, *listeners_named(listeners)])
@@ -96,7 +102,7 @@ def run(
                     chosen,
                     preset=base,
                     tracking_uri=tracking_uri,
-                    experiment=experiment,
+                    experiment=experiment or reach.DEFAULT_EXPERIMENT,
                     max_seeds=max_seeds,
                     listener=listening,
                     begun=process.began(),
@@ -116,4 +122,8 @@ def run(
     if as_json:
         say(json.dumps(result.to_json()))
     else:
-        print_result(result, ui_command(experiment, tracking_uri))
+        if resume is not None:
+            client = connection.connect(tracking_uri, create=False)
+            with connection.telling(f"reading run {resume}"):
+                experiment = client.get_experiment(result.stored.experiment_id).name
+        print_result(result, ui_command(experiment or reach.DEFAULT_EXPERIMENT, tracking_uri))

@@ -78,9 +78,9 @@ def understand(
         y, classes = {part: each - 1 for part, each in y.items()}, classes - 1
     for part, each in y.items():
         if each.min() < 0 or each.max() >= classes or classes > len(y["train"]):
-            raise refuse(
-                f"has labels {each.min()} to {each.max()} in {part}; allowed: 0 to {classes - 1}, as in training"
-            )
+            sound = 0 < classes <= len(y["train"])
+            allowed = f"0 to {classes - 1}, as in training" if sound else "the classes from 0 on, one after another"
+            raise refuse(f"has labels {each.min()} to {each.max()} in {part}; allowed: {allowed}")
     return Images(name, source, x["train"], y["train"], x["test"], y["test"], reading.notes)
 
 

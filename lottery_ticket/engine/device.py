@@ -68,7 +68,9 @@ def arithmetic(settings: Settings, device: torch.device) -> Iterator[None]:
     them (bench/denormals.py).
     """
     if settings.precision == "tf32" and device.type != "cuda":
-        raise InputError("--precision", "tf32", f"needs a CUDA device; allowed on {device.type}: float32, bfloat16")
+        raise InputError(
+            "--precision", "tf32", f"needs a CUDA device; allowed on {device.type}: float32, bfloat16, medium"
+        )
     tf32 = settings.precision == "tf32"
     before = torch.get_float32_matmul_precision()
     low = "medium" if device.type == "cpu" and settings.precision == "medium" else "highest"

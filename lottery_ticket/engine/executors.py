@@ -1,5 +1,6 @@
 """Who trains the members of a round: this process, workers beside it, or a guest."""
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -39,9 +40,21 @@ def executor_named(name: str, jobs: int = 1) -> Executor:
     """The executor of that name, `auto` being workers where there are several jobs; InputError where there is none."""
     name = name if name != "auto" else "here" if jobs == 1 else "workers"
     found = plugins.named("executors", name, EXECUTORS, "--executor")
-    if not callable(found):
-        raise plugins.unfit("--executor", name, found, "a lottery_ticket.engine.Executor")
+    if not callable(found) or not _takes(found, "settings", "allocation", "info"):
+        wanted = "a lottery_ticket.engine.Executor, called with settings, allocation and info of the data"
+        raise plugins.unfit("--executor", name, found, wanted)
     return found
+
+
+def _takes(function: Callable[..., Any], *arguments: Any) -> bool:
+    """Whether it can be called with so many arguments, as far as it tells."""
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError:
+        return False
+    except ValueError:  # of what is not written in Python
+        return True
+    return True
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from lottery_ticket import shipped
+from lottery_ticket.config import preset_layer
 from lottery_ticket.errors import InputError, unknown
 from lottery_ticket.reproduction.definition import (
     DENSE_THROUGHOUT,
@@ -53,7 +54,9 @@ def parse(source: str, values: Mapping[str, Any]) -> Reproduction:
     try:
         made = Reproduction(**values)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = min(
+            error.errors(), key=lambda each: each["type"] != "extra_forbidden"
+        )  # a wrong key before one missing
         where = ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
             above = ".".join(map(str, first["loc"][:-1]))
@@ -63,6 +66,7 @@ def parse(source: str, values: Mapping[str, Any]) -> Reproduction:
         given = None if first["type"] == "missing" else first["input"]
         raise InputError(f"{source}: {where}", given, f"is not allowed; allowed: {first['msg']}") from None
     for name, told in made.setups.items():
+        preset_layer(told.preset, f"{source}: setups.{name}: preset")
         if told.long is None and any(other.long is not None for other in made.setups.values()):
             raise InputError(f"{source}: setups.{name}: long", None, "is missing; allowed: in every setup or in none")
     _check_once(f"{source}: claims: id", [claim.id for claim in made.claims])
@@ -119,6 +123,10 @@ def _check_part(where: str, part: Part, variants: tuple[str, ...], made: Reprodu
             raise InputError(
                 f"{where}: {key}", getattr(part, key), f"has no meaning with measure {part.measure}; allowed: none"
             )
+    for key in ("from_pct", "take") if part.at_pct is not None else ():
+        if key in part.model_fields_set:
+            why = "has no meaning at one percentage of weights left; allowed: with to_pct, not at_pct"
+            raise InputError(f"{where}: {key}", getattr(part, key), why)
     other = part.minus or part.over
     if part.other_at_pct is not None and (other is None or is_dense(other)):
         why = "has no meaning without another side that is pruned; allowed: minus or over, of an arm"

@@ -86,6 +86,8 @@ def check_passes(settings: Settings, network: Network, data: Data) -> None:
         return _step(module, theta, x, y) | {"scores": _scores(module, theta, x, 0)}
 
     first = passes(one)
+    if first["scores"].isnan().any():
+        raise _refusal(settings, "gives scores that are not numbers (NaN) as it is drawn; allowed: finite scores")
     before = state_of(one, code)
     again = passes(one)
     if counted := changed(before, state_of(one, code)):

@@ -63,9 +63,10 @@ def parse(source: str, values: Mapping[str, Any], overrides: Mapping[str, Any], 
     merged = {**values, **overrides}
     _check_keys(source, merged)
     named = merged.get("settings", {})
-    for name in settings:
+    for name, value in {**named, **settings}.items():
         if name in merged.get("space", {}):
-            raise InputError(flag(name), settings[name], "is what this study searches; allowed: settings it does not")
+            where = flag(name) if name in settings else f"{source}: settings.{name}"
+            raise InputError(where, value, "is what this study searches; allowed: settings it does not")
     merged["settings"] = {name: value for name, value in over(named, settings).items() if value is not None}
     if "rounds" in settings:
         merged["down_to_pct"] = None
@@ -119,7 +120,8 @@ def _check_keys(source: str, values: Mapping[str, Any]) -> None:
     for table, known in (("settings", Settings), ("space", Settings), ("end_early", EndEarly)):
         for key in values.get(table, {}):
             if key not in known.model_fields:
-                raise unknown(f"{source}: {table} key", key, known.model_fields)
+                named = [name for name in known.model_fields if table != "space" or name not in _NOT_SEARCHED]
+                raise unknown(f"{source}: {table} key", key, named)
     for name, searched in values.get("space", {}).items():
         if not isinstance(searched, dict):
             raise InputError(
@@ -216,10 +218,13 @@ def _check_tune(source: str, study: Study, values: Mapping[str, Any], options: M
         raise InputError(f"{source}: densities", "", "is empty; allowed with tune: percents of weights left, as 10.7")
 
 
+_NOT_SEARCHED = ("arms", "seeds", "device", "stack", "jobs")
+
+
 def _check_space(source: str, study: Study, name: str, searched: Range | Choices) -> None:
     key = f"{source}: space.{name}"
     field = Settings.model_fields[name]
-    if name in ("arms", "seeds", "device", "stack", "jobs"):
+    if name in _NOT_SEARCHED:
         raise InputError(key, as_text(getattr(searched, "choices", "")), "cannot be searched; allowed: other settings")
     if isinstance(searched, Choices):
         if len(set(searched.choices)) < len(searched.choices):

@@ -196,6 +196,8 @@ def test_what_makes_no_sense_together(how, said):
 
 UNFIT = [
     ({"density": 0.1, "prune_rate": 0.3}, "--density: 0.1 cannot stand beside --prune-rate 0.3"),
+    ({"density": 0.1, "tensor_densities": "*=0.5"}, "--density: 0.1 cannot stand beside --tensor-densities"),
+    ({"arms": ","}, "--arms: ',' has an empty name"),
     ({"density": 0.1, "rounds": 1}, "--density: 0.1 is that of the last round, which is the dense one"),
     ({"density": 0.1, "prune_rate_conv": 0.3}, "--prune-rate-conv: 0.3 has no meaning with a density"),
     ({"scope": "erk", "prune_rate_output": 0.3}, "--prune-rate-output: 0.3 has no meaning with scope erk"),

@@ -773,6 +773,14 @@ def test_the_shipped_files_can_be_run_at_all_their_scales(name):
             {"variants": {"paper": {"says": "x", "controll": "reinit"}}},
             "variants.paper key: 'controll' is unknown; did you mean 'control'",
         ),
+        (
+            {"claims": [{"figur" if key == "figure" else key: CLAIM[key] for key in CLAIM}]},
+            "'figur' is unknown.*'figure'",
+        ),
+        (
+            {"setups": {"fc1": SETUP, "unused": SETUP | {"preset": "shu-fc"}}},
+            "setups.unused: preset: 'shu-fc' is unknown; did you mean 'shu-fc1'",
+        ),
         ({"variants": {"other": {"says": "x"}}}, "variants: 'paper' is unknown"),
         ({"setups": {"fc1": {"preset": "shu-fc", "quick": {}, "report": {}}}}, "'shu-fc' is unknown"),
         ({"setups": {"fc1": SETUP | {"report": {"lrr": 1}}}}, "report.*'lrr'.*'lr'"),
@@ -830,6 +838,8 @@ def test_wrong_files_are_refused_by_name(change, names):
         ({"above": 0, "at_pct": 1000}, "at_pct: 1000"),
         ({"measure": "fluctuation", "over": "control", "to_pct": 10, "above": 0}, "over: 'control' has no meaning"),
         ({"to_pct": 80, "from_pct": 40, "above": 0}, "to_pct: 80.* is above from_pct"),
+        ({"at_pct": 10, "from_pct": 40, "above": 0}, "from_pct: 40.* has no meaning at one percentage"),
+        ({"at_pct": 10, "take": "mean", "above": 0}, "take: 'mean' has no meaning at one percentage"),
         ({"at_pct": 10, "above": 10, "below": 1}, "above: 10.* is not below below"),
         ({"minus": ":winning", "at_pct": 10, "above": 0}, "setup: '' is unknown"),
         ({"measure": "hours", "at_pct": 10, "above": 0}, "at_pct: 10.* has no meaning with measure hours"),

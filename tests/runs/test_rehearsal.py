@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from lottery_ticket.config import load_preset
 from lottery_ticket.data.prepared import prepare
@@ -40,9 +41,39 @@ def plan(tiny_npz):
 
     def make(name, **more):
         flags = {"validation_size": 20, "iterations": 20, "batch_size": 10, "dataset": str(tiny_npz)} | more
-        return make_plan(load_preset(model=f"tests.help.strange:{name}", **flags))
+        return make_plan(load_preset(**{"model": f"tests.help.strange:{name}"} | flags))
 
     return make
+
+
+def not_a_number(classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, classes), Root())
+
+
+class Root(nn.Module):
+    """Of negative scores too."""
+
+    def forward(self, x):
+        return x.sqrt()
+
+
+def test_scores_are_numbers(plan):
+    """Not the criterion is told, which can score nothing then."""
+    with pytest.raises(
+        InputError, match=r"^--model: 'tests\.runs\.test_rehearsal:not_a_number' gives scores that are not"
+    ):
+        plan("", model=f"{__name__}:not_a_number")
+
+
+def takes_nothing():
+    """No executor."""
+
+
+def test_an_executor_takes_what_it_is_given(plan):
+    with pytest.raises(
+        InputError, match=r"^--executor: 'tests\.runs\.test_rehearsal:takes_nothing' is a function; allow"
+    ):
+        plan("Permuted", executor=f"{__name__}:takes_nothing")
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,7 @@ WRONG = [
     ("trials", 'objective = "best"\ntrials', "x.toml: objective: 'best' is not allowed"),
     ("[space]", "[settings]\nepoch = 3\n[space]", "x.toml: settings key: 'epoch' is unknown; did you mean 'epochs'?"),
     ("[space]", "[settings]\nepochs = 0\n[space]", "x.toml: settings: epochs: 0 is not allowed"),
+    ("[space]", "[settings]\nlr = 0.1\n[space]", "x.toml: settings.lr: 0.1 is what this study searches"),
     ("[space]", "[end_early]\nbelow = 1\n[space]", "x.toml: end_early key: 'below' is unknown"),
     ("lr = {", "seeds = { choices = [1] }\nlr = {", "x.toml: space.seeds: '1,' cannot be searched"),
     ("lr = {", "model = { choices = [] }\nlr = {", "x.toml: space.model.choices: [] is not allowed"),
@@ -118,6 +119,15 @@ def test_a_wrong_file(old, new, said):
     with pytest.raises(InputError) as told:
         _load(GOOD.replace(old, new), source)
     assert said in str(told.value)
+
+
+def test_what_cannot_be_searched_is_not_offered():
+    with pytest.raises(InputError) as told:
+        _load(GOOD.replace("lr = {", "xyz = { choices = [1] }\nlr = {"), "x.toml")
+    said, _, allowed = str(told.value).partition("; allowed: ")
+    assert said == "x.toml: space key: 'xyz' is unknown"
+    assert "model" in allowed.split(", ")
+    assert not {"arms", "seeds", "jobs"} & set(allowed.split(", "))
 
 
 @pytest.mark.parametrize(("fixed", "searched", "said", "beside"), BESIDE)

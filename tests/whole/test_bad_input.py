@@ -89,6 +89,8 @@ NPZ_FILES = {
     "no-pixels.npz": npz(x_train=np.zeros((20, 4, 0), np.uint8), x_test=np.zeros((8, 4, 0), np.uint8)),
     "float64.npz": npz(x_train=GOOD["x_train"] / 255),
     "float-labels.npz": npz(y_train=GOOD["y_train"] / 2),
+    "far-labels.npz": npz(**{key: GOOD[key] + 10**6 for key in ("y_train", "y_test")}),
+    "below-0.npz": npz(**{key: GOOD[key] - 9 for key in ("y_train", "y_test")}),
     "1-d.npz": npz(x_train=np.zeros(20, np.uint8)),
     "nan.npz": npz(x_test=np.full((8, 4, 4), np.nan, np.float32)),
     "two-shapes.npz": npz(x_test=np.zeros((8, 5, 5), np.uint8)),
@@ -201,6 +203,8 @@ CASES = [
     ("run --dataset nan.npz", "--dataset: 'nan.npz'", "x_test with values that are not finite"),
     ("run --dataset two-shapes.npz", "--dataset: 'two-shapes.npz'", "allowed: one shape"),
     ("run --dataset negative.npz", "--dataset: 'negative.npz'", "labels -1 to 2 in train; allowed: 0 to 2"),
+    ("run --dataset far-labels.npz", "--dataset: 'far-labels.npz'", "1000002 in train; allowed: the classes from 0 on"),
+    ("run --dataset below-0.npz", "--dataset: 'below-0.npz'", "labels -9 to -7 in train; allowed: the classes from 0"),
     ("run --dataset out-of-range.npz", "--dataset: 'out-of-range.npz'", "labels 0 to 4 in test; " + LABELS),
     *[
         (f"run --dataset {name}.npz", f"--dataset: '{name}.npz'", NPZ_KEYS)
@@ -286,6 +290,7 @@ CASES = [
     ("data fetch mnist", "NAME: 'mnist'", "is packaged and needs no fetching; allowed: the others"),
     ("run --resume abc --lr 0.1", "--lr: '0.1'", "allowed: the run's own settings"),
     ("run --resume abc --preset quick", "--preset: 'quick'", "allowed: the run's own settings"),
+    ("run --resume abc --experiment other", "--experiment: 'other'", "allowed: the run's own settings"),
     (
         "run --resume abc",
         "--tracking-uri: 'sqlite:///mlruns/mlflow.db'",
