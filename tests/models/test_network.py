@@ -193,7 +193,8 @@ def test_factory_is_given_what_it_names(factory, sizes):
 
 def test_factory_may_be_a_class_and_normalisation_is_never_prunable():
     net = network(f"{__name__}:Own")
-    assert net.kinds == {"first.weight": "conv", "middle.weight": "fc", "last.weight": "fc"}
+    assert net.kinds == {"first.weight": "conv", "middle.weight": "fc", "last.weight": "conv"}
+    assert net.output == ("last.weight",)
     drawn = net.draw(0, "init")
     assert torch.equal(drawn["norm.weight"], torch.ones(4))
     assert torch.equal(drawn["group.bias"], torch.zeros(4))

@@ -15,7 +15,8 @@ from lottery_ticket.study.stacks import Stacks
 
 def study_of(small_npz, space, **more):
     settings = {"model": "mlp:8", "dataset": str(small_npz), "validation_size": 200, "iterations": 10, "rounds": 3}
-    return parse("mine.toml", {"settings": settings | more, "space": space}, {}, {})
+    fixed = {name: value for name, value in (settings | more).items() if name not in space}
+    return parse("mine.toml", {"settings": fixed, "space": space}, {}, {})
 
 
 def choices(**named):

@@ -378,7 +378,11 @@ WRONG = [
     ('"grid"', '"boundary"\nobjective = "phase"', "allowed with tune: grid, qmc"),
     ("validation_size = 200", "validation_size = 0", "my.toml: settings.validation_size: 0 leaves no images to choose"),
     ("[settings]\nvalidation_size = 200", 'preset = "openlth-lenet"', "validation_size: 0 leaves no images to choose"),
-    ("lr =", "validation_size = { choices = [5] }\nlr =", "my.toml: space: 'validation_size' cannot be searched with"),
+    (
+        "[settings]\nvalidation_size = 200",
+        "[space.validation_size]\nchoices = [5]",
+        "my.toml: space: 'validation_size' cannot be searched with",
+    ),
     (
         '"grid"',
         '"qmc"\nspace.momentum = { low = 0.1, high = 0.9 }',

@@ -203,8 +203,8 @@ CASES = [
     ("run --dataset nan.npz", "--dataset: 'nan.npz'", "x_test with values that are not finite"),
     ("run --dataset two-shapes.npz", "--dataset: 'two-shapes.npz'", "allowed: one shape"),
     ("run --dataset negative.npz", "--dataset: 'negative.npz'", "labels -1 to 2 in train; allowed: 0 to 2"),
-    ("run --dataset far-labels.npz", "--dataset: 'far-labels.npz'", "1000002 in train; allowed: the classes from 0 on"),
-    ("run --dataset below-0.npz", "--dataset: 'below-0.npz'", "labels -9 to -7 in train; allowed: the classes from 0"),
+    ("run --dataset far-labels.npz", "--dataset: 'far-labels.npz'", "1000003 in train; allowed: the classes from 0 on"),
+    ("run --dataset below-0.npz", "--dataset: 'below-0.npz'", "labels -9 to -6 in train; allowed: the classes from 0"),
     ("run --dataset out-of-range.npz", "--dataset: 'out-of-range.npz'", "labels 0 to 4 in test; " + LABELS),
     *[
         (f"run --dataset {name}.npz", f"--dataset: '{name}.npz'", NPZ_KEYS)
