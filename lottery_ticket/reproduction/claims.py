@@ -15,6 +15,7 @@ from lottery_ticket.analysis.verdict import judge
 from lottery_ticket.record import Answer, Record, nearest
 from lottery_ticket.reproduction.definition import (
     DENSE_THROUGHOUT,
+    NEAREST,
     Attribution,
     Claim,
     Part,
@@ -25,9 +26,6 @@ from lottery_ticket.reproduction.definition import (
 )
 
 Word = Literal["holds", "holds in part", "does not hold", "undecided"]
-
-_NEAREST = 1.15
-"""A round stands for a percentage of weights left where the ratio of the two is at most this."""
 
 
 class Estimate(NamedTuple):
@@ -563,5 +561,5 @@ def _between(records: Sequence[Record], part: Part) -> list[Record]:
 
 def _nearest(records: Sequence[Record], pct: float) -> Record | None:
     """The round whose percentage of weights left is nearest, None where none is near."""
-    found = nearest({place: record.weights_remaining_pct for place, record in enumerate(records)}, pct, _NEAREST)
+    found = nearest({place: record.weights_remaining_pct for place, record in enumerate(records)}, pct, NEAREST)
     return None if found is None else records[found]

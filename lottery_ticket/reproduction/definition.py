@@ -260,6 +260,9 @@ def is_dense(side: str) -> bool:
     return side.rpartition(":")[2] == "dense"
 
 
+NEAREST = 1.15
+"""A round stands for a percentage of weights left where the ratio of the two is at most this."""
+
 DENSE_THROUGHOUT = ("dense-as-long",)
 """Arms that have all weights in every round: no percentage tells which, so the same round as another arm's is meant."""
 

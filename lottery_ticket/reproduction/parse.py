@@ -10,6 +10,7 @@ from lottery_ticket.config import preset_layer
 from lottery_ticket.errors import InputError, unknown
 from lottery_ticket.reproduction.definition import (
     DENSE_THROUGHOUT,
+    NEAREST,
     Attribution,
     Claim,
     Drawing,
@@ -127,6 +128,12 @@ def _check_part(where: str, part: Part, variants: tuple[str, ...], made: Reprodu
         if key in part.model_fields_set:
             why = "has no meaning at one percentage of weights left; allowed: with to_pct, not at_pct"
             raise InputError(f"{where}: {key}", getattr(part, key), why)
+    if part.at_pct is not None:
+        setup = setup_of(part.of) or part.setup
+        sparsest = min(_sparsest(made, setup, variant) for variant in variants)
+        if part.at_pct * NEAREST < sparsest:
+            why = f"is sparser than setup {setup} becomes; allowed: at least {sparsest:.3g}, or more rounds"
+            raise InputError(f"{where}: at_pct", part.at_pct, why)
     other = part.minus or part.over
     if part.other_at_pct is not None and (other is None or is_dense(other)):
         why = "has no meaning without another side that is pruned; allowed: minus or over, of an arm"
@@ -143,6 +150,15 @@ def _check_part(where: str, part: Part, variants: tuple[str, ...], made: Reprodu
         raise InputError(f"{where}: over", part.over, "cannot stand beside minus; allowed: one of the two")
     if part.measure in ("accuracy", "early_stop") and (part.at_pct is None) == (part.to_pct is None):
         raise InputError(f"{where}: at_pct, to_pct", part.at_pct, "are both there or missing; allowed: one of the two")
+
+
+def _sparsest(made: Reproduction, setup: str, variant: str) -> float:
+    """Percent of weights left in the last round, at whichever scale that is the sparsest; or less."""
+    chosen = [settings for scale in made.scales for settings in made.settings(setup, variant, scale)]
+    if any(settings.tensor_densities for settings in chosen):
+        return 0
+    rates = [(each.prune_rate, each.prune_rate_conv or 0, each.prune_rate_output or 0) for each in chosen]
+    return min(100 * (1 - max(own)) ** (each.rounds - 1) for own, each in zip(rates, chosen, strict=True))
 
 
 def _check_side(where: str, side: str, setup: str, variants: tuple[str, ...], made: Reproduction, measure: str) -> None:

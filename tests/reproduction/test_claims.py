@@ -237,12 +237,12 @@ def test_of_rounds_with_as_many_weights_the_same_one_is_meant():
 def test_a_claim_of_several_parts_holds_in_part():
     curves = curve("winning", flat(0.98)), curve("reinit", flat(0.96))
     assert judged([GAP, GAP | {"above": 1, "below": 3}], *curves).word == "holds in part"
-    assert judged([GAP, GAP | {"at_pct": 0.1}], *curves).word == "does not hold"
-    assert judged([GAP | {"above": 1}, GAP | {"at_pct": 0.1}], *curves).word == "undecided"
+    assert judged([GAP, GAP | {"at_pct": 3}], *curves).word == "does not hold"
+    assert judged([GAP | {"above": 1}, GAP | {"at_pct": 3}], *curves).word == "undecided"
 
 
 def test_rounds_that_were_not_trained_decide_nothing():
-    outcome = judged(GAP | {"at_pct": 1}, curve("winning", flat(0.98)), curve("reinit", flat(0.88)))
+    outcome = judged(GAP | {"at_pct": 3}, curve("winning", flat(0.98)), curve("reinit", flat(0.88)))
     assert outcome.findings[0].estimate is None
     assert outcome.word == "undecided"
 
@@ -838,6 +838,7 @@ def test_wrong_files_are_refused_by_name(change, names):
         ({"above": 0, "at_pct": 1000}, "at_pct: 1000"),
         ({"measure": "fluctuation", "over": "control", "to_pct": 10, "above": 0}, "over: 'control' has no meaning"),
         ({"to_pct": 80, "from_pct": 40, "above": 0}, "to_pct: 80.* is above from_pct"),
+        ({"at_pct": 2.4, "above": 0}, "at_pct: 2.4 is sparser than setup fc1 becomes; allowed: at least 2.78"),
         ({"at_pct": 10, "from_pct": 40, "above": 0}, "from_pct: 40.* has no meaning at one percentage"),
         ({"at_pct": 10, "take": "mean", "above": 0}, "take: 'mean' has no meaning at one percentage"),
         ({"at_pct": 10, "above": 10, "below": 1}, "above: 10.* is not below below"),
