@@ -273,7 +273,7 @@ def _over(
             rounds = sorted({record.round for record in mine})
             places = [float(np.mean([across(r) for r in mine if r.round == index])) for index in rounds]
             values = [[value(r) for r in mine if r.round == index] for index in rounds]
-            label = arm if of == 1 else f"{arm} (mean, min–max of {in_words([*map(len, values)], of)} seeds)"
+            label = arm if of == 1 else f"{arm} (mean, min–max of {seeds_in_words([*map(len, values)], of)} seeds)"
             joined = rounds == list(range(rounds[0], rounds[-1] + 1)) and len(rounds) > 1
             style = "-" if joined else "none"
             mean = [np.mean(each) for each in values]
@@ -290,7 +290,7 @@ def _over(
     return lowest if math.isfinite(lowest) else 0.0
 
 
-def in_words(counts: Collection[int], of: int) -> str:
+def seeds_in_words(counts: Collection[int], of: int) -> str:
     """How many of all seeds means rest on, from the fewest to the most: "5", "4 of 5", "3 to 5 of 5"."""
     fewest, most = min(counts), max(counts)
     if fewest == of:

@@ -52,6 +52,7 @@ def run(
     from lottery_ticket.runs.known import check_name, check_settings
     from lottery_ticket.store import reach
 
+    shown = experiment or reach.DEFAULT_EXPERIMENT
     listeners = listener.split(",") if listener else []
     for each in listeners:
         check_name("listeners", each, "--listener")
@@ -77,7 +78,7 @@ def run(
         if until_decided:
             max_seeds = MOST_SEEDS if max_seeds is None else max_seeds
             check_most(chosen, max_seeds)
-        reach.must_be_usable(tracking_uri, experiment=experiment or reach.DEFAULT_EXPERIMENT)
+        reach.must_be_usable(tracking_uri, experiment=shown)
 
     with process.importing():
         from lottery_ticket.cli.display import Display, print_result, resume_command, ui_command
@@ -102,7 +103,7 @@ def run(
                     chosen,
                     preset=base,
                     tracking_uri=tracking_uri,
-                    experiment=experiment or reach.DEFAULT_EXPERIMENT,
+                    experiment=shown,
                     max_seeds=max_seeds,
                     listener=listening,
                     begun=process.began(),
@@ -125,5 +126,5 @@ def run(
         if resume is not None:
             client = connection.connect(tracking_uri, create=False)
             with connection.telling(f"reading run {resume}"):
-                experiment = client.get_experiment(result.stored.experiment_id).name
-        print_result(result, ui_command(experiment or reach.DEFAULT_EXPERIMENT, tracking_uri))
+                shown = client.get_experiment(result.stored.experiment_id).name
+        print_result(result, ui_command(shown, tracking_uri))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lottery_ticket.analysis.figures import Axes, Figure, colormaps, in_words, mark_diverged, mark_unreached
+from lottery_ticket.analysis.figures import Axes, Figure, colormaps, mark_diverged, mark_unreached, seeds_in_words
 from lottery_ticket.analysis.plots import log_percent, looks_of, save_all, style, subplots
 from lottery_ticket.method.arms import colours_of
 from lottery_ticket.record import Record
@@ -188,7 +188,7 @@ def _curve(axes: Axes, records: Sequence[Record], name: str, look: dict[str, Any
         return
     left = [float(np.mean([record.weights_remaining_pct for record in each])) for each in here]
     values = [[value_of(record, measure) for record in each] for each in here]
-    label = name if len(seeds) == 1 else f"{name} ({in_words([*map(len, here)], len(seeds))} seeds)"
+    label = name if len(seeds) == 1 else f"{name} ({seeds_in_words([*map(len, here)], len(seeds))} seeds)"
     axes.plot(left, [np.mean(each) for each in values], label=label, **look)
     if measure == "early_stop":
         mark_unreached(axes, whole, look["color"])

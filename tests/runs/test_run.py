@@ -125,10 +125,11 @@ def test_a_round_without_round_json_does_not_exist(small_npz, undisturbed, tmp_p
 
 
 def test_resuming_a_finished_run_changes_nothing(lt, quick_flags):
-    first = lt("run", *quick_flags, "--json").json
+    first = lt("run", *quick_flags, "--experiment", "mine", "--json").json
     again = lt("run", "--resume", first["run_id"], "--json").json
     assert again["rounds"] == first["rounds"]
     assert again["verdict"] == first["verdict"]
+    assert lt("run", "--resume", first["run_id"]).out.rstrip().endswith("ui --experiment mine")
 
 
 def test_code_is_run_where_its_user_names_it(lt, quick_flags, tmp_path):
