@@ -345,14 +345,21 @@ def _by_arm(source: Source) -> list[list[Record]]:
 
 
 def _trained_for(done: Reproduced) -> dict[tuple[str, str], list[Source]]:
-    """What was trained for each experiment, where some share it that which has most of it; others are left out."""
-    most = sorted(done.sources, key=lambda pair: -sum(len(source.rounds) for source in _sources(done, pair)))
-    taken: set[tuple[str, int]] = set()
-    found = {}
-    for pair in most:
-        found[pair] = [each for each in _sources(done, pair) if (each.run_id, each.seed) not in taken]
-        taken |= {(each.run_id, each.seed) for each in found[pair]}
-    return {pair: found[pair] for pair in done.sources if found[pair]}
+    """What was trained for each experiment: an arm that serves several where most of it does; others are left out."""
+    owners: dict[tuple[str, int, str], tuple[int, tuple[str, str]]] = {}
+    for pair in sorted(done.sources, key=lambda pair: -sum(len(source.rounds) for source in _sources(done, pair))):
+        for source in _sources(done, pair):
+            for rounds in _by_arm(source):
+                arm = (source.run_id, source.seed, rounds[0].arm)
+                if arm not in owners or len(rounds) > owners[arm][0]:
+                    owners[arm] = (len(rounds), pair)
+    found: dict[tuple[str, str], list[Source]] = {}
+    for pair in done.sources:
+        for source in _sources(done, pair):
+            own = [each for each in source.rounds if owners[source.run_id, source.seed, each.arm][1] == pair]
+            if own:
+                found.setdefault(pair, []).append(source.model_copy(update={"rounds": own}))
+    return found
 
 
 def _sources(done: Reproduced, pair: tuple[str, str]) -> list[Source]:

@@ -235,6 +235,22 @@ def test_the_cost_of_what_serves_twice_is_counted_once(make):
     assert len({line for line in kept.files["rounds.csv"].read_text().splitlines() if line.startswith("short")}) == 6
 
 
+def test_the_cost_counts_arms_of_a_run_that_serve_elsewhere(make):
+    file = make(length='iterations = 10, arms = ["winning", "reinit", "random-mask"]')
+    told = file.read_text().replace("rounds = 2", "rounds = 3")
+    file.write_text(told)
+    reproduce(file, "one", records="kept")
+    longer = told.replace(', "random-mask"', "")
+    setup, claim = re.search(r"\[setups.*?\n\n", longer, re.DOTALL)[0], told.partition("[[claims]]")[2]
+    short = setup.replace("setups.fc1", "setups.short").replace("rounds = 3", "rounds = 2")
+    short = short.replace("reinit", "random-mask")
+    again = claim.replace('"A"', '"B"').replace('setup = "fc1"', 'setup = "short"')
+    file.write_text(f"{longer}\n{short}[[claims]]{again}")
+    kept = reproduce(file, "two", records="kept", max_seeds=0)
+    rows = [line.split(" | ") for line in kept.files["report.md"].read_text().partition("## Cost")[2].splitlines()]
+    assert [row[:3] for row in rows if len(row) == 6][2:] == [["| fc1", "paper", "4"], ["| short", "paper", "2"]]
+
+
 def test_a_last_round_has_not_paid_for_gradients_of_the_next_mask(make):
     file = make(length='iterations = 10, arms = ["winning"], criterion = "taylor"')
     told = file.read_text()
