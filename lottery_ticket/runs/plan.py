@@ -102,6 +102,8 @@ class Plan(Undertaking):
         k = self.settings.rewound_at
         left = f"rewound to iteration {k}: rounds after the first go on there, {self.iterations - k} left"
         told = [f"multiply-adds are not counted: {self._uncounted}"] if self._uncounted else []
+        if self.settings.prune_rate_conv is not None and "conv" not in self.network.kinds.values():
+            told.append(f"prune_rate_conv {self.settings.prune_rate_conv} prunes nothing: no convolution is prunable")
         return (*([left] if k else []), *self.data_notes, *self.allocation.notes, *told)
 
     @property

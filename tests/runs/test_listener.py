@@ -80,6 +80,13 @@ def test_what_python_shows_is_short(result, small_npz):
     assert result.run_id in repr(result)
 
 
+@pytest.mark.parametrize(("model", "told"), [("fc1", True), ("conv2", False)])
+def test_a_rate_that_prunes_nothing_is_told(small_npz, model, told):
+    plan = make_plan(tiny(small_npz, model=model, prune_rate_conv=0.1))
+    assert ("prune_rate_conv 0.1 prunes nothing: no convolution is prunable" in plan.notes) is told
+    assert not any("prunes nothing" in note for note in make_plan(tiny(small_npz, model=model)).notes)
+
+
 def test_settings_know_their_preset(result, small_npz):
     assert result.stored.name.startswith("quick dataset=")
     assert load_run(result.run_id).stored.preset == "quick"
