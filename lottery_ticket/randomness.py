@@ -20,6 +20,13 @@ def generator(seed: int, purpose: str, *at: int) -> torch.Generator:
     return torch.Generator().manual_seed(derive(seed, purpose, *at))
 
 
+def seed_globally(seed: int) -> None:
+    """Begin the global generators of torch, NumPy and Python from one seed."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+
+
 @contextmanager
 def forked(seed: int | None = None, device: torch.device | None = None) -> Iterator[None]:
     """Within it the global generators of torch (of the CPU and the device), NumPy and Python are for a user's code.
@@ -30,9 +37,7 @@ def forked(seed: int | None = None, device: torch.device | None = None) -> Itera
     try:
         with torch.random.fork_rng(devices=[device] if device is not None and device.type == "cuda" else []):
             if seed is not None:
-                torch.manual_seed(seed)
-                np.random.seed(seed % 2**32)
-                random.seed(seed)
+                seed_globally(seed)
             yield
     finally:
         np.random.set_state(numpy)

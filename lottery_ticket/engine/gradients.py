@@ -1,6 +1,7 @@
 """Derivatives of a network's loss over training images, for criteria that rank weights by them."""
 
 import copy
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -125,7 +126,8 @@ class Gradients:
 
         def losses() -> Iterator[Tensor]:
             with self._module(training=True) as module:
-                for batch in chosen.split(self._batch_size):
+                # as equal as can be: a last one of a single image could not be normalised
+                for batch in chosen.tensor_split(math.ceil(len(chosen) / self._batch_size)):
                     scores = call(module, {name: value.clone() for name, value in state.items()}, data.x[batch])
                     scores = scores.float() / temperature
                     yield F.cross_entropy(scores, data.y[batch], reduction="sum") / len(chosen)

@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -218,7 +219,10 @@ def _dropout(layer: Any, path: str) -> Run:
 
 
 def _plain(layer: Any, path: str) -> Run:
-    """An element-wise layer."""
+    """An element-wise layer, never in place: what comes over survivors alone is a view, which autograd keeps whole."""
+    if getattr(layer, "inplace", False):
+        layer = copy(layer)
+        layer.inplace = False
     return lambda call, x: layer(x)
 
 
@@ -272,6 +276,8 @@ def _elementwise(function: Callable[..., Tensor]) -> Callable[[Mapping[str, Any]
     """A function of one or more values of one shape, such as a residual sum."""
 
     def make(options: Mapping[str, Any]) -> Run:
+        options = {name: value for name, value in options.items() if name != "inplace"}  # as `_plain`
+
         def run(call: Call, *values: Any) -> Tensor:
             layouts = {value.ndim for value in values if isinstance(value, Tensor)}
             if len(layouts) > 1 and min(layouts) > 3:

@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ from lottery_ticket.engine.supermasks import Supermasks
 from lottery_ticket.masks import Weights
 from lottery_ticket.models.network import Network
 from lottery_ticket.models.paths import connected, constant
-from lottery_ticket.randomness import derive, forked, generator
+from lottery_ticket.randomness import derive, forked, generator, seed_globally
 from lottery_ticket.record import Point
 
 EVALUATED_AT_ONCE = 2000
@@ -167,11 +167,7 @@ class _Training:
             members[0].changing,
         )
         self._changes = Changes(members, masks, settings, round, self._total) if members[0].changing else None
-        self._generators = [
-            torch.Generator(device).manual_seed(derive(member.seed, "dropout", round))
-            for member in members
-            if architecture.draws
-        ]
+        self._generators = [torch.Generator(device) for _ in members if architecture.draws]
         self._augmentations = augmentations(settings.augment or (), data.info, device)
         self._images = [torch.Generator(device) for _ in members if self._augmentations]
         self._loss_sum = torch.zeros(len(members), device=device)
@@ -188,7 +184,8 @@ class _Training:
         snapshot: list[Weights] | None = None
         correct = torch.zeros(0)
         iteration, seen, per_epoch = self._begins_at, 0, math.ceil(len(data.train) / size)
-        with self._global_generator():
+        with forked(device=self._device):
+            self._seed_dropout(self._begins_at)
             if not self._total:
                 correct = self._evaluate(0, None)
             while iteration < self._total:
@@ -211,6 +208,7 @@ class _Training:
                         snapshot = self._unstacked()
                     if iteration == self._settings.rewound_at:
                         self._optimizer.restart()
+                        self._seed_dropout(iteration)
                     ended = iteration == self._total or first + size >= len(data.train)
                     if ended or (every and iteration % every == 0):
                         correct = self._evaluate(iteration, epoch + 1 if ended else None)
@@ -222,6 +220,17 @@ class _Training:
                     if iteration == self._total:
                         break
         return self._results((self._loss_sum / seen).tolist(), correct.cpu().numpy(), snapshot)  # NaN over no images
+
+    def _seed_dropout(self, iteration: int) -> None:
+        """Draws begin anew where training may, so that what is rewound to k has those of what gets there from 0.
+
+        Layers that the engine does not know draw from the global generators, from the (one) member's seed.
+        """
+        places = (self._round, iteration) if iteration else (self._round,)
+        seeds = [derive(member.seed, "dropout", *places) for member in self._members]
+        for own, seed in zip(self._generators, seeds, strict=False):
+            own.manual_seed(seed)
+        seed_globally(seeds[0])
 
     def _seed_augmentations(self, iteration: int) -> None:
         """Each iteration draws anew, so that all arms of a seed see the same images, those that begin late too."""
@@ -271,12 +280,6 @@ class _Training:
         in_memory = isinstance(self._data.train.x, Tensor)
         alike = self._architecture.unknown is None and self._changes is None and self._supermasks is None
         return self._device.type == "cuda" and alike and in_memory
-
-    @contextmanager
-    def _global_generator(self) -> Iterator[None]:
-        """Within it, layers of a network that the engine does not know draw from the (one) member's seed."""
-        with forked(derive(self._members[0].seed, "dropout", self._round), self._device):
-            yield
 
     def _order(self, epoch: int) -> Tensor:
         """The data order of every member in this epoch, K×N, from its seed."""

@@ -156,10 +156,12 @@ def _grasp(at: Evidence) -> Weights:
     """w · Hg, over ten images a class: what most hinders the flow of gradients goes.
 
     Wang, Zhang & Grosse 2020 (arXiv 2002.07376), section 4, whose score is −w · Hg and whose highest go. g is of all
-    these images, and so is H: products batch by batch would be of other gradients.
+    these images, and so is H: products batch by batch would be of other gradients. It is of survivors alone: nothing
+    flows to what is pruned.
     """
     images = at.balanced(PER_CLASS)
-    g = {name: value for name, value in at.gradients(at.weights, images, TEMPERATURE).items() if name in at.mask}
+    gradients = at.gradients(at.weights, images, TEMPERATURE)
+    g = {name: gradients[name] * kept for name, kept in at.mask.items()}
     product = at.gradients.hessian(at.weights, g, images, TEMPERATURE)
     return {name: at.weights[name] * product[name] for name in at.mask}
 

@@ -42,6 +42,15 @@ class Normalised(nn.Module):
         return self.output(F.relu(self.norm(self.conv(x))).flatten(1))
 
 
+class OfVectors(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.hidden, self.norm, self.output = nn.Linear(9, 4), nn.BatchNorm1d(4), nn.Linear(4, classes)
+
+    def forward(self, x):
+        return self.output(F.relu(self.norm(self.hidden(x.flatten(1)))))
+
+
 def at(model="mlp:4", pruned=0.0, seed=0, **how):
     """A network's evidence: of trained weights, θ₀ beside them, and a mask that leaves some out."""
     settings = load_preset(model=model, batch_size=60, bias_init="normal", **how)
@@ -185,7 +194,7 @@ def test_grasp_by_the_whole_hessian():
         return F.cross_entropy(plain(state, Images.train.x[images].double()) / 200, LABELS[images])
 
     flat = torch.cat([seen.weights[name].flatten() for name in shapes]).double()
-    g = torch.autograd.functional.jacobian(loss, flat)
+    g = torch.autograd.functional.jacobian(loss, flat) * torch.cat([kept.flatten() for kept in seen.mask.values()])
     product = torch.autograd.functional.hessian(loss, flat) @ g
     expected = dict(zip(shapes, (flat * product).split(sizes), strict=True))
     found = CRITERIA["grasp"].scores(seen)
@@ -203,6 +212,13 @@ def test_hessian_products_do_not_depend_on_the_batches():
     again = seen.gradients.hessian(seen.weights, g, images)
     for name in network.trainable:
         torch.testing.assert_close(again[name], whole[name], rtol=1e-4, atol=1e-7)
+
+
+def test_no_batch_is_of_a_single_image():
+    """Which could not be normalised."""
+    _, seen = at(f"{__name__}:OfVectors")
+    seen.gradients._batch_size = 59
+    assert all(value.isfinite().all() for value in CRITERIA["gradient"].scores(seen).values())
 
 
 def test_fisher_squares_the_gradients_of_single_images():

@@ -42,11 +42,13 @@ def network_of(settings, data):
         {"weight_decay": 1e-3, "warmup_iterations": 12},
         {"optimizer": "adamw", "schedule": "cosine", "warmup_iterations": 12, "weight_decay": 0.1},
         {"optimizer": "sgd", "momentum": 0.9, "lr": 0.1, "model": "tests.help.networks:Residual", "iterations": 20},
+        {"model": "tests.help.networks:with_dropout"},
+        {"model": "tests.help.networks:DroppingItself"},
     ],
     ids=lambda how: "-".join(map(str, how.values())),
 )
 def test_from_theta_k_on_training_is_what_it_was(settings, small, how, k):
-    """Bit for bit: batches, schedule, warm-up, moments and running statistics go on at k."""
+    """Bit for bit: batches, schedule, warm-up, moments, running statistics and dropout go on at k."""
     settings = settings.model_copy(update={"evaluate_every": 7, "rewind_iteration": min(k, 19)} | how)
     k, network = settings.rewind_iteration, network_of(settings, small)
     dense = Member("winning", 0, network.dense_mask(), network.draw(0, "init"))

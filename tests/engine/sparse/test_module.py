@@ -28,9 +28,23 @@ def pruned(module, density=0.3):
     return mask
 
 
-def test_trained_by_any_optimiser_as_the_module_under_its_mask():
+class InPlace(nn.Module):
+    """What torchvision's AlexNet and VGG end in."""
+
+    def __init__(self, shape):
+        super().__init__()
+        self.convolutions = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Flatten())
+        self.first, self.act = nn.Linear(200, 20), nn.ReLU(inplace=True)
+        self.second, self.output = nn.Linear(20, 20), nn.Linear(20, 10)
+
+    def forward(self, x):
+        return self.output(F.relu(self.second(self.act(self.first(self.convolutions(x)))), inplace=True))
+
+
+@pytest.mark.parametrize("make", [Residual, InPlace])
+def test_trained_by_any_optimiser_as_the_module_under_its_mask(make):
     torch.manual_seed(0)
-    module = Residual(SHAPE)
+    module = make(SHAPE)
     mask = pruned(module)
     ours, whole = SurvivorsAlone(module, mask, SHAPE), copy.deepcopy(module)
     assert sum(p.numel() for p in ours.parameters()) == sum(int(p.count_nonzero()) for p in whole.parameters()) + sum(
