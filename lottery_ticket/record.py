@@ -83,14 +83,17 @@ class Cost(BaseModel):
         """What the mask of the next round has cost, in a trajectory that finds its own."""
         return None if self.to_find is None else self.to_find + self.computed
 
+    def spent(self, sparse: Collection[str]) -> int | None:
+        """What this round's network has cost, the scoring for the next one's mask left out; `sparse` as of the record.
+
+        None where `to_find` is not known.
+        """
+        return None if self.found_with is None else self.found_with - self.scored(sparse)
+
     def scored(self, sparse: Collection[str]) -> int:
         """What of `computed` were the gradients that a criterion asked for; `sparse` as of the record."""
         an_image = sum(each.sparse if name in sparse else each.dense for name, each in self.training.items())
         return self.computed - self.images * an_image
-
-    def over_survivors(self, sparse: Collection[str]) -> int:
-        """What `computed` would be over survivors alone, a criterion's gradients as they are; `sparse` as there."""
-        return self.round.sparse + self.scored(sparse)
 
     @property
     def an_image(self) -> Both:

@@ -114,7 +114,7 @@ def _made_small(record: Record) -> Any:
 
 
 def _up_to(record: Record) -> Any:
-    return record.cost and record.cost.found_with
+    return record.cost and record.cost.spent(record.sparse)
 
 
 def draw_early_stop(

@@ -187,7 +187,7 @@ def points_of(side: Side, cost: Counting = "computed") -> tuple[Point, ...]:
 def _spent(side: Side, record: Record, cost: Counting) -> int | None:
     if cost == "sparse":
         return side.sparse.get((record.seed, record.round))
-    return record.cost.found_with if record.cost else None
+    return record.cost.spent(record.sparse) if record.cost else None
 
 
 def _settings(each: Sequence[Settings]) -> dict[str, tuple[object, ...]]:

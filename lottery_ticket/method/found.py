@@ -39,8 +39,8 @@ def found_by(settings: Settings, arm: str, seed: int, r: int) -> Before | None:
 def spent_over_survivors(settings: Settings, records: Sequence[Record]) -> dict[tuple[str, int, int], int]:
     """The multiply-adds of all training that led to each network, over survivors alone: (arm, seed, round) → how many.
 
-    Those of finding the mask are among them. Without what is not known: where `Cost.to_find` is not, or a round is not
-    there that the mask comes from.
+    Those of finding the mask are among them, the scoring for the next round's mask is not. Without what is not known:
+    where `Cost.to_find` is not, or a round is not there that the mask comes from.
 
     Args:
         settings: of the run.
@@ -48,6 +48,7 @@ def spent_over_survivors(settings: Settings, records: Sequence[Record]) -> dict[
     """
     table = {(record.arm, record.seed, record.round): record for record in records}
     to_find: dict[tuple[str, int, int], int] = {}
+    found_with: dict[tuple[str, int, int], int] = {}
     spent: dict[tuple[str, int, int], int] = {}
 
     def mask_of(before: Before) -> int | None:
@@ -58,7 +59,7 @@ def spent_over_survivors(settings: Settings, records: Sequence[Record]) -> dict[
         if before.part == "scored":
             return other.cost.scored(other.sparse)
         count(other)
-        return to_find.get(there) if before.part == "to_find" else spent.get(there)
+        return (to_find if before.part == "to_find" else found_with).get(there)
 
     def count(record: Record) -> None:
         key = record.arm, record.seed, record.round
@@ -67,7 +68,8 @@ def spent_over_survivors(settings: Settings, records: Sequence[Record]) -> dict[
         before = found_by(settings, *key)
         found = mask_of(before) if before else 0
         if found is not None:
-            to_find[key], spent[key] = found, found + record.cost.over_survivors(record.sparse)
+            to_find[key], spent[key] = found, found + record.cost.round.sparse
+            found_with[key] = spent[key] + record.cost.scored(record.sparse)
 
     for record in sorted(records, key=lambda each: each.round):
         count(record)  # what it comes from is of the round before, or another's of this round

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -10,6 +11,7 @@ import torch
 from lottery_ticket.config import Settings
 from lottery_ticket.data.prepared import Data
 from lottery_ticket.engine.altered import seen_by
+from lottery_ticket.engine.device import arithmetic
 from lottery_ticket.engine.gradients import Gradients
 from lottery_ticket.engine.job import (
     LEARNING,
@@ -308,11 +310,18 @@ class Trajectories:
             if member.frozen:
                 values, multiplied = weights, self._network.dense_mask()
             known = replace(seen, mask=mask, weights=values, gradients=seen.gradients.under(multiplied))
-            scores = scores_by(self._settings.criterion, known, inverted)
+            with self._measuring():
+                scores = scores_by(self._settings.criterion, known, inverted)
             scored[member.arm, member.seed] += known.gradients.seen
             return scores
 
         return next_mask(self._settings, self._network, judged.mask, self.round + 1, score)
+
+    def _measuring(self) -> AbstractContextManager[None]:
+        """Within it, what is measured is in float32 and the same each time, whatever networks are trained in."""
+        if self._data is None:
+            return nullcontext()
+        return arithmetic(self._settings.model_copy(update={"precision": "float32"}), self._data.train.y.device)
 
     def _unpruned(self, member: Member, r: int) -> Member:
         """A member as it would start round r if nothing were pruned."""

@@ -19,7 +19,7 @@ def rounds(accuracies, densities=(1.0, 0.5), cost=None, diverged=()):
     for index, density in enumerate(densities):
         for seed, accuracy in accuracies.items():
             one = record("winning", seed, index, accuracy, diverged=(seed, index) in diverged)
-            spent = {"computed": cost, "to_find": index * cost, "training": {"w": Both(9, 9)}} if cost else None
+            spent = {"computed": cost, "to_find": index * cost, "training": {"w": Both(cost, cost)}} if cost else None
             told = Cost(images=1, inference={}, **spent) if spent else None
             made.append(one.model_copy(update={"density": density, "cost": told}))
     return made

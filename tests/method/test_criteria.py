@@ -327,6 +327,8 @@ def test_at_initialisation_no_step_is_taken_before_scoring(settings, small, monk
 
     def spy(seen):
         asked.append(seen)
+        cudnn = torch.backends.cudnn
+        assert (cudnn.deterministic, cudnn.allow_tf32, cudnn.benchmark) == (True, False, False)
         return {name: seen.weights[name].abs() for name in seen.mask}
 
     monkeypatch.setitem(criteria.CRITERIA, "spy", Criterion(spy, pruning="init", steps=3))

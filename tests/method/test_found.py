@@ -44,24 +44,26 @@ def rounds(*arms, scored=0, unknown=()):
 @pytest.mark.parametrize(
     ("how", "arm", "expected", "times"),
     [
-        ({}, "winning", [1000, 1000 + 600, 1000 + 600 + 300], [1, 2, 3]),
-        ({}, "reinit", [1000, 1000 + 600, 1000 + 600 + 300], [1, 2, 3]),
-        ({}, "gmp", [1000, 800, 500], [1, 1, 1]),
-        ({}, "mask-gmp", [1000, 800 + 600, 500 + 300], [1, 2, 2]),
-        ({"scope": "global"}, "gmp", [1000, 1000 + 800, 1000 + 600 + 500], [1, 2, 3]),
-        ({"scope": "global"}, "mask-gmp", [1000, 1000 + 800 + 600, 1000 + 600 + 500 + 300], [1, 3, 4]),
-        ({"pruning": "one-shot"}, "winning", [1000, 1000 + 600, 1000 + 300], [1, 2, 2]),
-        ({"pruning": "one-shot"}, "reinit", [1000, 1000 + 600, 1000 + 300], [1, 2, 2]),
-        ({"pruning": "init", "criterion": "snip"}, "winning", [1000, 600, 300], [1, 2, 2]),
-        ({}, "small-dense", [1000, 600, 300], [1, 1, 1]),
+        ({}, "winning", [1000, 1000 + 600, 1000 + 600 + 300], [0, 1, 2]),
+        ({}, "reinit", [1000, 1000 + 600, 1000 + 600 + 300], [0, 1, 2]),
+        ({}, "gmp", [1000, 800, 500], [0, 0, 0]),
+        ({}, "mask-gmp", [1000, 800 + 600, 500 + 300], [0, 1, 1]),
+        ({"scope": "global"}, "gmp", [1000, 1000 + 800, 1000 + 600 + 500], [0, 1, 2]),
+        ({"scope": "global"}, "mask-gmp", [1000, 1000 + 800 + 600, 1000 + 600 + 500 + 300], [0, 2, 3]),
+        ({"pruning": "one-shot"}, "winning", [1000, 1000 + 600, 1000 + 300], [0, 1, 1]),
+        ({"pruning": "one-shot"}, "reinit", [1000, 1000 + 600, 1000 + 300], [0, 1, 1]),
+        ({"pruning": "init", "criterion": "snip"}, "winning", [1000, 600, 300], [0, 1, 1]),
+        ({}, "small-dense", [1000, 600, 300], [0, 0, 0]),
     ],
 )
 def test_by_where_a_mask_comes_from(how, arm, expected, times):
-    """A criterion's gradients count as often as rounds do in which they were asked for, as many as they were."""
+    """A criterion's gradients count as often as rounds before do in which they were asked for, as many as they were."""
     arms = ("winning", "reinit", "gmp", "mask-gmp", "small-dense")
     settings = load_preset(**how).model_copy(update={"arms": arms})
     for scored in (0, 7):
-        spent = spent_over_survivors(settings, rounds(*arms, scored=scored))
+        made = rounds(*arms, scored=scored)
+        assert {each.cost.spent(each.sparse) for each in made} == {1000}  # they are told that nothing came before
+        spent = spent_over_survivors(settings, made)
         assert [spent[arm, 0, r] for r in range(3)] == [expected[r] + scored * times[r] for r in range(3)]
 
 
