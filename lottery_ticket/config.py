@@ -35,6 +35,13 @@ OF_CHANGES = ("mask_every", "mask_from", "mask_until", "mask_fraction")
 OF_PRUNING = ("criterion", "prune_first", "prune_steps", "rewind_iteration")
 """Settings of what is trained and then pruned, of which a mask that is learned knows nothing."""
 
+OF_A_TICKET = (
+    *("model", "width", "init", "bias_init", "bn_init", "rounds", "rewind_iteration"),
+    *("prunable", "keep_dense", "prune_only", "output_layer", "scope", "pruning", "prune_steps", "criterion"),
+    *("prune_first", "prune_rate", "prune_rate_conv", "prune_rate_output", "density", "tensor_densities"),
+)
+"""Settings that a ticket brings along: the network, what is pruned of it, and how it was found."""
+
 MOST_SEEDS = 1000
 
 MOST_FROM_FILES = 1000

@@ -101,7 +101,7 @@ class Verdict:
         learned: whether the dense networks are shown to do better than naming the most frequent class does. If they
             are not, there is nothing to match, and no round matches or wins.
         majority: what naming that class gets right, 0–1; None where that is not known.
-        dense: mean accuracy of the dense networks, 0–1.
+        dense: mean accuracy of the dense networks, 0–1; None where there are none.
         seeds: how many the run has.
         level: of each interval; where seeds are added until all is decided, that of the look at so many.
         looks: how many seeds there are at each look there; else empty.
@@ -123,7 +123,7 @@ class Verdict:
     diverged: tuple[str, ...]
     learned: bool
     majority: float | None
-    dense: float
+    dense: float | None
     seeds: int
     looks: tuple[int, ...] = ()
     level_of_all: float | None = None
@@ -186,7 +186,7 @@ class Verdict:
     def remarks(self) -> list[str]:
         """What else there is to say of the evidence, a sentence each."""
         told = []
-        if not self.learned:
+        if not self.learned and self.dense is not None:
             chance = "" if self.majority is None else f", naming the most frequent class {100 * self.majority:.2f} %"
             told.append(
                 f"The dense network is not shown to have learned: it gets {100 * self.dense:.2f} % of the test images "
@@ -324,7 +324,7 @@ def judge(
         diverged=tuple(sorted({f"{record.arm}-seed{record.seed}" for record in records if record.diverged})),
         learned=learned,
         majority=majority,
-        dense=dense_accuracy(records, controls) or 0.0,
+        dense=dense_accuracy(records, controls),
         seeds=len(seeds),
         looks=tuple(looks),
         level_of_all=level_of_all,

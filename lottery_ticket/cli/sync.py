@@ -74,5 +74,7 @@ def _tell(done: "Synced", tracking_uri: str | None) -> None:
     elif done.kind == "find":
         go_on = f'lottery_ticket.find(…, resume="{done.run_id}") goes on with it'
         say(f"{done.run_id} ({done.name}): delivered; {go_on}")
+    elif done.kind == "train":
+        say(f"{done.run_id} ({done.name}): delivered; nothing goes on with a training of a ticket but lt train anew")
     else:
         say(f"{done.run_id} ({done.name}): delivered. {resume_command(done.run_id, tracking_uri, done.code)}")

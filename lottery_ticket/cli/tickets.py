@@ -106,7 +106,7 @@ def tickets(
     elif sort == "accuracy":
         chosen.sort(key=lambda each: -each.test_accuracy)
     elif sort == "gain":
-        chosen.sort(key=lambda each: (each.dense_accuracy or 0) - each.test_accuracy)
+        chosen.sort(key=lambda each: (each.dense_accuracy is None, (each.dense_accuracy or 0.0) - each.test_accuracy))
     if as_json:
         rows = [vars(each) | {"verdict": each.verdict} for each in chosen[:limit]]
         say(json.dumps(rows))

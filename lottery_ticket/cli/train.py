@@ -10,27 +10,7 @@ from lottery_ticket.cli.early import check_ticket
 from lottery_ticket.cli.options import Json, TrackingUri, with_settings
 from lottery_ticket.cli.say import say
 from lottery_ticket.cli.tickets import ChangedModel, ModelCode, TicketReference
-from lottery_ticket.config import Settings
-
-_OF_THE_TICKET = {
-    "model",
-    "width",
-    "init",
-    "bias_init",
-    "bn_init",
-    "rounds",
-    "prune_rate",
-    "density",
-    "tensor_densities",
-    "prune_first",
-    "pruning",
-    "prune_steps",
-    "prune_rate_conv",
-    "prune_rate_output",
-    "scope",
-    "criterion",
-    "rewind_iteration",
-}
+from lottery_ticket.config import OF_A_TICKET, Settings
 
 
 def _train(
@@ -82,4 +62,4 @@ def _train(
         print_result(result, ui_command(experiment, tracking_uri))
 
 
-train = with_settings(_train, [name for name in Settings.model_fields if name not in _OF_THE_TICKET], "the ticket's")
+train = with_settings(_train, [name for name in Settings.model_fields if name not in OF_A_TICKET], "the ticket's")

@@ -245,6 +245,10 @@ def check_module(module: Any, refuse: Callable[[str], InputError]) -> None:
         raise refuse(
             f"has a tensor named {odd[:60]!a}; allowed: names that can be printed, of at most 4,096 characters"
         )
+    kept = {name for name, _ in module.named_buffers()} & module.state_dict().keys()
+    if odd := next((name for name in kept if not module.get_buffer(name).isfinite().all()), None):
+        why = f"has a buffer {odd} that is not finite, as what diverged has"
+        raise refuse(f"{why}; allowed: finite ones, or register_buffer(…, persistent=False)")
     if (path := building.scripted(module)) is not None:
         where = f"its {path}" if path else "it"
         raise refuse(f"cannot be trained: {where} is made by torch.jit; allowed: the module from which that was made")

@@ -42,6 +42,9 @@ def compare_runs(
     named = check_sides(sides, tolerance, level, cost, figure)
     client = connection.connect(tracking_uri, create=False)
     stored = {run_id: reading.read_run(client, run_id) for run_id in dict.fromkeys(run_id for run_id, _ in named)}
+    for run_id, arm in named:
+        if any(whose == arm for whose, _ in stored[run_id].lost):
+            stored[run_id].must_be_whole(client.tracking_uri)
     made = [_side(stored[run_id], arm, cost) for run_id, arm in named]
     scores = {run_id: each.score for run_id, each in stored.items()}
     if other := next((run_id for run_id, score in scores.items() if score != scores[named[0][0]]), None):

@@ -75,8 +75,8 @@ def judge_stored(stored: Stored) -> Verdict | None:
 def _final_metrics(verdict: Verdict | None) -> dict[str, float]:
     if verdict is None:
         return {}
-    return {
-        "dense_accuracy": verdict.dense,
+    dense = {} if verdict.dense is None else {"dense_accuracy": verdict.dense}
+    return dense | {
         "smallest_winning_pct": verdict.smallest_winning_pct,
         "smallest_matching_pct": verdict.smallest_matching_pct,
     }

@@ -67,7 +67,7 @@ def check_score(given: Any) -> Score:
     if score.name == "test_accuracy" and not score.is_accuracy:
         raise InputError("score", given, "is no accuracy, a fraction from 0 to 1; allowed: another name for it")
     if score.name != "test_accuracy":
-        _check_name(score.name, "score")
+        check_name(score.name, "score")
     return score
 
 
@@ -102,7 +102,7 @@ def understand(told: Any, score: Score, finite: bool) -> Measured:
     raw = values.pop(score.name)
     losses = {name: values.pop(name, None) for name in ("test_loss", "validation_loss", "validation_accuracy")}
     for name in values:
-        _check_name(name, "evaluate")
+        check_name(name, "evaluate")
     diverged = any(value is not None and not math.isfinite(value) for value in losses.values())
     if not math.isfinite(raw):
         if finite:
@@ -154,7 +154,7 @@ def _bits(value: Any) -> np.ndarray:
     return np.array(bits)
 
 
-def _check_name(name: str, option: str) -> None:
+def check_name(name: str, option: str) -> None:
     """InputError for a name that MLflow does not take, or that a metric of this package's has."""
     fits = len(name) <= 200 and re.fullmatch(r"\w[\w .-]*(/\w[\w .-]*)*", name, re.ASCII)
     if not fits or name.partition("/")[0] in OWN_METRICS:

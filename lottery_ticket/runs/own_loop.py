@@ -19,7 +19,7 @@ from lottery_ticket.models.own import label
 from lottery_ticket.models.tensors import give, tensors_of
 from lottery_ticket.randomness import derive, forked, generator
 from lottery_ticket.record import Point, Record
-from lottery_ticket.runs.measured import Measured, Score, number, understand
+from lottery_ticket.runs.measured import Measured, Score, check_name, number, understand
 from lottery_ticket.tickets.apply import Held
 
 
@@ -149,6 +149,11 @@ class OwnTrain:
         self._compare_length(member, round, steps.iteration)
         losses = _numbers(told)
         loss = losses.pop("train_loss", None)
+        for name in losses:
+            check_name(name, "train")
+            if name in measured.others:
+                why = f"is also what {label(self._evaluate)} returns; allowed: another name"
+                raise InputError("train", name, why)
         finite = all(value.isfinite().all() for value in weights.values())
         return Trained(
             weights=weights,

@@ -6,7 +6,17 @@ from typing import Any
 
 import torch
 
-from lottery_ticket.config import JUDGING, OF_CHANGES, OF_THE_MACHINE, Settings, as_text, differences, merge
+from lottery_ticket.config import (
+    JUDGING,
+    OF_A_TICKET,
+    OF_CHANGES,
+    OF_THE_MACHINE,
+    Settings,
+    as_text,
+    differences,
+    flag,
+    merge,
+)
 from lottery_ticket.data.prepared import Data
 from lottery_ticket.engine.job import Member, Train, Watch
 from lottery_ticket.errors import InputError
@@ -92,6 +102,8 @@ def train_ticket(
 
 def retrain_settings(ticket: Ticket, overrides: Mapping[str, Any]) -> Settings:
     """The settings that a ticket is trained with: its own, but for the overrides and for how it was judged."""
+    if told := next((name for name in OF_A_TICKET if name in overrides), None):
+        raise InputError(flag(told), as_text(overrides[told]), "is the ticket's own; allowed: none")
     own = ticket.settings.model_dump(exclude=set(JUDGING)) | {
         "arms": ("winning", "reinit"),
         "seeds": (ticket.origin.seed,),

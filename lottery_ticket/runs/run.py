@@ -92,7 +92,7 @@ def run(
         with resumable(lambda: _resuming(this.tracker, tracking_uri)):
             result = carry_out(this, _find(plan))
     named = {name for names in code_in(settings).values() for name in names}
-    return _until_decided(result, named, tracking_uri, listener, clock)
+    return _until_decided(result, named, False, tracking_uri, listener, clock)
 
 
 @reach.quietly()
@@ -128,11 +128,16 @@ def resume(
     named = {name for name in (*code, model) if name and is_code(name)}
     with locks.writing(client, run_id):
         result = _resume(run_id, named, changed_model, client, tracking_uri, listener, clock)
-    return _until_decided(result, named, tracking_uri, listener, clock)
+    return _until_decided(result, named, changed_model, tracking_uri, listener, clock)
 
 
 def _until_decided(
-    result: "Result", code: Collection[str], tracking_uri: str | None, listener: Listener, clock: Stopwatch
+    result: "Result",
+    code: Collection[str],
+    changed_model: bool,
+    tracking_uri: str | None,
+    listener: Listener,
+    clock: Stopwatch,
 ) -> "Result":
     """Train more seeds of a run that asks for them, until it is decided."""
     from lottery_ticket.store import locks
@@ -141,7 +146,7 @@ def _until_decided(
         assert result.verdict is not None
         listener.undecided(result.verdict, len(seeds))
         with locks.writing(result.client, result.run_id):
-            result = _resume(result.run_id, code, False, result.client, tracking_uri, listener, clock, seeds)
+            result = _resume(result.run_id, code, changed_model, result.client, tracking_uri, listener, clock, seeds)
     return result
 
 

@@ -27,6 +27,7 @@ class Stopwatch:
         self.trained = False
         self._part: Part = "start"
         self._seconds: dict[Part, float] = dict.fromkeys(PARTS, 0.0)
+        self._split = 0.0  # seconds of training that have been told from evaluations
 
     @contextmanager
     def part(self, name: Part) -> Iterator[None]:
@@ -38,13 +39,15 @@ class Stopwatch:
             self._turn(outer)
 
     def evaluated(self, records: Sequence[Record]) -> None:
-        """Of the time of training, what went into evaluations, by these records of the rounds that were trained."""
+        """Of the time of training since the last call, what went into evaluations, by the records of its rounds."""
         self.trained = bool(records)
         whole = math.fsum(record.seconds for record in records)
         part = math.fsum(record.evaluation_seconds or 0.0 for record in records)
-        moved = self._seconds["training"] * part / whole if whole else 0.0
-        self._seconds["training"] -= moved
-        self._seconds["evaluation"] += moved
+        if whole:
+            moved = (self._seconds["training"] - self._split) * part / whole
+            self._seconds["training"] -= moved
+            self._seconds["evaluation"] += moved
+            self._split = self._seconds["training"]
 
     @property
     def seconds(self) -> dict[Part, float]:

@@ -9,6 +9,7 @@ from lottery_ticket.data.sources import load_images
 from lottery_ticket.errors import InputError
 from lottery_ticket.plugins import is_code
 from lottery_ticket.runs.conclude import conclude
+from lottery_ticket.runs.seeds import more_seeds
 from lottery_ticket.store import connection, locks, reading
 from lottery_ticket.store.layout import OWN_LOOP
 from lottery_ticket.store.outbox import Outbox
@@ -20,9 +21,9 @@ class Synced:
     """A run whose rounds the store has now.
 
     Attributes:
-        kind: run, trial of a study, or find (`layout.OWN_LOOP`).
+        kind: run, trial of a study, find (`layout.OWN_LOOP`), or train, a ticket once more.
         code: the flags that name what of its settings is code.
-        finished: whether it was trained to its end; else `resume` goes on with it.
+        finished: whether it was trained to its end, and no seed is to be added; else `resume` goes on with it.
         refused: what the store will never take, with the reasons.
         deleted: how it comes back, if it is deleted and its rounds wait for that.
     """
@@ -73,5 +74,8 @@ def sync(run_id: str, *, tracking_uri: str | None = None) -> Synced:
             tracker.stop("KILLED")
             tracker.outbox.remove()
         else:
-            conclude(tracker)
-    return Synced(run_id, stored.name, stored.kind, code_flags(stored.settings), finished, tuple(tracker.refused))
+            with tracker.ending_well():
+                verdict, _ = conclude(tracker)
+            finished = not more_seeds(stored, verdict)
+    kind = "train" if stored.origin else stored.kind
+    return Synced(run_id, stored.name, kind, code_flags(stored.settings), finished, tuple(tracker.refused))

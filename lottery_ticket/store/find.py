@@ -192,7 +192,8 @@ def _start(
 ) -> tuple[Weights, Weights | None]:
     """The values a ticket of this arm starts from, its pruned ones whatever they are, and θ₀ of its seed if it is kept.
 
-    Nothing is drawn that the run has kept.
+    θ₀ of a ticket that was trained once more is where the dense network beside it began. Nothing is drawn that the run
+    has kept.
     """
     origin, mask = ticket.origin, ticket.mask
     arm = arm_named(origin.arm, f"{ticket.name}: arm")
@@ -201,7 +202,11 @@ def _start(
     if arm.keep_start or (arm.draws and ticket.found_on is None):
         return reading.read_start(client, mine, origin.round, mask), None
     if _origin(run):  # the only round of this trajectory, but for the dense control
-        return reading.read_weights(client, mine, layout.REWOUND if origin.arm == "winning" else layout.INIT), None
+        if origin.arm != "winning":
+            return reading.read_weights(client, mine, layout.INIT), None
+        start = reading.read_weights(client, mine, layout.REWOUND)
+        told = [each.round for each in read_rounds(run.data.tags) if (each.arm, each.seed) == (origin.arm, origin.seed)]
+        return start, reading.read_weights(client, mine, layout.INIT) if 0 in told else None
 
     if arm.makes_mask:  # its mask is what the training ended with, and all that it started from is θ₀
         initial = reading.read_weights(client, mine, layout.INIT)

@@ -75,6 +75,7 @@ def _read_store(tracking_uri: str | None) -> list[_Run]:
             if experiments
             for run in connection.search(client, experiments, f"tags.`lt.kind` = '{kind}'")
         ]
+    runs.sort(key=lambda run: -run.info.start_time)
     return [(run.info.run_id, run.info.run_name, run.data.params, run.data.tags) for run in runs]
 
 

@@ -40,6 +40,7 @@ def measure(
         pruning: when weights are pruned, as `method.schedule.pruning_of` says it.
     """
     dense = [record for record in records if record.round == 0 and record.arm == "winning"]
+    assert verdict.dense is not None  # a trial begins with round 0
     smallest = verdict.smallest_winning_pct
     won = [judged.round for judged in verdict.rounds if judged.wins == "yes"]
     steps = {record.round: record.iterations - record.begins_at for record in records if record.arm == "winning"}

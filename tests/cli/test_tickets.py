@@ -33,6 +33,10 @@ def test_lt_tickets_filters_and_sorts(cli, found):
     assert len(best) == 3
     assert [row["test_accuracy"] for row in best] == sorted((r["test_accuracy"] for r in best), reverse=True)
     assert max(row["density"] for row in best) <= 0.7
+    gained = cli("tickets", "--json", "--sort", "gain").json
+    gains = [row["test_accuracy"] - row["dense_accuracy"] for row in gained if row["dense_accuracy"] is not None]
+    assert gains == sorted(gains, reverse=True)
+    assert all(row["dense_accuracy"] is None for row in gained[len(gains) :])
     table = cli("tickets", "--limit", 2, "--min-accuracy", 0.1)
     assert table.code == 0
     assert found.run_id in table.out

@@ -476,6 +476,27 @@ def moves(module, job):
         module[0].weight += 0.1
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("test_accuracy", "cannot be the name of a metric"),
+        ("bad@name", "cannot be the name of a metric"),
+        ("own", "is also what tests.runs.test_find.counted returns; allowed: another name"),
+    ],
+)
+def test_names_of_metrics_are_told_apart(name, says):
+    def named(module, job):
+        train(module, job)
+        return {"train_loss": 0.5, name: 0.99}
+
+    with pytest.raises(InputError, match=f"train: '{name}' {re.escape(says)}"):
+        find(named, evaluate=counted)
+
+
+def counted(module):
+    return {"test_accuracy": 0.5, "own": 1}
+
+
 def adds(module, job):
     train(module, job)
     module.extra = nn.Parameter(torch.zeros(1))

@@ -70,6 +70,8 @@ def test_changed_settings_and_other_controls(store, ticket):
     assert all(r.iterations == 10 for r in again.rounds)
     assert again.stored.name == f"ticket {ticket.name} iterations=10 lr=0.01"
     assert again.verdict.rounds == ()
+    assert again.verdict.dense is None
+    assert "dense_accuracy" not in again.client.get_run(again.run_id).data.metrics
 
 
 def other_data(path, small_npz, classes=10, side=28):
@@ -178,10 +180,11 @@ def test_late_rewinding(store, settings, tmp_path):
     assert not torch.equal(ticket.weights["fc1.weight"], theta["fc1.weight"] * ticket.mask["fc1.weight"])
     with pytest.raises(InputError, match="--arms: 'random-mask' needs the values of all weights"):
         beginning(ticket, arms="winning,random-mask")
-    again = lottery_ticket.train_ticket(ticket, tracking_uri=store, iterations=15)
-    kept = Ticket.load(f"runs:/{again.run_id}", tracking_uri=store)
-    assert same(kept.weights, ticket.weights)
-    assert same(beginning(kept).dense, theta)
+    again = lottery_ticket.train_ticket(ticket, tracking_uri=store, iterations=15, seeds=2)
+    for seed in (0, 1):  # of the order of the data: it is one network
+        kept = Ticket.load(f"runs:/{again.run_id}:1:winning-seed{seed}", tracking_uri=store)
+        assert same(kept.weights, ticket.weights)
+        assert same(beginning(kept).dense, theta)
 
 
 def test_controls_of_a_training_can_be_pulled(found, store, ticket):
@@ -200,6 +203,18 @@ def test_the_output_layer_depends_on_the_seed(ticket):
     assert not torch.equal(one.start["output.weight"], other.start["output.weight"])
     assert torch.equal(one.start["output.weight"], one.dense["output.weight"])
     assert one.mask["output.weight"].all()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ({"keep_dense": ("fc1.*",)}, "--keep-dense: 'fc1.*' is the ticket's own; allowed: none"),
+        ({"prune_rate": 0.5}, "--prune-rate: '0.5' is the ticket's own; allowed: none"),
+    ],
+)
+def test_what_a_ticket_brings_along_is_refused(ticket, overrides, told):
+    with pytest.raises(InputError, match=re.escape(told)):
+        retrain_settings(ticket, overrides)
 
 
 def test_images_of_another_shape_are_refused(store, ticket, small_npz, tmp_path):

@@ -46,3 +46,7 @@ def test_evaluation_is_its_share_of_the_rounds(monkeypatch, found):
     ]
     clock.evaluated(records)
     assert (clock.seconds["training"], clock.seconds["evaluation"]) == (10, 2)
+    with clock.part("training"):  # of a further look
+        now[0] += 6
+    clock.evaluated(records)
+    assert (clock.seconds["training"], clock.seconds["evaluation"]) == (15, 3)

@@ -34,7 +34,7 @@ def test_they_are_kept_with_the_run_and_its_tickets(settings, tmp_path, monkeypa
     ticket = run.ticket(1)
     assert ticket.settings.engine_threads == 1
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    again = lottery_ticket.train_ticket(ticket, rounds=2, tracking_uri="sqlite:///m.db")
+    again = lottery_ticket.train_ticket(ticket, tracking_uri="sqlite:///m.db")
     assert again.stored.settings.engine_threads == 1
     assert "engine_threads" not in again.stored.name
 
