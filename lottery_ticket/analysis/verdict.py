@@ -103,6 +103,7 @@ class Verdict:
         majority: what naming that class gets right, 0–1; None where that is not known.
         dense: mean accuracy of the dense networks, 0–1; None where there are none.
         seeds: how many the run has.
+        of_rounds: how many pruned rounds it was to have, among which each is judged.
         level: of each interval; where seeds are added until all is decided, that of the look at so many.
         looks: how many seeds there are at each look there; else empty.
         level_of_all: of all looks together.
@@ -125,6 +126,7 @@ class Verdict:
     majority: float | None
     dense: float | None
     seeds: int
+    of_rounds: int
     looks: tuple[int, ...] = ()
     level_of_all: float | None = None
 
@@ -158,9 +160,9 @@ class Verdict:
         """The evidence behind the answers, in words."""
         one_sided = f"{(1 - self.level) / 2:.3g}"
         many = (
-            f"; a round wins where that also holds among the {len(self.rounds)} rounds (false discovery rate "
+            f"; a round wins where that also holds among the {self.of_rounds} rounds (false discovery rate "
             f"{one_sided}, Benjamini & Hochberg 1995)"
-            if len(self.rounds) > 1
+            if self.of_rounds > 1
             else ""
         )
         level = f"{100 * self.level:.4g}%"
@@ -199,7 +201,7 @@ class Verdict:
             )
         alone = [str(r.round) for r in self.rounds if r.only_alone]
         if alone:
-            told.append(f"Round(s) {', '.join(alone)} win judged alone, but not among all {len(self.rounds)}.")
+            told.append(f"Round(s) {', '.join(alone)} win judged alone, but not among all {self.of_rounds}.")
         if self.looks and self.open:
             told.append(f"Undecided after {self.seeds} seeds: {'; '.join(map(self._open_in_words, self.open))}.")
         notes: dict[str, list[str]] = {}
@@ -250,6 +252,7 @@ def judge(
     classes: int | None = None,
     only_seeds: bool = False,
     looks: Sequence[int] = (),
+    rounds: int | None = None,
 ) -> Verdict | None:
     """The verdict on every round ≥ 1 of the winning arm; None if that arm is not there.
 
@@ -277,6 +280,8 @@ def judge(
             so it is where the records do not tell which of them are right.
         looks: how many seeds there are at each look, where they are added until all is decided; `level` is then that of
             all looks together, and this one is judged at its part of it (`sequential.level_at`).
+        rounds: how many the run was to have, the dense one among them; those that were not trained, as it ended early,
+            count among all as rounds that do not win. Default: those that are there.
 
     Example:
         >>> records = lottery_ticket.load_run(run_id).rounds
@@ -305,7 +310,7 @@ def judge(
     majority = _majority(dense, classes)
     learned = _learned(dense, majority, 1 - level)
     shared = shared_seeds(records, controls)
-    rounds = []
+    found = []
     for index in sorted({r for arm, _, r in table if arm == "winning" and r > 0}):
         sides = [("winning", index), ("winning", 0), *([(control, index)] if control else [])]
         there = [seed for seed in seeds if all((arm, seed, r) in table for arm, r in sides)]
@@ -314,18 +319,20 @@ def judge(
             ended = [record.seed for record in dense if not record.diverged and record.seed not in tickets]
             compared = [[table[arm, seed, r] for seed in shared[index] or there] for arm, r in sides]
             judged = _judge_round(compared, shared[index], list(tickets.values()), ended, rules)
-            rounds.append(replace(judged, of_seeds=len(seeds)))
+            found.append(replace(judged, of_seeds=len(seeds)))
+    of_rounds = max(len(found), 0 if rounds is None else rounds - 1)
     return Verdict(
         method=rules.method,
         control=control,
         tolerance=tolerance,
         level=level,
-        rounds=_among_all(rounds, rules.risk, learned),
+        rounds=_among_all(found, of_rounds, rules.risk, learned),
         diverged=tuple(sorted({f"{record.arm}-seed{record.seed}" for record in records if record.diverged})),
         learned=learned,
         majority=majority,
         dense=dense_accuracy(records, controls),
         seeds=len(seeds),
+        of_rounds=of_rounds,
         looks=tuple(looks),
         level_of_all=level_of_all,
     )
@@ -448,17 +455,17 @@ def _answer(for_it: float, against_it: float, risk: float) -> Answer:
     return "yes" if for_it <= risk else "no" if against_it <= risk else "undecided"
 
 
-def _among_all(rounds: Sequence[RoundVerdict], risk: float, learned: bool) -> tuple[RoundVerdict, ...]:
-    """The rounds of one run, each as one of many, and without a ticket where there is nothing to match."""
+def _among_all(rounds: Sequence[RoundVerdict], of_rounds: int, risk: float, learned: bool) -> tuple[RoundVerdict, ...]:
+    """The rounds of one run, each as one of so many, and without a ticket where there is nothing to match."""
     if not learned:
         rounds = [
             replace(r, matching=_not_yes(r.matching), wins=_not_yes(r.wins), wins_alone=_not_yes(r.wins), p_wins=1.0)
             for r in rounds
         ]
-    adjusted = false_discovery([r.p_wins for r in rounds])
+    adjusted = false_discovery([r.p_wins for r in rounds] + [1.0] * (of_rounds - len(rounds)))
     return tuple(
         replace(r, p_adjusted=p, wins=r.wins if p <= risk else _not_yes(r.wins))
-        for r, p in zip(rounds, adjusted, strict=True)
+        for r, p in zip(rounds, adjusted, strict=False)
     )
 
 

@@ -65,7 +65,8 @@ def library_factory(name: str, option: str = "--model") -> Callable[..., nn.Modu
 def made_for_channels(name: str, input_shape: tuple[int, ...]) -> str | None:
     """What is done to a network that its library makes for colour alone, in words; None where nothing is."""
     if name.startswith("torchvision:") and input_shape[0] != 3:
-        return f"{name}: its first convolution is made for images of {input_shape[0]} channel(s) instead of 3"
+        made = f"is made for images of {input_shape[0]} channel(s) instead of 3, its values drawn as PyTorch does"
+        return f"{name}: its first convolution {made}"
     return None
 
 

@@ -69,7 +69,8 @@ def judge_stored(stored: Stored) -> Verdict | None:
     """The verdict on a run as the store has it; None without the arm `winning`."""
     settings, classes = stored.settings, stored.data.classes if stored.data else None
     level, tolerance = settings.verdict_level, settings.verdict_tolerance
-    return judge(stored.records, tolerance, level, stored.controls, classes=classes, looks=stored.looks)
+    rounds = None if stored.origin else settings.rounds  # a ticket is trained in one round, whatever its number
+    return judge(stored.records, tolerance, level, stored.controls, classes=classes, looks=stored.looks, rounds=rounds)
 
 
 def _final_metrics(verdict: Verdict | None) -> dict[str, float]:

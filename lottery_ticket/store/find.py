@@ -204,9 +204,9 @@ def _start(
     if _origin(run):  # the only round of this trajectory, but for the dense control
         if origin.arm != "winning":
             return reading.read_weights(client, mine, layout.INIT), None
-        start = reading.read_weights(client, mine, layout.REWOUND)
+        rewound = reading.read_weights(client, mine, layout.REWOUND)
         told = [each.round for each in read_rounds(run.data.tags) if (each.arm, each.seed) == (origin.arm, origin.seed)]
-        return start, reading.read_weights(client, mine, layout.INIT) if 0 in told else None
+        return rewound, reading.read_weights(client, mine, layout.INIT) if 0 in told else None
 
     if arm.makes_mask:  # its mask is what the training ended with, and all that it started from is θ₀
         initial = reading.read_weights(client, mine, layout.INIT)

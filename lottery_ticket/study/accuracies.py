@@ -23,15 +23,11 @@ def accuracies(records: Sequence[Record], densities: Collection[float]) -> list[
     """Those of a trial's dense networks, and of all arms in the rounds that may stand for one of these percents.
 
     What diverged is left out. A round stands for a density by the weights that the arm `winning` has left in it. Any
-    may where that arm is not there: what a learned mask leaves is not the same in all trials.
+    may where that arm is not there, or no longer: what a learned mask leaves is not the same in all trials.
     """
-    winning = [each for each in records if each.arm == "winning"]
-    near = [
-        each
-        for each in winning
-        if any(abs(math.log(each.weights_remaining_pct / pct)) <= math.log(NEAREST) for pct in densities)
-    ]
-    rounds = {each.round for each in (near if winning else records)} - {0}
+    left = {each.round: each.weights_remaining_pct for each in records if each.arm == "winning"}
+    near = {r for r, of in left.items() if any(abs(math.log(of / pct)) <= math.log(NEAREST) for pct in densities)}
+    rounds = near | {each.round for each in records} - left.keys() - {0}
     return [
         Accuracies(each.arm, each.seed, each.round, each.weights_remaining_pct, validation, each.test_accuracy)
         for each in records

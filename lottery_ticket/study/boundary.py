@@ -82,7 +82,7 @@ def crossings(
 ) -> list[float]:
     """The values of one parameter at which the trials' surface goes through 0, rising or falling; in order.
 
-    Where trials are near, and between the outermost of them, only: elsewhere the surface knows nothing.
+    Between the outermost trials, and of several parameters where trials are near: elsewhere the surface knows nothing.
 
     Args:
         space: every parameter's range.

@@ -25,7 +25,7 @@ MOST = 100_000
 EVEN_SAMPLERS = ("grid", "qmc")
 """Those that spread trials whatever comes of them, and so give every arm the same."""
 
-MACHINE = ("device", "engine", "engine_threads", "executor", "stack", "jobs", "precision", "checkpoint_precision")
+MACHINE = ("device", "engine", "engine_threads", "executor", "stack", "jobs", "checkpoint_precision")
 """Settings that may differ between two calls that are one study."""
 
 
@@ -75,7 +75,8 @@ class Study(_Table):
         objective: `smallest-ticket` (percent left in the smallest winning ticket and what it costs to find, both
             least), `phase` (where tickets win) or, of a study that tunes, `validation-accuracy` (what all arms get
             right; whether tickets win is not asked, so that the arms may be any).
-        down_to_pct: percent of weights left at which the rounds end, whatever the prune rate; None: `rounds` does.
+        down_to_pct: percent of weights left at which the rounds end, whatever the prune rate, where every layer loses
+            as much a round; None: `rounds` does.
         densities: percents of weights left at which accuracies are compared.
         sampler, sampler_seed: what proposes trials.
         trials: how many.

@@ -20,7 +20,7 @@ from lottery_ticket.study.axes import INK, arrange, gaps_at, learned, log_axis, 
 from lottery_ticket.study.boundary import near, surface
 from lottery_ticket.study.definition import Study
 from lottery_ticket.study.names import SMALLEST
-from lottery_ticket.study.space import grid, ranges, to_unit
+from lottery_ticket.study.space import bounds, grid, ranges, to_unit
 from lottery_ticket.study.trials import Trial, margins
 
 _EMPTY = "0.88"
@@ -188,5 +188,5 @@ def _most_measured(densities: Sequence[float], trials: Sequence[Trial]) -> float
 
 def _along(searched: FloatDistribution | IntDistribution, parts: np.ndarray) -> np.ndarray:
     """Values at parts (0–1) of a range, not rounded."""
-    low, high = searched.low, searched.high
+    low, high = bounds(searched)
     return low * (high / low) ** parts if searched.log else low + parts * (high - low)

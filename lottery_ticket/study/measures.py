@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 
@@ -11,8 +12,13 @@ from lottery_ticket.record import Record, nearest
 from lottery_ticket.study.definition import EndEarly
 from lottery_ticket.study.names import COST, DENSE, LEFT, MARGIN, MATCHING, SMALLEST, VALIDATION
 
+T = TypeVar("T")
+
 PHASES = ("none", "matching", "winning")
-"""What a trial shows: no ticket that matches, tickets that match, tickets that win – in two rounds on end each."""
+"""What a trial shows: no ticket that matches, tickets that match, tickets that win – in two rounds on end each.
+
+Of a trial of one pruned round that round shows it.
+"""
 
 NEAREST = 1.35
 """A round stands for a density where the ratio of the two is at most this."""
@@ -93,22 +99,27 @@ def phase(verdict: Verdict) -> str:
     """
     for word in ("winning", "matching"):
         answers = [(judged.wins_alone if word == "winning" else judged.matching) == "yes" for judged in verdict.rounds]
-        if any(one and other for one, other in pairwise(answers)):
+        if any(map(all, _on_end(answers, verdict))):
             return word
     return "none"
 
 
+def _on_end(values: Sequence[T], verdict: Verdict) -> list[tuple[T, ...]]:
+    """What two rounds on end have; of a trial that was to have one pruned round, what that has."""
+    return [(value,) for value in values] if verdict.of_rounds == 1 else list(pairwise(values))
+
+
 def winning_margin(verdict: Verdict) -> float:
-    """By how much tickets win: positive exactly where two rounds on end do, each judged alone; −1 at least.
+    """By how much tickets win: positive exactly where two rounds on end do, each judged alone, or the only one does.
 
     A round's margin is the smaller of two lower ends of intervals: of winning − control, and of winning − dense plus
-    the tolerance. That of a trial is the largest that two rounds on end both have. −1 where the dense network is not
-    shown to have learned.
+    the tolerance. That of a trial is the largest that two rounds on end both have. −1 at least, and where the dense
+    network is not shown to have learned.
     """
     if not verdict.learned:
         return -1.0
     margins = [_margin(judged, verdict.tolerance) for judged in verdict.rounds]
-    return max((min(pair) for pair in pairwise(margins)), default=-1.0)
+    return max(map(min, _on_end(margins, verdict)), default=-1.0)
 
 
 def _margin(judged: RoundVerdict, tolerance: float) -> float:

@@ -1,10 +1,12 @@
 """A study in Optuna's storage and in MLflow, found or made."""
 
+import json
 import re
 import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import optuna
 from mlflow import MlflowClient
@@ -13,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning
 from optuna.storages import BaseStorage
 
-from lottery_ticket.config import Settings, as_text, params_then
+from lottery_ticket.config import Settings, as_text, load_preset, params_then
 from lottery_ticket.errors import InputError, unknown
 from lottery_ticket.store.connection import ensure_experiment
 from lottery_ticket.store.limits import NAME, PARAM, cut
@@ -113,7 +115,7 @@ def _continue(
             _start_run(study, definition, name, loaded, client, experiment)
         time.sleep(0.2)
     told = loaded.user_attrs
-    began_as = _as_begun(told[_DEFINITION], study)
+    began_as = _as_begun(told[_DEFINITION], json.loads(told[_STUDY]), study)
     for key in sorted({*definition, *began_as}):
         now, then = definition.get(key, "nothing"), began_as.get(key, "nothing")
         if now != then:
@@ -132,15 +134,17 @@ def _continue(
     return Opened(name, study, loaded, told[RUN_ID], True)
 
 
-def _as_begun(definition: dict[str, str], study: Study) -> dict[str, str]:
+def _as_begun(definition: dict[str, str], began: dict[str, Any], study: Study) -> dict[str, str]:
     """A stored definition as it would be written now; a setting that is searched is none of one value.
 
-    Settings that are younger than the study had their defaults then, or what `params_then` says.
+    Settings that are younger than the study had their defaults then, or what `params_then` says; the precision, which
+    definitions did not have before lt 0.5, is in the study itself, `began`.
     """
     searched = dict.fromkeys(study.space, "searched")
     younger = study.definition().keys() & Settings.model_fields.keys() - definition.keys()
     defaults = {name: as_text(Settings.model_fields[name].default) for name in younger}
-    then = defaults | params_then(searched | definition)
+    precision = began["settings"].get("precision") or load_preset(began["preset"]).precision
+    then = defaults | params_then(searched | {"precision": precision} | definition)
     return {key: value for key, value in then.items() if key not in searched and key not in MACHINE}
 
 

@@ -97,6 +97,8 @@ def parse(source: str, values: Mapping[str, Any], overrides: Mapping[str, Any], 
     _check_instead(source, study, settings)
     if study.tune:
         _check_tune(source, study, merged, settings, where)
+    if not study.densities:
+        raise InputError(f"{source}: densities", "", "is empty; allowed: percents of weights left, as 10.7")
     for name, searched in study.space.items():
         _check_space(source, study, name, searched)
     sizes = [len(each.choices) if isinstance(each, Choices) else each.points or 1 for each in study.space.values()]
@@ -214,8 +216,6 @@ def _check_tune(source: str, study: Study, values: Mapping[str, Any], options: M
     if "end_early" in values:
         why = "asks winning alone, and would end trials of the other arms; allowed with tune: none"
         raise InputError(f"{source}: end_early", as_text(tuple(values["end_early"])), why)
-    if not study.densities:
-        raise InputError(f"{source}: densities", "", "is empty; allowed with tune: percents of weights left, as 10.7")
 
 
 _NOT_SEARCHED = ("arms", "seeds", "device", "stack", "jobs")

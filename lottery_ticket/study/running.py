@@ -90,7 +90,7 @@ class Running:
         if self.study.measures == [MARGIN]:
             settings, classes = self.settings, self.plan.data.classes
             level, tolerance = settings.verdict_level, settings.verdict_tolerance
-            verdict = judge(self.records, tolerance, level, controls, classes=classes)
+            verdict = judge(self.records, tolerance, level, controls, classes=classes, rounds=settings.rounds)
             assert verdict is not None  # the arm winning is in every study that is judged
             self.trial.report(winning_margin(verdict), r)
 

@@ -47,11 +47,17 @@ def size(study: Study) -> int:
     )
 
 
+def bounds(searched: FloatDistribution | IntDistribution) -> tuple[float, float]:
+    """Where a range begins and ends in the unit cube: half a step outside of whole numbers, so that all are alike."""
+    half = 0.5 if isinstance(searched, IntDistribution) else 0.0
+    return searched.low - half, searched.high + half
+
+
 def to_unit(space: Space, params: Mapping[str, Any]) -> np.ndarray:
     """Parameters as a point of the unit cube, on a log axis where their range has one."""
     point = []
     for name, searched in space.items():
-        low, high, value = (np.log(v) if searched.log else v for v in (searched.low, searched.high, params[name]))
+        low, high, value = (np.log(v) if searched.log else v for v in (*bounds(searched), params[name]))
         point.append((value - low) / (high - low))
     return np.array(point, dtype=float)
 
@@ -61,10 +67,8 @@ def from_unit(searched: BaseDistribution, part: float) -> Any:
     if isinstance(searched, CategoricalDistribution):
         return searched.choices[min(int(part * len(searched.choices)), len(searched.choices) - 1)]
     assert isinstance(searched, FloatDistribution | IntDistribution)
-    if searched.log:
-        value = float(np.exp(np.log(searched.low) + part * (np.log(searched.high) - np.log(searched.low))))
-    else:
-        value = searched.low + part * (searched.high - searched.low)
+    low, high = bounds(searched)
+    value = low * (high / low) ** part if searched.log else low + part * (high - low)
     value = min(max(value, searched.low), searched.high)
     return round(value) if isinstance(searched, IntDistribution) else value
 

@@ -1,6 +1,7 @@
 """The boundary sampler and the surface under it, on functions whose answer is known."""
 
 import math
+from collections import Counter
 
 import numpy as np
 import optuna
@@ -138,7 +139,7 @@ def test_whole_numbers_are_tried_one_after_the_other():
 def test_a_place_is_tried_again_where_nothing_else_is_unknown():
     space = {"batch_size": IntDistribution(10, 13)}
     rng = np.random.default_rng(1)
-    study = study_of(space, 12, lambda p: 0.005 * (11.5 - p["batch_size"]) + rng.normal(0, 0.004))
+    study = study_of(space, 12, lambda p: 0.005 * (11.5 - p["batch_size"]) + rng.normal(0, 0.004), batch=2)
     values = [trial.params["batch_size"] for trial in study.trials]
     assert set(values) == {10, 11, 12, 13}
     assert values.count(11) + values.count(12) > 6
@@ -175,6 +176,15 @@ def test_the_unit_cube_and_back():
     assert from_unit(space["lr"], 0.5) == pytest.approx(math.sqrt(1e-4 * 0.3))
     assert from_unit(space["lr"], 1.0) == 0.3
     assert from_unit(space["batch_size"], 0.51) == 51
+
+
+def test_whole_numbers_are_proposed_as_often_as_each_other():
+    one, ten = IntDistribution(1, 3), IntDistribution(1, 10, log=True)
+    parts = (np.arange(3000) + 0.5) / 3000
+    assert Counter(from_unit(one, part) for part in parts) == {1: 1000, 2: 1000, 3: 1000}
+    for searched in (one, ten):
+        for value in range(searched.low, searched.high + 1):
+            assert from_unit(searched, float(to_unit({"epochs": searched}, {"epochs": value})[0])) == value
 
 
 def definition(sampler, space, **more):

@@ -38,7 +38,28 @@ def test_the_margin_is_positive_where_tickets_win():
     assert winning_margin(judged([0.98, 0.98, 0.90], [0.96, 0.96, 0.90])) == expected
     assert winning_margin(judged([0.98, 0.90, 0.98], [0.96, 0.96, 0.96])) < 0
     assert winning_margin(judged([0.97, 0.97, 0.98], [0.98, 0.97, 0.96])) <= 0
-    assert winning_margin(judged([0.98], [0.96])) == -1  # one round shows nothing
+
+
+def test_one_round_shows_something_where_no_more_were_to_be():
+    one = rounds([0.98], [0.96])
+    for planned in (None, 2):
+        assert phase(judge(one, rounds=planned)) == "winning"
+        assert winning_margin(judge(one, rounds=planned)) > 0
+    assert phase(judge(one, rounds=4)) == "none"
+    assert winning_margin(judge(one, rounds=4)) == -1
+    assert winning_margin(judged([0.90], [0.96])) < 0
+
+
+def test_rounds_that_a_trial_ended_before_count_among_all():
+    """Without them a trial that collapses would have fewer rounds to win among than one that does not."""
+    made = rounds([0.973, 0.90, 0.90], [0.97, 0.96, 0.96])
+    (first, *_) = judge(made).rounds
+    alone = first.p_wins
+    assert first.p_adjusted == pytest.approx(3 * alone)
+    ended = judge(made, rounds=16)
+    assert ended.of_rounds == 15
+    assert ended.rounds[0].p_adjusted == pytest.approx(min(1, 15 * alone))
+    assert "among the 15 rounds" in ended.evidence
 
 
 def test_measures():

@@ -1,12 +1,14 @@
 """Studies as files: what they may say, and what is said of a wrong one – through the real command line."""
 
+import json
+
 import optuna
 import pytest
 
 from lottery_ticket.errors import InputError
 from lottery_ticket.store import connection
 from lottery_ticket.study import storage as study_storage
-from lottery_ticket.study.opened import open_study
+from lottery_ticket.study.opened import _as_begun, open_study
 from lottery_ticket.study.parse import load_study, parse, study_names
 
 GOOD = """trials = 2
@@ -45,6 +47,7 @@ def test_the_definition_is_what_makes_two_studies_the_same():
     assert study() == study(GOOD.replace("trials = 2", "trials = 9\nbatch = 1\ntimeout = 5.0"), device="cpu", jobs="2")
     assert study() == study(GOOD.replace('"grid"', '"tpe"'))
     assert study() != study(epochs="3")
+    assert study() != study(precision="bfloat16")
     assert study()["space.lr.high"] == "0.1"
 
 
@@ -119,6 +122,17 @@ def test_a_wrong_file(old, new, said):
     with pytest.raises(InputError) as told:
         _load(GOOD.replace(old, new), source)
     assert said in str(told.value)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_study_whose_definition_lacks_the_precision_began_with_its_own(precision):
+    import tomllib
+
+    study = parse("mine.toml", tomllib.loads(GOOD), {}, {"precision": precision})
+    before = {key: value for key, value in study.definition().items() if key != "precision"}  # as lt 0.4 wrote it
+    assert _as_begun(before, json.loads(study.model_dump_json()), study) == study.definition()
+    then = _as_begun({k: v for k, v in before.items() if k != "rewind_steps"}, json.loads(study.model_dump_json()), study)
+    assert then["precision"] == ("medium" if precision == "bfloat16" else precision)  # lt 0.3's word for it
 
 
 def test_what_cannot_be_searched_is_not_offered():

@@ -186,6 +186,9 @@ def test_what_is_kept_of_a_trial():
     assert (one.left, one.validation, one.test) == pytest.approx((64.0, 0.82, 0.92))
     assert [Accuracies(*each) for each in json.loads(json.dumps(kept))] == kept
     assert accuracies([validated(each, None) for each in records], [51.2]) == []
+    ended = [each for each in records if each.arm != "winning" or each.round < 3]  # other arms have masks of their own
+    expected = {("reinit", seed, r) for seed in (0, 1) for r in (2, 3, 4, 5)} - {("reinit", 1, 3)}
+    assert {(a, s, r) for a, s, r, *_ in accuracies(ended, [51.2]) if a == "reinit"} == expected
 
 
 def test_the_table_has_what_was_chosen_as_it_is():
@@ -372,7 +375,7 @@ WRONG = [
         "my.toml: objective: 'validation-accuracy' is for a study that tunes; allowed: smallest-ticket, phase",
     ),
     ("tune", "end_early.rounds = 9\ntune", "my.toml: end_early: 'rounds' asks winning alone, and would end trials of"),
-    ("[50.0]", "[]", "my.toml: densities: '' is empty; allowed with tune: percents of weights left, as 10.7"),
+    ("[50.0]", "[]", "my.toml: densities: '' is empty; allowed: percents of weights left, as 10.7"),
     ('"grid"', '"tpe"', "my.toml: sampler: 'tpe' need not spread trials evenly, and one that looks for tickets would"),
     ('"grid"', '"gp"', "would tune winning alone; allowed with tune: grid, qmc"),
     ('"grid"', '"boundary"\nobjective = "phase"', "allowed with tune: grid, qmc"),
