@@ -13,14 +13,12 @@ from lottery_ticket.cli.early import check_ticket
 from lottery_ticket.cli.options import Json, TrackingUri, output
 from lottery_ticket.cli.say import say
 from lottery_ticket.cli.tickets import ModelCode, TicketReference
-from lottery_ticket.errors import InputError, LotteryTicketError, one_line
+from lottery_ticket.errors import LotteryTicketError, one_line
 from lottery_ticket.plugins import is_code
 
 if TYPE_CHECKING:
     from lottery_ticket.analysis.compare import Comparison, Overlap, Range
     from lottery_ticket.tickets.ticket import Ticket
-
-_FORMATS = (".png", ".pdf", ".svg")
 
 
 def diff(
@@ -39,10 +37,10 @@ def diff(
     as_json: Json = False,
 ) -> None:
     """Say whether two tickets are the same: overlap of masks against chance, shared signs, distance of values."""
-    if figure is not None and figure.suffix.lower() not in _FORMATS:
-        raise InputError("--figure", str(figure), f"is no picture; allowed: a path that ends in {', '.join(_FORMATS)}")
-
+    from lottery_ticket.runs.sides import check_figure
     from lottery_ticket.untrusted import must_be_new
+
+    check_figure(figure)
 
     if figure is not None:
         must_be_new(figure, "--figure")

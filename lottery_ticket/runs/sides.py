@@ -13,7 +13,6 @@ from lottery_ticket.record import Counting
 _SIDE = re.compile(rf"([0-9a-f]{{32}})(?::({ARM}))?")
 """What names a side: RUN or RUN:ARM."""
 
-
 _FORMATS = (".png", ".pdf", ".svg")
 
 MOST = 26
@@ -34,8 +33,7 @@ def check_sides(
         raise InputError("--level", level, "is not allowed; allowed: more than 0.5, less than 1")
     if cost not in get_args(Counting):
         raise InputError("--cost", cost, f"is not allowed; allowed: {', '.join(get_args(Counting))}")
-    if figure is not None and Path(figure).suffix.lower() not in _FORMATS:
-        raise InputError("--figure", str(figure), f"is no picture; allowed: a path that ends in {', '.join(_FORMATS)}")
+    check_figure(figure)
     named = [_parsed(side) for side in sides]
     if len(sides) < 2:
         raise InputError("RUN", ", ".join(sides), "is nothing to compare with; allowed: two or more, RUN or RUN:ARM")
@@ -44,6 +42,12 @@ def check_sides(
     if twice := next((side for side, each in zip(sides, named, strict=True) if named.count(each) > 1), None):
         raise InputError("RUN", twice, "is named twice; allowed: each run and arm once")
     return named
+
+
+def check_figure(figure: Path | str | None) -> None:
+    """InputError for a path whose name is not that of a picture."""
+    if figure is not None and Path(figure).suffix.lower() not in _FORMATS:
+        raise InputError("--figure", str(figure), f"is no picture; allowed: a path that ends in {', '.join(_FORMATS)}")
 
 
 def _parsed(side: str) -> tuple[str, str]:
