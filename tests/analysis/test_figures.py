@@ -104,7 +104,7 @@ def test_multiply_adds_that_are_not_known_are_not_drawn(tmp_path):
     assert [len(line.get_xdata()) for line in image.lines] == [1]
     unknown = records[1].cost.model_copy(update={"to_find": None})
     assert len(draw_multiply_adds([records[1].model_copy(update={"cost": unknown})], "own", {}, ()).axes) == 1
-    untrained = records[0].cost.model_copy(update={"computed": 0, "to_find": 0})
+    untrained = records[0].cost.model_copy(update={"images": 0, "computed": 0, "to_find": 0})
     assert len(draw_multiply_adds([records[0].model_copy(update={"cost": untrained})], "own", {}, ()).axes) == 1
     without = [each.model_copy(update={"cost": None}) for each in records]
     names = {path.stem for path in draw_all(without, "own", tmp_path, masks.__getitem__, None, {})}

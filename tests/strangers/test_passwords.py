@@ -142,6 +142,7 @@ def test_a_study_of_another_store_shows_no_password(tmp_path, monkeypatch):
     study, storage = load_study("lr", trials=1), open_storage(f"sqlite:///{tmp_path}/optuna.db")
     made = optuna.create_study(study_name="mine", storage=storage)
     made.set_user_attr("definition", study.definition())
+    made.set_user_attr("study", study.model_dump_json())
     made.set_user_attr("mlflow_run_id", "0" * 32)
     for address in FORMS[:7]:
         said = caught(open_study, study, study.definition(), "mine", storage, Client(address), "x", False)
