@@ -131,7 +131,9 @@ def test_a_study_whose_definition_lacks_the_precision_began_with_its_own(precisi
     study = parse("mine.toml", tomllib.loads(GOOD), {}, {"precision": precision})
     before = {key: value for key, value in study.definition().items() if key != "precision"}  # as lt 0.4 wrote it
     assert _as_begun(before, json.loads(study.model_dump_json()), study) == study.definition()
-    then = _as_begun({k: v for k, v in before.items() if k != "rewind_steps"}, json.loads(study.model_dump_json()), study)
+    then = _as_begun(
+        {k: v for k, v in before.items() if k != "rewind_steps"}, json.loads(study.model_dump_json()), study
+    )
     assert then["precision"] == ("medium" if precision == "bfloat16" else precision)  # lt 0.3's word for it
 
 
