@@ -4,7 +4,7 @@ import ctypes
 import functools
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
@@ -56,6 +56,11 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_MMAP_THRESHOLD, 2**30)
         mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def exactly(settings: Settings, device: torch.device) -> AbstractContextManager[None]:
+    """Within it, what is measured of networks is in float32, whatever precision they are trained in."""
+    return arithmetic(settings.model_copy(update={"precision": "float32"}), device)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from lottery_ticket.data.augment import augment, augmentations
 from lottery_ticket.data.prepared import Data, Split
 from lottery_ticket.engine.altered import half_of, in_random_order, twice
 from lottery_ticket.engine.changing import Changes, begun_under
-from lottery_ticket.engine.device import arithmetic, keep_freed_memory
+from lottery_ticket.engine.device import arithmetic, exactly, keep_freed_memory
 from lottery_ticket.engine.job import (
     Member,
     Progress,
@@ -330,7 +330,7 @@ class _Training:
         """Within it, matrix products are in float32 where those of training are in TF32."""
         if self._settings.precision != "tf32":
             return nullcontext()
-        return arithmetic(self._settings.model_copy(update={"precision": "float32"}), self._device)
+        return exactly(self._settings, self._device)
 
     @torch.no_grad()
     def _measure(self, images: Split) -> tuple[list, Tensor, Tensor]:

@@ -11,7 +11,7 @@ import torch
 from lottery_ticket.config import Settings
 from lottery_ticket.data.prepared import Data
 from lottery_ticket.engine.altered import seen_by
-from lottery_ticket.engine.device import arithmetic
+from lottery_ticket.engine.device import exactly
 from lottery_ticket.engine.gradients import Gradients
 from lottery_ticket.engine.job import (
     LEARNING,
@@ -321,7 +321,7 @@ class Trajectories:
         """Within it, what is measured is in float32 and the same each time, whatever networks are trained in."""
         if self._data is None:
             return nullcontext()
-        return arithmetic(self._settings.model_copy(update={"precision": "float32"}), self._data.train.y.device)
+        return exactly(self._settings, self._data.train.y.device)
 
     def _unpruned(self, member: Member, r: int) -> Member:
         """A member as it would start round r if nothing were pruned."""

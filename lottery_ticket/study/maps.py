@@ -10,7 +10,6 @@ from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
-from optuna.distributions import FloatDistribution, IntDistribution
 from scipy.spatial.distance import cdist
 from scipy.stats import norm
 
@@ -20,7 +19,7 @@ from lottery_ticket.study.axes import INK, arrange, gaps_at, learned, log_axis, 
 from lottery_ticket.study.boundary import near, surface
 from lottery_ticket.study.definition import Study
 from lottery_ticket.study.names import SMALLEST
-from lottery_ticket.study.space import bounds, grid, ranges, to_unit
+from lottery_ticket.study.space import along, grid, ranges, to_unit
 from lottery_ticket.study.trials import Trial, margins
 
 _EMPTY = "0.88"
@@ -111,8 +110,8 @@ class _Plane:
             tried = cdist(lattice, places).min(1) < 1e-6
             self.near &= tried[cdist(cells, lattice).argmin(1)].reshape(square)
         self.empty = np.full(square, False)
-        self._edges = [_along(searched, np.linspace(0, 1, _CELLS + 1)) for searched in space.values()]
-        self._middles = [_along(searched, parts) for searched in space.values()]
+        self._edges = [along(searched, np.linspace(0, 1, _CELLS + 1)) for searched in space.values()]
+        self._middles = [along(searched, parts) for searched in space.values()]
 
     def of_nearest(self, values: np.ndarray, having: np.ndarray) -> np.ndarray:
         """In each cell on the winning side of the boundary the value of the nearest trial of those `having` one."""
@@ -184,9 +183,3 @@ def _most_measured(densities: Sequence[float], trials: Sequence[Trial]) -> float
     counts = {pct: int(np.isfinite(gaps_at(trials, pct)).sum()) for pct in densities}
     best = max(counts, key=lambda pct: (counts[pct], -abs(math.log(pct / 10.7))), default=None)
     return best if best is not None and counts[best] else None
-
-
-def _along(searched: FloatDistribution | IntDistribution, parts: np.ndarray) -> np.ndarray:
-    """Values at parts (0–1) of a range, not rounded."""
-    low, high = bounds(searched)
-    return low * (high / low) ** parts if searched.log else low + parts * (high - low)

@@ -62,14 +62,18 @@ def to_unit(space: Space, params: Mapping[str, Any]) -> np.ndarray:
     return np.array(point, dtype=float)
 
 
+def along(searched: FloatDistribution | IntDistribution, parts: Any) -> Any:
+    """The value at a part (0–1) of a range, or the values at an array of parts; not rounded."""
+    low, high = bounds(searched)
+    return low * (high / low) ** parts if searched.log else low + parts * (high - low)
+
+
 def from_unit(searched: BaseDistribution, part: float) -> Any:
     """A parameter's value at a part (0–1) of its range, or of its choices; the other way round."""
     if isinstance(searched, CategoricalDistribution):
         return searched.choices[min(int(part * len(searched.choices)), len(searched.choices) - 1)]
     assert isinstance(searched, FloatDistribution | IntDistribution)
-    low, high = bounds(searched)
-    value = low * (high / low) ** part if searched.log else low + part * (high - low)
-    value = min(max(value, searched.low), searched.high)
+    value = min(max(along(searched, part), searched.low), searched.high)
     return round(value) if isinstance(searched, IntDistribution) else value
 
 
